@@ -1,0 +1,1 @@
+"""What the data is: manifests, their transforms, and the graph that is built from them."""

@@ -1,0 +1,1 @@
+"""The data-pipeline command. Thin: each verb calls one function."""

@@ -1,0 +1,1 @@
+"""One folder per dataset: its manifest and its transforms, the only place where a dataset lives."""

@@ -1,0 +1,1 @@
+"""Manifest to Dagster: sources, bronze, silver, gdp, kpi, serving. No data processing here."""

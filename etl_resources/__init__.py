@@ -1,0 +1,1 @@
+"""How data moves and commits. Knows no dataset; never imports etl_assets."""

@@ -1,0 +1,1 @@
+"""Run a SQL transform at a size."""

@@ -1,0 +1,33 @@
+"""One error root, three kinds: what may be retried, what must not, and what has to be settled first (A4)."""
+
+
+class DataPipelineError(Exception):
+    """Root of every error that this product raises on purpose. The message says what, which one, what next."""
+
+
+class TransientError(DataPipelineError):
+    """The same call may succeed later: connection lost, time-out, conflict. Retried."""
+
+
+class PermanentError(DataPipelineError):
+    """The same call fails again until somebody changes something. Never retried."""
+
+
+class UnknownCommitError(DataPipelineError):
+    """A commit was sent and no answer came: settle it by reading the run token back, never by resending."""
+
+
+class ManifestError(PermanentError):
+    """A manifest, or a SQL file that it names, is wrong. Carries file and line."""
+
+    def __init__(self, message: str, *, file: str, line: int | None = None) -> None:
+        self.message, self.file, self.line = message, file, line
+        super().__init__(f"{file}:{line}: {message}" if line else f"{file}: {message}")
+
+
+class SettingsError(PermanentError):
+    """A setting or secret is missing or unusable."""
+
+
+class FencedError(PermanentError):
+    """This attempt lost its right to publish: a newer epoch is published, or recovery dropped its branch."""

@@ -1,0 +1,1 @@
+"""Sources to Arrow or Parquet: capture and observe. Knows no sink."""

@@ -1,0 +1,1 @@
+"""One Dagster IO manager per sink: publish what was staged, load what was published."""

@@ -1,0 +1,1 @@
+"""Intents, epochs, publishes and captures in Postgres."""

@@ -1,0 +1,1 @@
+"""Contracts as SQL rules, dead letters, the content hash."""

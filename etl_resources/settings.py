@@ -1,0 +1,129 @@
+"""Every environment variable, once. Reading happens in load_settings(), never at import.
+
+An environment variable wins over `.etl/stack.json`, which `data-pipeline up` writes for the servers that it
+started; so each embedded server is replaced by setting its variable to a real one.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from etl_resources.errors import SettingsError
+
+STACK_FILE = "stack.json"
+
+
+class Settings(BaseSettings):
+    """The platform's settings. Variables carry the prefix ETL_ (ETL_POSTGRES_DSN, ETL_S3_ENDPOINT …)."""
+
+    model_config = SettingsConfigDict(env_prefix="ETL_", frozen=True, extra="ignore")
+
+    home: Path = Path(".etl")
+    """Folder of state, logs and the embedded servers' data, relative to the project's folder."""
+    account: str = "local"
+    """Account in computed names: the bucket is {resource_prefix}-{account}."""
+    postgres_dsn: SecretStr | None = None
+    """Ledger, Iceberg catalog, Dagster storage and the serving schema (database of the platform)."""
+    s3_endpoint: str | None = None
+    """Address of the S3 service, with scheme: http://127.0.0.1:8333 or https://s3.eu-central-1.amazonaws.com."""
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_region: str = "us-east-1"
+    s3_bucket: str | None = None
+    """Bucket, when it is not the computed {resource_prefix}-{account}."""
+    s3_timeout_s: int = 60
+    """Longest wait for one S3 request."""
+    postgres_connect_timeout_s: int = 10
+    lock_timeout_s: int = 30
+    """Longest wait for the fairness lock of a commit; afterwards the compare-and-swap alone decides."""
+    engine_threads: int = 2
+    engine_memory_mb: int = 600
+    """Memory of the embedded engine; beyond it spills to {home}/spill."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (signature of pydantic-settings)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, _StackFileSource(settings_cls))
+
+    def require_postgres(self) -> str:
+        """The platform's DSN. Raises SettingsError when there is none."""
+        if self.postgres_dsn is None:
+            raise SettingsError(_missing("ETL_POSTGRES_DSN"))
+        return self.postgres_dsn.get_secret_value()
+
+    def require_s3(self) -> tuple[str, str, str]:
+        """(endpoint with scheme, access key, secret key). Raises SettingsError when one is missing."""
+        for name in ("s3_endpoint", "s3_access_key", "s3_secret_key"):
+            if getattr(self, name) is None:
+                raise SettingsError(_missing(f"ETL_{name.upper()}"))
+        assert self.s3_endpoint and self.s3_access_key and self.s3_secret_key  # noqa: S101  (narrowed above)
+        return (
+            self.s3_endpoint,
+            self.s3_access_key.get_secret_value(),
+            self.s3_secret_key.get_secret_value(),
+        )
+
+
+class _StackFileSource(PydanticBaseSettingsSource):
+    """Values of the servers that `data-pipeline up` started."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values: dict[str, Any] = _stack_file(_home()).get("settings", {})
+        return values
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from overrides, environment and `.etl/stack.json`, in that order."""
+    return Settings(**overrides)
+
+
+def resolve_secret(reference: str, home: Path | None = None) -> str:
+    """The value behind `env:NAME` or `file:PATH`, fetched now, never stored (M9).
+
+    `env:NAME` falls back to the embedded stack's own secrets, so that ERP_DSN needs no export after `up`.
+    Raises SettingsError naming the reference, never its value.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env" and name:
+        stored = _stack_file(home or _home()).get("secrets", {}).get(name)
+        value: str | None = os.environ.get(name) or stored
+        if value:
+            return value
+        raise SettingsError(_missing(name))
+    if kind == "file" and name:
+        try:
+            return Path(name).read_text().strip()
+        except OSError as e:
+            raise SettingsError(f"Secret file {name} can't be read: {e.strerror}. Check its path and mode.") from e
+    raise SettingsError(f"Secret reference {reference!r} is not of the form env:NAME or file:PATH.")
+
+
+def _home() -> Path:
+    return Path(os.environ.get("ETL_HOME", ".etl"))
+
+
+def _stack_file(home: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads((home / STACK_FILE).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as e:
+        raise SettingsError(f"{home / STACK_FILE} can't be read: {e}. Run `data-pipeline up` to rewrite it.") from e
+    return data
+
+
+def _missing(name: str) -> str:
+    return f"{name} is not set and no embedded stack is known. Run `data-pipeline up`, or set {name}."

@@ -1,0 +1,1 @@
+"""Embedded Postgres, S3 and Dagster servers, and their life cycle."""

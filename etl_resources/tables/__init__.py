@@ -1,0 +1,1 @@
+"""The commit protocol on Iceberg: token, stage, audit, publish, recover."""
