@@ -1,0 +1,30 @@
+"""The console script `data-pipeline`: gathers the verbs and turns errors into one line and an exit code."""
+
+import sys
+
+import typer
+
+from etl_assets.cli import stack
+from etl_resources.errors import DataPipelineError, TransientError
+
+app = typer.Typer(
+    name="data-pipeline",
+    help="Manifest-driven ETL with exactly-once commits. Start with `data-pipeline demo`.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
+)
+stack.register(app)
+
+EXIT_FAILED = 1
+EXIT_TRY_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h: the same command may succeed later."""
+
+
+def main() -> None:
+    """Run the CLI; a known error is one line on stderr, anything else is a crash with its traceback."""
+    try:
+        app()
+    except DataPipelineError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(EXIT_TRY_AGAIN if isinstance(e, TransientError) else EXIT_FAILED)
