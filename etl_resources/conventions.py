@@ -1,0 +1,66 @@
+"""Names and paths, computed from prefix, layer and dataset; never configured (G1).
+
+silver, gdp and kpi share the gold folder and database of the convention; a dataset's tables there are told apart
+by the layer in front of the name where the dataset's own name doesn't begin with it.
+"""
+
+import re
+
+LAYERS = ("bronze", "silver", "gdp", "kpi")
+BRANCH_PREFIX = "wap-"
+
+_STAGED_FILE = re.compile(r"/partition=([0-9A-Za-z-]+)/epoch=(\d+)-([0-9a-f]+)/")
+
+
+def bucket_name(resource_prefix: str, account: str) -> str:
+    """Bucket of the platform, e.g. pp-dw-123456789."""
+    return f"{resource_prefix}-{account}"
+
+
+def resource_name(resource_prefix: str, layer: str, dataset: str) -> str:
+    """AWS resource (job, role) of a dataset's layer, e.g. pp-dw-bronze-sales-orders."""
+    return f"{resource_prefix}-{layer}-{dataset.replace('_', '-')}"
+
+
+def table_name(layer: str, dataset: str) -> str:
+    """Table of a dataset's layer inside its database: silver_sales_orders, gdp_sales."""
+    if layer == "bronze" or dataset.startswith(f"{layer}_"):
+        return dataset
+    return f"{layer}_{dataset}"
+
+
+def database_name(database_prefix: str, layer: str) -> str:
+    """Catalog database (Iceberg namespace) of a layer: pp_dw_bronze or pp_dw_gold."""
+    return f"{database_prefix}_{_zone(layer)}"
+
+
+def table_location(bucket: str, layer: str, dataset: str) -> str:
+    """Folder of a table: s3://{bucket}/gold/gdp_sales."""
+    return f"s3://{bucket}/{_zone(layer)}/{table_name(layer, dataset)}"
+
+
+def staged_folder(location: str, partition: str, epoch: int, token: str) -> str:
+    """Folder of one attempt at one partition; readers of the table learn epoch and token from it."""
+    return f"{location}/data/partition={partition}/epoch={epoch}-{token[:16]}"
+
+
+def parse_staged_path(path: str) -> tuple[str, int, str]:
+    """(partition, epoch, first 16 digits of the token) that a data file's path carries.
+
+    Raises ValueError when the path is not of this form: somebody else wrote that file.
+    """
+    found = _STAGED_FILE.search(path)
+    if found is None:
+        raise ValueError(f"{path} does not carry partition, epoch and token: it was not written by this platform.")
+    return found[1], int(found[2]), found[3]
+
+
+def branch_name(attempt: str) -> str:
+    """Branch of the table on which an attempt stages."""
+    return f"{BRANCH_PREFIX}{attempt}"
+
+
+def _zone(layer: str) -> str:
+    if layer not in LAYERS:
+        raise ValueError(f"Layer {layer!r} is not one of {', '.join(LAYERS)}.")
+    return "bronze" if layer == "bronze" else "gold"
