@@ -1,0 +1,30 @@
+"""What a table promises, resolved from its manifest: the one source of its Iceberg schema, rules, hash and DDL."""
+
+from dataclasses import dataclass
+
+from etl_resources.manifest import Rule
+
+
+@dataclass(frozen=True)
+class ContractColumn:
+    """One column; type is a manifest type (bigint, decimal(18,2) …)."""
+
+    name: str
+    type: str
+    nullable: bool = True
+    description: str | None = None
+    unit: str | None = None
+    check: Rule | None = None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Columns in their order, the key that is unique in the table, and the column that decides the partition."""
+
+    columns: tuple[ContractColumn, ...]
+    key: tuple[str, ...]
+    partition_column: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.columns)
