@@ -1,8 +1,10 @@
 """One error root, three kinds: what may be retried, what must not, and what has to be settled first (A4)."""
 
+from collections.abc import Iterable
+
 
 class DataPipelineError(Exception):
-    """Root of every error that this product raises on purpose. The message says what, which one, what next."""
+    """Root of every error that this product raises on purpose. Its message: what, which one, what next."""
 
 
 class TransientError(DataPipelineError):
@@ -23,6 +25,14 @@ class ManifestError(PermanentError):
     def __init__(self, message: str, *, file: str, line: int | None = None) -> None:
         self.message, self.file, self.line = message, file, line
         super().__init__(f"{file}:{line}: {message}" if line else f"{file}: {message}")
+
+
+class ManifestErrors(PermanentError):  # noqa: N818  (plural: it holds ManifestError)
+    """Everything that is wrong with one file or with the whole project, found in one pass; one line each."""
+
+    def __init__(self, errors: Iterable[ManifestError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(str(e) for e in self.errors))
 
 
 class SettingsError(PermanentError):

@@ -36,7 +36,7 @@ class Rule(Strict):
     le: int | str | None = None
     lt: int | str | None = None
     isin: tuple[str | int, ...] | None = None
-    matches: str | None = Field(None, description="regular expression that the whole value matches")
+    matches: str | None = Field(default=None, description="regular expression that the whole value matches")
 
     @model_validator(mode="after")
     def _not_empty(self) -> "Rule":
@@ -52,7 +52,9 @@ def _column_shorthand(value: Any) -> Any:
 class Column(Strict):
     """A column; `name: bigint` is short for `name: {type: bigint}`."""
 
-    type: ColumnType | None = Field(None, description="omitted: the type of the same column in the source")
+    type: ColumnType | None = Field(
+        default=None, description="omitted: the type of the same column in the source"
+    )
     nullable: bool = True
     description: str | None = None
     unit: str | None = None
@@ -74,7 +76,7 @@ class Partitions(Strict):
 class Runner(Strict):
     """Where and how big a run is (M1)."""
 
-    class_: Literal["managed_etl"] = Field("managed_etl", alias="class")
+    class_: Literal["managed_etl"] = Field(default="managed_etl", alias="class")
     size: Identifier = "medium"
     network_profile: Identifier = "private_vpc"
 
@@ -95,12 +97,14 @@ class PostgresSource(Strict):
     """A table of a Postgres system, read by windows of its partition column."""
 
     kind: Literal["postgres"]
-    system: Identifier = Field(description="entry of `systems` in platform.yaml: one snapshot for all its tables")
+    system: Identifier = Field(
+        description="entry of `systems` in platform.yaml: one snapshot for all its tables"
+    )
     table: QualifiedName
     extract: Literal["window"] = "window"
     key: tuple[Identifier, ...] = Field(min_length=1)
     change_column: Identifier | None = Field(
-        None, description="stamp kept by the database; without it every column is compared"
+        default=None, description="stamp kept by the database; without it every column is compared"
     )
     joins: tuple[Join, ...] = ()
     columns: Columns = Field(min_length=1)
@@ -113,8 +117,10 @@ class Bronze(Strict):
 class Check(Strict):
     """A rule on a whole partition."""
 
-    rejected_share: Rule | None = Field(None, description="rejected rows of read rows, e.g. {le: '0.05'}")
-    rows: Rule | None = Field(None, description="number of rows written")
+    rejected_share: Rule | None = Field(
+        default=None, description="rejected rows of read rows, e.g. {le: '0.05'}"
+    )
+    rows: Rule | None = Field(default=None, description="number of rows written")
     severity: Literal["error", "warn"] = "error"
 
     @model_validator(mode="after")
@@ -130,8 +136,10 @@ class Table(Strict):
     key: tuple[Identifier, ...] = Field(min_length=1)
     load: Literal["overwrite_partition"] = "overwrite_partition"
     sql: FileName
-    version: int = Field(1, ge=1, description="a change of meaning is a new version")
-    grain: str | None = Field(None, description="input of which each row gives one row, e.g. silver.sales_lines")
+    version: int = Field(default=1, ge=1, description="a change of meaning is a new version")
+    grain: str | None = Field(
+        default=None, description="input of which each row gives one row, e.g. silver.sales_lines"
+    )
     columns: Columns = Field(min_length=1)
     checks: tuple[Check, ...] = ()
 
@@ -153,7 +161,9 @@ class Reconcile(Strict):
     """Control totals, taken in the captured snapshot of the system of record, that the table must equal (M15)."""
 
     system: Identifier
-    sql: FileName = Field(description="one SELECT with the parameters %(start)s and %(end)s (dates, end excluded)")
+    sql: FileName = Field(
+        description="one SELECT with the parameters %(start)s and %(end)s (dates, end excluded)"
+    )
     compare: dict[Identifier, str] = Field(min_length=1, description="measure: largest absolute difference")
 
 
@@ -170,7 +180,9 @@ class PostgresTarget(Strict):
 
     postgres: QualifiedName
     load: Literal["replace", "upsert"] = "replace"
-    key: tuple[Identifier, ...] | None = Field(None, description="omitted: the key of the dataset's last layer")
+    key: tuple[Identifier, ...] | None = Field(
+        default=None, description="omitted: the key of the dataset's last layer"
+    )
 
 
 class Dataset(Strict):
@@ -220,7 +232,7 @@ class Calendar(Strict):
     """The platform's calendar (M5): partitions and KPI periods are aligned to it."""
 
     time_zone: str = "UTC"
-    fiscal_year_start: int = Field(1, ge=1, le=12)
+    fiscal_year_start: int = Field(default=1, ge=1, le=12)
     start: Month
     end: Month
 

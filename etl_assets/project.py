@@ -1,0 +1,144 @@
+"""The whole project, read and resolved: what the graph and the CLI work from. No Dagster, no data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from etl_assets.project_files import ProjectFiles, read_files
+from etl_assets.project_resolve import resolve_contract, resolve_sql
+from etl_resources.contract import Contract
+from etl_resources.errors import ManifestErrors
+from etl_resources.logic_version import serving_logic_version, table_logic_version
+from etl_resources.manifest import Dataset, Platform, PostgresTarget
+from etl_resources.sql_check import parse_select, referenced_tables
+
+ASSETS_FOLDER = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class TableNode:
+    """One table of the flow: a layer of a dataset with its contract, transform and inputs."""
+
+    layer: str
+    """bronze, silver, gdp or kpi."""
+    dataset: Dataset
+    contract: Contract
+    sql: str | None
+    """None for bronze."""
+    inputs: tuple[str, ...]
+    """Names of the tables that the SQL reads, in order of first use; () for bronze."""
+    logic_version: str
+
+    @property
+    def name(self) -> str:
+        """Name in SQL, e.g. silver.sales_orders."""
+        return f"{self.layer}.{self.dataset.dataset}"
+
+
+@dataclass(frozen=True)
+class ServingNode:
+    """A target outside the tables to which a dataset's last layer is copied."""
+
+    target: PostgresTarget
+    table: TableNode
+    logic_version: str
+
+    @property
+    def name(self) -> str:
+        """E.g. postgres.analytics.kpi_net_revenue."""
+        return f"postgres.{self.target.postgres}"
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The target's own key, or the table's."""
+        return self.target.key or self.table.contract.key
+
+
+@dataclass(frozen=True)
+class Project:
+    """All datasets, in the order of the flow."""
+
+    root: Path
+    platform: Platform
+    datasets: Mapping[str, Dataset]
+    tables: Mapping[str, TableNode]
+    """By name, sources first."""
+    serving: tuple[ServingNode, ...]
+    control_sql: Mapping[str, str] = field(repr=False)
+    """kpi dataset: text of its reconcile.sql."""
+
+    def controls(self, system: str) -> Mapping[str, str]:
+        """Text of the control totals that kpi datasets take in a system, by dataset."""
+        found = {}
+        for name, text in self.control_sql.items():
+            kpi = self.datasets[name].kpi
+            if kpi and kpi.accept and kpi.accept.reconcile.system == system:
+                found[name] = text
+        return found
+
+
+def load_project(root: Path = ASSETS_FOLDER) -> Project:
+    """platform.yaml and datasets/*/manifest.yaml as one project.
+
+    Raises ManifestErrors with all problems of all files: a project that loads is valid.
+    """
+    files, errors = read_files(root)
+    if files is None or errors:
+        raise ManifestErrors(errors)
+    return _build(files)
+
+
+def _build(files: ProjectFiles) -> Project:
+    tables = {t.name: t for t in _tables(files)}
+    datasets = {name: f.model for name, f in files.datasets.items()}
+    serving = tuple(
+        _serving(target, tables[f"{dataset.layers[-1]}.{name}"])
+        for name, dataset in datasets.items()
+        for target in dataset.serving
+    )
+    return Project(
+        root=files.root,
+        platform=files.platform.model,
+        datasets=datasets,
+        tables={name: tables[name] for name in flow_order({n: t.inputs for n, t in tables.items()})},
+        serving=serving,
+        control_sql={name: sql.text for name, sql in files.controls.items()},
+    )
+
+
+def _tables(files: ProjectFiles) -> list[TableNode]:
+    nodes = []
+    calendar = files.platform.model.calendar
+    for name, file in files.datasets.items():
+        for layer in file.model.layers:
+            contract = resolve_contract(file.model, layer)
+            sql = resolve_sql(files, name, layer)
+            inputs: tuple[str, ...] = ()
+            if sql is not None:
+                query, _ = parse_select(sql)
+                inputs = tuple(t.name for t in referenced_tables(query)) if query else ()
+            control = files.controls.get(name) if layer == "kpi" else None
+            version = table_logic_version(
+                layer, file.model, contract, calendar, sql=sql, control_sql=control.text if control else None
+            )
+            nodes.append(TableNode(layer, file.model, contract, sql, inputs, version))
+    return nodes
+
+
+def _serving(target: PostgresTarget, table: TableNode) -> ServingNode:
+    return ServingNode(target, table, serving_logic_version(target, table.contract))
+
+
+def flow_order(inputs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Tables with their inputs first, otherwise in the order given."""
+    done: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        if name not in done:
+            for upstream in inputs[name]:
+                visit(upstream)
+            done[name] = None
+
+    for name in inputs:
+        visit(name)
+    return list(done)

@@ -1,0 +1,100 @@
+"""Reads the project's files and keeps where each came from. Nothing is resolved or checked here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from etl_resources.errors import ManifestError, ManifestErrors
+from etl_resources.manifest import Dataset, Platform
+from etl_resources.manifest_file import ManifestFile, read_manifest, shown
+
+MANIFEST = "manifest.yaml"
+
+
+@dataclass(frozen=True)
+class SqlFile:
+    """A transform's text and where it lies."""
+
+    path: Path
+    text: str
+
+    def error(self, message: str, line: int) -> ManifestError:
+        """An error at a line of the file."""
+        return ManifestError(message, file=shown(self.path), line=line)
+
+
+@dataclass(frozen=True)
+class ProjectFiles:
+    """Every file of a project, by dataset."""
+
+    root: Path
+    platform: ManifestFile[Platform]
+    datasets: Mapping[str, ManifestFile[Dataset]]
+    transforms: Mapping[tuple[str, str], SqlFile]
+    """(dataset, layer): the transform that the manifest names."""
+    controls: Mapping[str, SqlFile]
+    """kpi dataset: its reconcile.sql."""
+
+
+def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
+    """All files that can be read, with the errors of those that can't; None without a platform.yaml."""
+    errors: list[ManifestError] = []
+    platform: ManifestFile[Platform] | None = None
+    try:
+        platform = read_manifest(root / "platform.yaml", Platform)
+    except ManifestErrors as e:
+        errors += e.errors
+    datasets = _read_datasets(root / "datasets", errors)
+    transforms: dict[tuple[str, str], SqlFile] = {}
+    controls: dict[str, SqlFile] = {}
+    for name, file in datasets.items():
+        for layer in file.model.layers[1:] if file.model.source else file.model.layers:
+            sql_name = file.model.table(layer).sql
+            sql = _read_sql(file, sql_name, errors, layer, "sql") if sql_name else None
+            if sql:
+                transforms[name, layer] = sql
+        if file.model.kpi and file.model.kpi.accept:
+            at = ("kpi", "accept", "reconcile", "sql")
+            sql = _read_sql(file, file.model.kpi.accept.reconcile.sql, errors, *at)
+            if sql:
+                controls[name] = sql
+    files = ProjectFiles(root, platform, datasets, transforms, controls) if platform else None
+    return files, errors
+
+
+def _read_datasets(folder: Path, errors: list[ManifestError]) -> dict[str, ManifestFile[Dataset]]:
+    datasets: dict[str, ManifestFile[Dataset]] = {}
+    for path in sorted(p for p in folder.glob("*/") if p.name[0] not in "._"):
+        try:
+            file = read_manifest(path / MANIFEST, Dataset)
+        except ManifestErrors as e:
+            errors += e.errors
+            continue
+        name = file.model.dataset
+        if name in datasets:
+            message = (
+                f"dataset {name!r} is also declared in {shown(datasets[name].path)}: a name is given once"
+            )
+            errors.append(file.error(message, "dataset"))
+        elif name != path.name:
+            message = f"dataset {name!r} lies in folder {path.name!r}: folder and dataset have one name"
+            errors.append(file.error(message, "dataset"))
+        datasets.setdefault(name, file)
+    return datasets
+
+
+def _read_sql(
+    file: ManifestFile[Dataset], name: str, errors: list[ManifestError], *at: str
+) -> SqlFile | None:
+    path = file.path.parent / name
+    try:
+        return SqlFile(path, path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*.sql"))) or "none"
+        errors.append(
+            file.error(f"{name} doesn't exist in {shown(path.parent)}; .sql files there: {there}", *at)
+        )
+    except (OSError, UnicodeDecodeError) as e:
+        reason = e.strerror if isinstance(e, OSError) else "not UTF-8 text"
+        errors.append(file.error(f"{name} can't be read: {reason}", *at))
+    return None

@@ -1,0 +1,102 @@
+"""The hash of everything that decides a table's content, and of nothing else (U5).
+
+An upgrade of the product must not recompute the world: a field that is left at its default is not part of
+the hash, so that a new optional field changes nobody's version. When a default changes, FORMAT goes up.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from etl_resources.contract import Contract
+from etl_resources.manifest import Calendar, Dataset, PostgresSource, PostgresTarget, Rule
+
+FORMAT = 1
+
+
+def table_logic_version(
+    layer: str,
+    dataset: Dataset,
+    contract: Contract,
+    calendar: Calendar,
+    *,
+    sql: str | None,
+    control_sql: str | None,
+) -> str:
+    """64 hex digits. Prose, owner, runner, tenant and the first and last partition are not part."""
+    parts: dict[str, Any] = {
+        "format": FORMAT,
+        "layer": layer,
+        "partitions": {"by": dataset.partitions.by, "every": dataset.partitions.every},
+        "calendar": {"time_zone": calendar.time_zone, "fiscal_year_start": calendar.fiscal_year_start},
+    }
+    if layer == "bronze":
+        return _digest({**parts, "source": _source(dataset.source)})
+    table = dataset.table(layer)
+    parts |= {
+        "sql": normalise_sql(sql or ""),
+        "columns": _columns(contract),
+        "table": table.model_dump(
+            mode="json", exclude_defaults=True, include={"key", "load", "version", "grain"}
+        ),
+        "checks": sorted(_canonical(c.model_dump(mode="json", exclude_defaults=True)) for c in table.checks),
+    }
+    if dataset.kpi and dataset.kpi.accept and layer == "kpi":
+        accept = dataset.kpi.accept.reconcile
+        parts["reconcile"] = {
+            "system": accept.system,
+            "compare": accept.compare,
+            "sql": normalise_sql(control_sql or ""),
+        }
+    return _digest(parts)
+
+
+def serving_logic_version(target: PostgresTarget, contract: Contract) -> str:
+    """64 hex digits of what decides a served table beyond the content of the table that it is copied from."""
+    return _digest(
+        {
+            "format": FORMAT,
+            "target": target.model_dump(mode="json", exclude_defaults=True, exclude={"key"}),
+            "key": target.key or contract.key,
+            "columns": [{k: v for k, v in c.items() if k != "check"} for c in _columns(contract)],
+            "partition_column": contract.partition_column,
+        }
+    )
+
+
+def normalise_sql(sql: str) -> str:
+    """Line ends and white space at line ends don't decide anything."""
+    return "\n".join(line.rstrip() for line in sql.strip().splitlines())
+
+
+def _source(source: PostgresSource | None) -> dict[str, Any]:
+    """A source without prose: its system by name, so that another secret is no other logic."""
+    if source is None:
+        return {}
+    dumped = source.model_dump(mode="json", exclude_defaults=True, exclude={"columns"})
+    return {**dumped, "columns": [{"name": n, "type": c.type} for n, c in source.columns.items()]}
+
+
+def _columns(contract: Contract) -> list[dict[str, Any]]:
+    """In contract order, which the content hash follows."""
+    return [
+        {"name": c.name, "type": c.type, "nullable": c.nullable, "check": _rule(c.check)}
+        for c in contract.columns
+    ]
+
+
+def _rule(rule: Rule | None) -> dict[str, Any] | None:
+    if rule is None:
+        return None
+    dumped = rule.model_dump(mode="json", exclude_none=True)
+    if "isin" in dumped:
+        dumped["isin"] = sorted(dumped["isin"], key=_canonical)
+    return dumped
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _digest(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(parts).encode()).hexdigest()

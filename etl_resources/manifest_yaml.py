@@ -1,0 +1,98 @@
+"""YAML of manifests, strictly: positions are kept, keys are unique, only `true` and `false` are booleans.
+
+Dates stay text, `on`, `no` and `012` too; anchors and merge keys are not part of a manifest.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+FieldPath = tuple[str | int, ...]
+
+
+@dataclass
+class Document:
+    """A file's plain value (lists as tuples), its lines by key or item, its problems as (message, line)."""
+
+    value: Any = None
+    lines: dict[FieldPath, int] = field(default_factory=lambda: {(): 1})
+    problems: list[tuple[str, int]] = field(default_factory=list)
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML publishes no types
+    """YAML 1.2's core types only: 1.1 reads `on` as true, 2023-08-01 as a date and 1:30 as ninety."""
+
+    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012  (PyYAML's class attribute)
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, "aliases are not allowed: write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"^(true|false)$", "tf"),
+    ("int", r"^[-+]?(0|[1-9]\d*)$", "-+0123456789"),
+    ("float", r"^[-+]?(0|[1-9]\d*)(\.\d*([eE][-+]?\d+)?|[eE][-+]?\d+)$", "-+0123456789"),
+    ("null", r"^(null|~|)$", ["n", "~", ""]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+
+
+def compose(text: str) -> Document:
+    """A document with its positions; never raises for what the text says."""
+    document = Document()
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        document.problems.append((f"not valid YAML: {_reason(e)}", mark.line + 1 if mark else 1))
+        return document
+    if node is not None:
+        document.value = _value(loader, node, (), document)
+    return document
+
+
+def _value(loader: _Loader, node: yaml.Node, at: FieldPath, document: Document) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(loader, node, at, document)
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            document.lines[(*at, i)] = item.start_mark.line + 1
+        return tuple(_value(loader, item, (*at, i), document) for i, item in enumerate(node.value))
+    try:
+        return loader.construct_object(node)
+    except yaml.YAMLError as e:
+        document.problems.append((f"not valid YAML: {_reason(e)}", node.start_mark.line + 1))
+        return None
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode, at: FieldPath, document: Document) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            document.problems.append(("a key must be a plain name", line))
+            continue
+        key = str(key_node.value)
+        if key in found:
+            first = document.lines[(*at, key)]
+            document.problems.append(
+                (f"duplicate key {key!r}, first given on line {first}: remove one", line)
+            )
+            continue
+        document.lines[(*at, key)] = line
+        found[key] = _value(loader, value_node, (*at, key), document)
+    return found
+
+
+def _reason(e: yaml.YAMLError) -> str:
+    problem = getattr(e, "problem", None) or str(e)
+    context = getattr(e, "context", None)
+    return f"{problem} ({context})" if context else str(problem)
