@@ -1,0 +1,56 @@
+"""The embedded engine: DuckDB with S3 and Postgres extensions from wheels, bounded in threads and memory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from etl_resources.identifiers import literal
+from etl_resources.settings import Settings
+
+if TYPE_CHECKING:
+    import duckdb
+
+MAX_UPLOAD = "50GB"
+"""Largest file of one upload; DuckDB's default of 800 GB reserves 80 MB for each part and runs out of memory."""
+
+
+def connect(
+    settings: Settings, *, threads: int | None = None, memory_mb: int | None = None, extensions: tuple[str, ...] = ()
+) -> "duckdb.DuckDBPyConnection":
+    """An in-memory DuckDB that reads and writes the platform's S3; beyond memory_mb it spills to disk.
+
+    Raises SettingsError when S3 is not configured.
+    """
+    import duckdb
+    from duckdb_extensions import import_extension
+
+    spill = Path(settings.home).resolve() / "spill"
+    spill.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(
+        config={
+            "threads": threads or settings.engine_threads,
+            "memory_limit": f"{memory_mb or settings.engine_memory_mb}MB",
+            "temp_directory": str(spill),
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "preserve_insertion_order": False,
+        }
+    )
+    for name in ("httpfs", *extensions):
+        import_extension(name)
+        connection.execute(f"load {name}")
+    connection.execute("set timezone = 'UTC'")
+    connection.execute(f"set s3_uploader_max_filesize = '{MAX_UPLOAD}'")
+    connection.execute(f"set http_timeout = {settings.s3_timeout_s}")
+    _add_s3_secret(connection, settings)
+    return connection
+
+
+def _add_s3_secret(connection: "duckdb.DuckDBPyConnection", settings: Settings) -> None:
+    endpoint, key, secret = settings.require_s3()
+    address = urlsplit(endpoint)
+    connection.execute(
+        f"create secret platform_s3 (type s3, provider config, key_id {literal(key)}, secret {literal(secret)}, "
+        f"endpoint {literal(address.netloc)}, url_style 'path', use_ssl {str(address.scheme == 'https').lower()}, "
+        f"region {literal(settings.s3_region)})"
+    )

@@ -1,0 +1,286 @@
+"""The ledger: intents before anything is written, publishes after, and the versions to plan from.
+
+The tables themselves are the truth about what is published; the ledger knows from what it was made, and is settled
+from the tables after a crash (tables/settle).
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.errors import TransientError
+from etl_resources.ledger.connection import connect, migrate, typed_errors
+from etl_resources.run_token import InputVersion, inputs_as_json
+from etl_resources.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@dataclass(frozen=True)
+class Publish:
+    """One published version of a partition, as the ledger knows it."""
+
+    asset: str
+    partition: str
+    epoch: int
+    token: str
+    version: str
+    rows: int
+    size_bytes: int
+    snapshot_id: int | None
+    inputs: tuple[InputVersion, ...]
+    linked: tuple[str, ...]
+    fingerprint: str | None
+    alias_of: int | None
+    counts: Mapping[str, int]
+    run_id: str
+    attempt: str
+
+
+@dataclass(frozen=True)
+class IntendedPartition:
+    """A partition that an attempt means to publish. The token of a capture is known only after hashing it."""
+
+    partition: str
+    epoch: int
+    token: str | None
+    inputs: tuple[InputVersion, ...] = ()
+
+
+_PUBLISH_COLUMNS = (
+    "asset, partition, epoch, token, version, rows, size_bytes, snapshot_id, inputs, linked, fingerprint, "
+    "alias_of, counts, run_id, attempt"
+)
+
+
+class Ledger:
+    """One session with the ledger. Locks that it takes die with it, which is how recovery knows the dead."""
+
+    def __init__(self, connection: "psycopg.Connection[Any]", lock_timeout_s: int) -> None:
+        self._connection = connection
+        self._lock_timeout_s = lock_timeout_s
+
+    @classmethod
+    @contextmanager
+    def open(cls, settings: Settings) -> Iterator["Ledger"]:
+        """A session on a migrated ledger. Raises SettingsError or TransientError when there is no connection."""
+        connection = connect(
+            settings.require_postgres(), setting="ETL_POSTGRES_DSN", timeout_s=settings.postgres_connect_timeout_s
+        )
+        with connection, typed_errors("The ledger"):
+            connection.execute(f"set lock_timeout = '{settings.lock_timeout_s}s'")
+            migrate(connection)
+            yield cls(connection, settings.lock_timeout_s)
+
+    @property
+    def connection(self) -> "psycopg.Connection[Any]":
+        """For the views of the ledger that other modules read."""
+        return self._connection
+
+    @contextmanager
+    def planning(self, asset: str) -> Iterator[None]:
+        """A transaction in which input versions are read and epochs drawn: one planner per asset at a time.
+
+        Without the lock a planner could read older inputs than another and still draw the higher epoch.
+        """
+        with self._connection.transaction(), self._waiting(f"another planner of {asset}"):
+            self._connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"plan:{asset}",))
+            yield
+
+    @contextmanager
+    def ordering_captures(self, system: str) -> Iterator[Callable[[str, str], int]]:
+        """Yields record(run_id, attempt) → epoch; take the snapshot before calling it, inside this lock.
+
+        Then a higher epoch always belongs to a later snapshot.
+        """
+        key = f"capture:{system}"
+        with self._waiting(f"another capture of {system}"):
+            self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (key,))
+        try:
+            yield lambda run_id, attempt: self._record_capture(system, run_id, attempt)
+        finally:
+            if not self._connection.closed:
+                self._connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
+
+    @contextmanager
+    def committing(self, asset: str) -> Iterator[None]:
+        """Fairness around a commit. Its holder may hang: after the time-out, compare-and-swap alone decides."""
+        import psycopg
+
+        key = f"commit:{asset}"
+        held = True
+        try:
+            self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (key,))
+        except psycopg.errors.LockNotAvailable:
+            held = False
+        try:
+            yield
+        finally:
+            if held and not self._connection.closed:
+                self._connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
+
+    def draw_epoch(self) -> int:
+        """A number greater than every epoch drawn before."""
+        row = self._connection.execute("select nextval('etl.epoch')").fetchone()
+        assert row is not None  # noqa: S101  (nextval always returns a row)
+        return int(row[0])
+
+    def open_attempt(self, asset: str, run_id: str, attempt: str | None = None) -> str:
+        """Record an intent and hold its lock while this session lives. The attempt's id."""
+        attempt = attempt or new_attempt(run_id)
+        self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (f"attempt:{attempt}",))
+        self._connection.execute(
+            "insert into etl.intents (attempt, asset, run_id) values (%s, %s, %s)", (attempt, asset, run_id)
+        )
+        return attempt
+
+    def intend(self, attempt: str, partitions: Iterable[IntendedPartition]) -> None:
+        """What the attempt will publish, before it writes anything."""
+        from psycopg.types.json import Jsonb
+
+        rows = [(attempt, p.partition, p.epoch, p.token, Jsonb(inputs_as_json(p.inputs))) for p in partitions]
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into etl.intent_partitions (attempt, partition, epoch, token, inputs) "
+                "values (%s, %s, %s, %s, %s)",
+                rows,
+            )
+
+    def record_staged(self, attempt: str, partition: str, token: str, staged: Mapping[str, Any]) -> None:
+        """What was staged: version, rows, size_bytes, counts, linked, fingerprint, alias_of, stage_s."""
+        from psycopg.types.json import Jsonb
+
+        self._connection.execute(
+            "update etl.intent_partitions set token = %s, staged = %s where attempt = %s and partition = %s",
+            (token, Jsonb(dict(staged)), attempt, partition),
+        )
+
+    def record_published(self, attempt: str, partitions: Sequence[str], snapshot_id: int | None) -> None:
+        """Evidence of a publish, from the intent; the same call settles it after a crash. Idempotent."""
+        with self._connection.transaction():
+            self._connection.execute(_RECORD_PUBLISHED, {"attempt": attempt, "partitions": list(partitions),
+                                                         "snapshot_id": snapshot_id})  # fmt: skip
+            self._settle(attempt, "published", None)
+
+    def settle(self, attempt: str, state: str, reason: str) -> None:
+        """End an attempt as failed or abandoned."""
+        self._settle(attempt, state, reason)
+
+    def dead_attempts(self, asset: str) -> list[str]:
+        """Open attempts whose session is gone."""
+        rows = self._connection.execute(
+            "select attempt from etl.intents where asset = %s and state = 'open' order by created_at", (asset,)
+        ).fetchall()
+        return [attempt for (attempt,) in rows if self._is_dead(attempt)]
+
+    def current(self, asset: str, partitions: Iterable[str] | None = None) -> dict[str, Publish]:
+        """Partition → its newest publish known to the ledger."""
+        rows = self._connection.execute(
+            f"select {_PUBLISH_COLUMNS} from etl.current_versions "
+            "where asset = %(asset)s and (%(some)s::text[] is null or partition = any(%(some)s))",
+            {"asset": asset, "some": None if partitions is None else list(partitions)},
+        ).fetchall()
+        return {p.partition: p for p in map(_publish, rows)}
+
+    def at_epochs(self, asset: str, epochs: Mapping[str, int]) -> dict[str, Publish]:
+        """Partition → the publish with exactly that epoch; partitions unknown at it are absent."""
+        rows = self._connection.execute(
+            f"select {_PUBLISH_COLUMNS} from etl.publishes "
+            "join unnest(%s::text[], %s::bigint[]) as wanted(p, e) on p = partition and e = epoch where asset = %s",
+            (list(epochs), list(epochs.values()), asset),
+        ).fetchall()
+        return {p.partition: p for p in map(_publish, rows)}
+
+    def linked_since(self, asset: str, partition: str, epoch: int) -> set[str]:
+        """Partitions that exchanged rows with this one in publishes after `epoch`."""
+        rows = self._connection.execute(
+            "select distinct unnest(linked) from etl.publishes where asset = %s and partition = %s and epoch > %s",
+            (asset, partition, epoch),
+        ).fetchall()
+        return {p for (p,) in rows} - {partition}
+
+    def epochs_of_version(self, asset: str, partition: str, version: str) -> set[int]:
+        """Epochs at which a partition had this content."""
+        rows = self._connection.execute(
+            "select epoch from etl.publishes where asset = %s and partition = %s and version = %s",
+            (asset, partition, version),
+        ).fetchall()
+        return {e for (e,) in rows}
+
+    def record_totals(self, epoch: int, control: str, totals: Mapping[str, Any]) -> None:
+        """Control totals of one capture: partition → rows."""
+        from psycopg.types.json import Jsonb
+
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                "insert into etl.control_totals (epoch, control, partition, totals) values (%s, %s, %s, %s) "
+                "on conflict do nothing",
+                [(epoch, control, partition, Jsonb(rows)) for partition, rows in totals.items()],
+            )
+
+    def totals(self, control: str, partition: str, epochs: Iterable[int]) -> tuple[int, Any] | None:
+        """(epoch, rows) of the newest captured totals among the epochs."""
+        row = self._connection.execute(
+            "select epoch, totals from etl.control_totals "
+            "where control = %s and partition = %s and epoch = any(%s) order by epoch desc limit 1",
+            (control, partition, list(epochs)),
+        ).fetchone()
+        return (int(row[0]), row[1]) if row else None
+
+    def _record_capture(self, system: str, run_id: str, attempt: str) -> int:
+        epoch = self.draw_epoch()
+        self._connection.execute(
+            "insert into etl.captures (epoch, system, run_id, attempt) values (%s, %s, %s, %s)",
+            (epoch, system, run_id, attempt),
+        )
+        return epoch
+
+    def _settle(self, attempt: str, state: str, reason: str | None) -> None:
+        self._connection.execute(
+            "update etl.intents set state = %s, reason = %s, settled_at = now() where attempt = %s",
+            (state, reason, attempt),
+        )
+
+    def _is_dead(self, attempt: str) -> bool:
+        key = f"attempt:{attempt}"
+        row = self._connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (key,)).fetchone()
+        return bool(row and row[0])  # kept: nobody else settles it while this session does
+
+    @contextmanager
+    def _waiting(self, for_what: str) -> Iterator[None]:
+        import psycopg
+
+        try:
+            yield
+        except psycopg.errors.LockNotAvailable as e:
+            raise TransientError(f"Waited {self._lock_timeout_s} s for {for_what}. Try again.") from e
+
+
+def new_attempt(run_id: str) -> str:
+    """A new attempt's id: the run and a random part."""
+    return f"{run_id[:8]}-{uuid.uuid4().hex[:12]}"
+
+
+_RECORD_PUBLISHED = """
+insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,
+                           linked, fingerprint, counts, stage_s, attempt, run_id)
+select i.asset, p.partition, p.epoch, p.token, staged ->> 'version', (staged ->> 'alias_of')::bigint,
+       (staged ->> 'rows')::bigint, (staged ->> 'size_bytes')::bigint, %(snapshot_id)s, p.inputs,
+       array(select jsonb_array_elements_text(coalesce(staged -> 'linked', '[]'))), staged ->> 'fingerprint',
+       coalesce(staged -> 'counts', '{}'), (staged ->> 'stage_s')::float8, i.attempt, i.run_id
+from etl.intents i join etl.intent_partitions p using (attempt)
+where i.attempt = %(attempt)s and p.partition = any(%(partitions)s) and p.staged is not null
+on conflict (asset, partition, epoch) do nothing
+"""
+
+
+def _publish(row: Sequence[Any]) -> Publish:
+    (asset, partition, epoch, token, version, rows, size, snapshot, inputs, linked, fingerprint, alias, counts,
+     run_id, attempt) = row  # fmt: skip
+    return Publish(
+        asset, partition, epoch, token, version, rows, size, snapshot,
+        tuple(InputVersion(**i) for i in inputs), tuple(linked), fingerprint, alias, counts, run_id, attempt,
+    )  # fmt: skip

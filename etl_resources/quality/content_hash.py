@@ -1,0 +1,48 @@
+"""Order-independent content hash of a partition, equal in DuckDB and Postgres.
+
+The sum modulo 2^64 of the first 64 bits of md5 over a canonical text of each row: columns in contract order,
+length-prefixed text, '-' for null, timestamps as epoch microseconds. It detects change and proves parity; it is not
+a signature (a sum can be forged).
+"""
+
+from typing import Literal
+
+from etl_resources.contract import Contract, ContractColumn
+from etl_resources.identifiers import quote
+
+Dialect = Literal["duckdb", "postgres"]
+
+_MODULUS = "18446744073709551616"
+
+
+def row_text(contract: Contract, dialect: Dialect) -> str:
+    """SQL expression of a row's canonical text."""
+    return " || chr(31) || ".join(_canonical(c, dialect) for c in contract.columns)
+
+
+def content_hash(contract: Contract, dialect: Dialect) -> str:
+    """SQL aggregate giving the hash of a set of rows as 16 hex digits (of the empty set: 16 zeros)."""
+    text = row_text(contract, dialect)
+    if dialect == "duckdb":
+        total = f"coalesce(sum(('0x' || substr(md5({text}), 1, 16))::ubigint), 0) % {_MODULUS}::hugeint"
+        return f"printf('%016x', ({total})::ubigint)"
+    number = f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint::numeric"
+    total = f"((coalesce(sum({number}), 0) % {_MODULUS}) + {_MODULUS}) % {_MODULUS}"
+    high, low = f"div({total}, 4294967296)::bigint", f"mod({total}, 4294967296)::bigint"
+    return f"lpad(to_hex({high}), 8, '0') || lpad(to_hex({low}), 8, '0')"
+
+
+def version_of(rows: int, hash_digits: str) -> str:
+    """Version of a partition's content: row count and hash, e.g. 1896-00f3…"""
+    return f"{rows}-{hash_digits}"
+
+
+def _canonical(column: ContractColumn, dialect: Dialect) -> str:
+    name = quote(column.name)
+    if column.type == "string":
+        length = "strlen" if dialect == "duckdb" else "octet_length"
+        return f"coalesce({length}({name})::text || ':' || {name}, '-')"
+    if column.type == "timestamptz":
+        micros = f"epoch_us({name})" if dialect == "duckdb" else f"(extract(epoch from {name}) * 1000000)::bigint"
+        return f"coalesce({micros}::text, '-')"
+    return f"coalesce({name}::text, '-')"

@@ -1,0 +1,122 @@
+"""The Iceberg catalog and its tables: open, create, evolve."""
+
+from typing import TYPE_CHECKING
+
+from etl_resources.contract import Contract
+from etl_resources.errors import PermanentError
+from etl_resources.settings import Settings
+from etl_resources.tables.schema import iceberg_schema, partition_spec
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+
+CATALOG_NAME = "lake"
+"""Spark reads the SQL catalog only under the name that PyIceberg wrote."""
+
+TABLE_PROPERTIES = {
+    "commit.retry.num-retries": "0",  # we retry ourselves: the stock jitter starves parallel writers
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "commit.manifest-merge.enabled": "true",
+    "write.parquet.compression-codec": "zstd",
+}
+
+
+def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
+    """The catalog in the platform's Postgres, files on its S3. warehouse: s3://bucket."""
+    from pyiceberg.catalog import load_catalog
+
+    endpoint, key, secret = settings.require_s3()
+    uri = settings.require_postgres()
+    scheme, _, rest = uri.partition("://")
+    return load_catalog(
+        CATALOG_NAME,
+        type="sql",
+        uri=f"{scheme.partition('+')[0]}+psycopg2://{rest}".replace("postgres+", "postgresql+"),
+        warehouse=warehouse,
+        **{
+            "s3.endpoint": endpoint,
+            "s3.access-key-id": key,
+            "s3.secret-access-key": secret,
+            "s3.region": settings.s3_region,
+            "s3.connect-timeout": str(min(10, settings.s3_timeout_s)),
+            "s3.request-timeout": str(settings.s3_timeout_s),
+            "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+            "pool_pre_ping": "true",
+        },
+    )
+
+
+def ensure_table(
+    catalog: "Catalog", identifier: str, location: str, contract: Contract, *, with_run_id: bool = False
+) -> "Table":
+    """The table, created with an empty snapshot, or with the contract's new columns added.
+
+    Raises PermanentError when the contract changed a column in a way that old partitions can't be read as.
+    """
+    from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+
+    wanted = iceberg_schema(contract, with_run_id=with_run_id)
+    try:
+        table = catalog.load_table(identifier)
+    except NoSuchTableError:
+        try:
+            catalog.create_namespace_if_not_exists(identifier.split(".")[0])
+        except NamespaceAlreadyExistsError:
+            pass  # another writer created it between the look and the creation
+        try:
+            table = catalog.create_table(
+                identifier,
+                schema=wanted,
+                location=location,
+                partition_spec=partition_spec(wanted, contract.partition_column),
+                properties=TABLE_PROPERTIES,
+            )
+        except TableAlreadyExistsError:
+            table = catalog.load_table(identifier)
+    if table.current_snapshot() is None:
+        table = _add_empty_snapshot(catalog, table, identifier)
+    return _evolve(table, wanted, identifier)
+
+
+def _add_empty_snapshot(catalog: "Catalog", table: "Table", identifier: str) -> "Table":
+    """An empty table accepts commits to main only; staging needs a head to branch from."""
+    from pyiceberg.exceptions import CommitFailedException
+
+    try:
+        with table.transaction().update_snapshot().fast_append():
+            pass
+    except CommitFailedException:
+        pass  # another writer was first; its snapshot serves as well
+    table = catalog.load_table(identifier)
+    if table.current_snapshot() is None:
+        table.append(table.schema().as_arrow().empty_table())
+        table = catalog.load_table(identifier)
+    return table
+
+
+def _evolve(table: "Table", wanted: "Schema", identifier: str) -> "Table":
+    current = table.schema()
+    names = {f.name: f for f in current.fields}
+    added = [f for f in wanted.fields if f.name not in names]
+    for field in wanted.fields:
+        old = names.get(field.name)
+        if old is not None and old.field_type != field.field_type:
+            raise PermanentError(
+                f"{identifier}: column {field.name} is {old.field_type} in the table and {field.field_type} in the "
+                "manifest. Give the changed column a new name."
+            )
+    relaxed = [f for f in wanted.fields if f.name in names and names[f.name].required and not f.required]
+    dropped = set(names) - {f.name for f in wanted.fields}
+    if not (added or relaxed or dropped):
+        return table
+    with table.update_schema() as update:
+        for field in added:
+            update.add_column(field.name, field.field_type, doc=field.doc)
+        for field in relaxed:
+            update.make_column_optional(field.name)
+        for name in dropped:
+            update.delete_column(name)
+    return table.refresh()

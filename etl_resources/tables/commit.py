@@ -1,0 +1,85 @@
+"""One catalog compare-and-swap, and the retry around it. Every change of a table goes through here.
+
+The stock transaction of PyIceberg deduplicates requirements by type, which can drop the guard of main; so updates and
+requirements are built by its snapshot producer and committed by `catalog.commit_table` with our own requirements.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from etl_resources.errors import TransientError, UnknownCommitError
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+T = TypeVar("T")
+
+MAX_TRIES = 50
+MAX_WAIT_S = 0.5
+
+
+class ConflictError(TransientError):
+    """The table moved since it was read: read it again and decide again."""
+
+
+def build_snapshot(
+    table: "Table", *, add: Iterable["DataFile"], delete: Iterable["DataFile"], summary: dict[str, str]
+) -> tuple[Any, tuple[Any, ...]]:
+    """(producer, updates) of a snapshot on main that swaps files; nothing is committed yet."""
+    producer: Any
+    update = table.transaction().update_snapshot(branch="main", snapshot_properties=summary)
+    delete = list(delete)
+    producer = update.overwrite() if delete else update.fast_append()
+    _drop_dead_manifests(producer)
+    for old in delete:
+        producer.delete_data_file(old)
+    for new in add:
+        producer.append_data_file(new)
+    updates, _requirements = producer._commit()
+    return producer, tuple(updates)
+
+
+def compare_and_swap(
+    catalog: "Catalog", table: "Table", requirements: Iterable[Any], updates: Iterable[Any], producer: Any = None
+) -> None:
+    """Commit, or raise ConflictError when a requirement no longer holds, or UnknownCommitError when no answer came."""
+    from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+    from pyiceberg.table.update import AssertTableUUID
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        catalog.commit_table(
+            table, (AssertTableUUID(uuid=table.metadata.table_uuid), *requirements), tuple(updates)
+        )
+    except (CommitFailedException, ValueError) as e:
+        if isinstance(e, ValueError) and "sequence number" not in str(e):
+            raise
+        if producer is not None:
+            producer._clean_all_uncommitted()
+        raise ConflictError(f"{'.'.join(table.name())}: the table changed during the commit ({e}).") from e
+    except (CommitStateUnknownException, DBAPIError) as e:
+        raise UnknownCommitError(f"{'.'.join(table.name())}: no answer to a commit ({type(e).__name__}).") from e
+
+
+def retry_conflicts(attempt: Callable[[int], T], max_tries: int = MAX_TRIES) -> T:
+    """Call attempt(n) until it no longer conflicts; waits at most 0.5 s between tries, with full jitter."""
+    for n in range(1, max_tries + 1):
+        try:
+            return attempt(n)
+        except ConflictError:
+            if n == max_tries:
+                raise
+            time.sleep(random.uniform(0, min(0.02 * 2 ** min(n, 5), MAX_WAIT_S)))  # noqa: S311  (jitter)
+    raise AssertionError("unreachable")
+
+
+def _drop_dead_manifests(producer: Any) -> None:
+    """PyIceberg carries manifests without live files along for ever, and commits slow down with them."""
+    existing = producer._existing_manifests
+    producer._existing_manifests = lambda: [
+        m for m in existing() if m.has_added_files() or m.has_existing_files()
+    ]

@@ -1,0 +1,91 @@
+"""Iceberg data files from Parquet files that DuckDB wrote.
+
+PyIceberg's own adoption refuses NOT NULL columns because DuckDB marks all as optional; here NOT NULL is proved by
+the null counts instead. Uses private functions of pyiceberg 0.12.0 (tests/integration/test_pyiceberg_contract.py).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from etl_resources.errors import PermanentError
+from etl_resources.tables.schema import month_number
+
+if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.schema import Schema
+    from pyiceberg.table.metadata import TableMetadata
+
+READERS = 8
+"""Parquet footers read at once."""
+
+
+def data_files(io: "FileIO", metadata: "TableMetadata", paths: Sequence[tuple[str, str]]) -> list["DataFile"]:
+    """Data files of (partition, path) pairs; a file without rows is a tombstone that keeps its partition's epoch.
+
+    Raises PermanentError for a null in a required column or a row outside its partition.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda p: _data_file(io, metadata, *p), paths))
+
+
+def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: str) -> "DataFile":
+    import pyarrow.parquet as pq
+    from pyiceberg.io.pyarrow import (
+        _check_pyarrow_schema_compatible,
+        compute_statistics_plan,
+        data_file_statistics_from_parquet_metadata,
+        parquet_path_to_id_mapping,
+    )
+    from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+    from pyiceberg.typedef import Record
+
+    source = io.new_input(path)
+    with source.open() as stream:
+        footer = pq.read_metadata(stream)
+    schema = metadata.schema()
+    _check_pyarrow_schema_compatible(
+        _all_optional(schema), footer.schema.to_arrow_schema(), format_version=metadata.format_version
+    )
+    statistics = data_file_statistics_from_parquet_metadata(
+        footer, compute_statistics_plan(schema, metadata.properties), parquet_path_to_id_mapping(schema)
+    )
+    details = statistics.to_serialized_dict()
+    if footer.num_rows == 0:
+        details = {**{k: {} for k in details if k != "split_offsets"}, "split_offsets": None, "record_count": 0}
+    else:
+        nulls = [
+            f.name for f in schema.fields if f.required and statistics.null_value_counts.get(f.field_id, -1) != 0
+        ]
+        if nulls:
+            raise PermanentError(f"Partition {partition}: nulls in required columns {', '.join(nulls)} of {path}.")
+        _prove_partition(statistics, metadata, partition, path)
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=path,
+        file_format=FileFormat.PARQUET,
+        partition=Record(month_number(partition)),
+        file_size_in_bytes=len(source),
+        sort_order_id=None,
+        spec_id=metadata.default_spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **details,
+    )
+
+
+def _prove_partition(statistics: object, metadata: "TableMetadata", partition: str, path: str) -> None:
+    """Every row lies in the partition that the path names (column bounds decide)."""
+    try:
+        found = statistics.partition(metadata.spec(), metadata.schema())[0]  # type: ignore[attr-defined]
+    except ValueError as e:
+        raise PermanentError(f"Partition {partition}: {path} holds rows of several partitions.") from e
+    if found != month_number(partition):
+        raise PermanentError(f"Partition {partition}: {path} holds rows of another partition (month {found}).")
+
+
+def _all_optional(schema: "Schema") -> "Schema":
+    from pyiceberg.schema import Schema
+
+    return Schema(*[f.model_copy(update={"required": False}) for f in schema.fields])

@@ -1,0 +1,150 @@
+"""Publish: one compare-and-swap that makes audited partitions visible, fenced by epoch and by the attempt's branch."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etl_resources.conventions import branch_name, parse_staged_path
+from etl_resources.errors import FencedError, TransientError, UnknownCommitError
+from etl_resources.tables.commit import build_snapshot, compare_and_swap, retry_conflicts
+from etl_resources.tables.head import PartitionHead, added_files, read_head
+from etl_resources.tables.stage import (
+    ATTEMPT_KEY,
+    RUN_KEY,
+    StagedPartition,
+    partitions_of,
+    properties_of,
+    replaced_files,
+    summary_of,
+)
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+
+@dataclass(frozen=True)
+class PublishOutcome:
+    """What one publish did. Fenced partitions lost to a newer epoch and were left as they are."""
+
+    snapshot_id: int
+    published: tuple[StagedPartition, ...]
+    fenced: tuple[str, ...]
+    how: str
+    """fast_forward | rebase | fenced"""
+    tries: int = 1
+
+
+def publish(
+    catalog: "Catalog", identifier: str, attempt: str, staged_id: int, good: Collection[str] | None = None
+) -> PublishOutcome:
+    """Publish the audited snapshot `staged_id` for the partitions in `good` (default: all).
+
+    Fast-forward where nothing intervened, else the audited files are appended to the new head; data is never
+    rewritten. Raises FencedError when the attempt's branch is gone or moved (recovery, or another attempt).
+    """
+
+    def once(n: int) -> PublishOutcome:
+        table = catalog.load_table(identifier)
+        try:
+            return _publish_once(catalog, table, identifier, attempt, staged_id, good, n)
+        except UnknownCommitError:
+            settled = find_published(catalog.load_table(identifier), attempt)
+            if settled is None:
+                raise
+            return settled
+
+    return retry_conflicts(once)
+
+
+def _publish_once(
+    catalog: "Catalog",
+    table: "Table",
+    identifier: str,
+    attempt: str,
+    staged_id: int,
+    good: Collection[str] | None,
+    tries: int,
+) -> PublishOutcome:
+    from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotRefUpdate, SetSnapshotRefUpdate
+
+    branch = branch_name(attempt)
+    ref = table.refs().get(branch)
+    if ref is None or ref.snapshot_id != staged_id:
+        raise FencedError(f"{identifier}: branch {branch} is gone or moved; this attempt may no longer publish.")
+    staged_snapshot, head = table.snapshot_by_id(staged_id), table.current_snapshot()
+    assert staged_snapshot is not None  # noqa: S101  (the ref above points at it)
+    assert head is not None  # noqa: S101  (tables are created with a snapshot)
+    properties = properties_of(table, staged_id)
+    staged = partitions_of(properties)
+    wanted = [p for name, p in sorted(staged.items()) if good is None or name in good]
+    heads = read_head(table)
+    winners = [p for p in wanted if p.partition not in heads or heads[p.partition].epoch < p.epoch]
+    fenced = tuple(p.partition for p in wanted if p not in winners)
+    guards = (
+        AssertRefSnapshotId(ref="main", snapshot_id=head.snapshot_id),
+        AssertRefSnapshotId(ref=branch, snapshot_id=staged_id),
+    )
+    drop = RemoveSnapshotRefUpdate(ref_name=branch)
+    if not winners:
+        compare_and_swap(catalog, table, guards, (drop,))
+        return PublishOutcome(head.snapshot_id, (), fenced, "fenced", tries)
+    if staged_snapshot.parent_snapshot_id == head.snapshot_id and len(winners) == len(staged):
+        forward = SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=staged_id)
+        compare_and_swap(catalog, table, guards, (forward, drop))
+        return PublishOutcome(staged_id, tuple(winners), fenced, "fast_forward", tries)
+    _prove_aliases(identifier, winners, heads)
+    names = {p.partition for p in winners}
+    producer, updates = build_snapshot(
+        table,
+        add=[f for f in added_files(table, staged_id) if parse_staged_path(f.file_path)[0] in names],
+        delete=replaced_files(table, winners),
+        summary=summary_of(properties[ATTEMPT_KEY], properties[RUN_KEY], winners),
+    )
+    compare_and_swap(catalog, table, guards, (*updates, drop), producer)
+    return PublishOutcome(producer.snapshot_id, tuple(winners), fenced, "rebase", tries)
+
+
+def _prove_aliases(
+    identifier: str, winners: Collection[StagedPartition], heads: dict[str, PartitionHead]
+) -> None:
+    """An alias holds only for the content that it was compared with."""
+    moved = [
+        p.partition
+        for p in winners
+        if p.alias_of is not None and (p.partition not in heads or heads[p.partition].epoch != p.alias_of)
+    ]
+    if moved:
+        raise TransientError(
+            f"{identifier}: {', '.join(moved)} changed since this attempt compared its content. Run again."
+        )
+
+
+def find_published(table: "Table", attempt: str) -> PublishOutcome | None:
+    """What an attempt published, read back from main's history; None when it didn't."""
+    from pyiceberg.table.snapshots import ancestors_of
+
+    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
+        properties = properties_of(table, snapshot.snapshot_id)
+        if properties.get(ATTEMPT_KEY) == attempt:
+            published = tuple(partitions_of(properties).values())
+            return PublishOutcome(snapshot.snapshot_id, published, (), "read_back")
+    return None
+
+
+def drop_branch(catalog: "Catalog", identifier: str, attempt: str) -> bool:
+    """Fence an attempt: without its branch it can't publish. Whether there was a branch."""
+    from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotRefUpdate
+
+    branch = branch_name(attempt)
+
+    def once(_: int) -> bool:
+        table = catalog.load_table(identifier)
+        ref = table.refs().get(branch)
+        if ref is None:
+            return False
+        guard = AssertRefSnapshotId(ref=branch, snapshot_id=ref.snapshot_id)
+        compare_and_swap(catalog, table, (guard,), (RemoveSnapshotRefUpdate(ref_name=branch),))
+        return True
+
+    return retry_conflicts(once)

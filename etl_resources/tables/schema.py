@@ -1,0 +1,119 @@
+"""A contract as Iceberg schema, DuckDB types and Parquet field ids."""
+
+from typing import TYPE_CHECKING
+
+from etl_resources.contract import Contract
+from etl_resources.identifiers import quote
+from etl_resources.manifest import DECIMAL
+
+if TYPE_CHECKING:
+    from pyiceberg.partitioning import PartitionSpec
+    from pyiceberg.schema import Schema
+    from pyiceberg.types import PrimitiveType
+
+META_RUN_ID = "meta_run_id"
+"""Column that bronze adds: the run that delivered the row (G2). It is audit data, outside the content hash."""
+
+PARTITION_FIELD = "partition_month"
+_PARTITION_FIELD_ID = 1000
+
+_DUCKDB_TYPES = {
+    "bigint": "BIGINT",
+    "int": "INTEGER",
+    "string": "VARCHAR",
+    "date": "DATE",
+    "timestamptz": "TIMESTAMP WITH TIME ZONE",
+    "boolean": "BOOLEAN",
+}
+_POSTGRES_TYPES = {
+    "bigint": "bigint",
+    "int": "integer",
+    "string": "text",
+    "date": "date",
+    "timestamptz": "timestamptz",
+    "boolean": "boolean",
+}
+
+
+def duckdb_type(column_type: str) -> str:
+    """DuckDB's name of a manifest type, as DESCRIBE prints it."""
+    return _DUCKDB_TYPES.get(column_type, column_type.upper())
+
+
+def postgres_type(column_type: str) -> str:
+    """Postgres' name of a manifest type, as format_type prints it."""
+    return _POSTGRES_TYPES.get(column_type) or column_type.replace("decimal", "numeric")
+
+
+def iceberg_schema(contract: Contract, *, with_run_id: bool) -> "Schema":
+    """Iceberg schema: contract columns in order, NOT NULL as required, docs from descriptions."""
+    from pyiceberg.schema import Schema
+    from pyiceberg.types import NestedField, StringType
+
+    fields = [
+        NestedField(i, c.name, _iceberg_type(c.type), required=not c.nullable, doc=c.description)
+        for i, c in enumerate(contract.columns, start=1)
+    ]
+    if with_run_id:
+        fields.append(NestedField(len(fields) + 1, META_RUN_ID, StringType(), required=True, doc="Delivering run"))
+    return Schema(*fields)
+
+
+def partition_spec(schema: "Schema", partition_column: str) -> "PartitionSpec":
+    """Hidden monthly partitioning by the contract's partition column."""
+    from pyiceberg.partitioning import PartitionField, PartitionSpec
+    from pyiceberg.transforms import MonthTransform
+
+    source = schema.find_field(partition_column).field_id
+    return PartitionSpec(PartitionField(source, _PARTITION_FIELD_ID, MonthTransform(), PARTITION_FIELD))
+
+
+def month_number(partition: str) -> int:
+    """Iceberg's month value of a partition key: months since 1970-01."""
+    return (int(partition[:4]) - 1970) * 12 + int(partition[5:7]) - 1
+
+
+def field_ids(schema: "Schema") -> str:
+    """FIELD_IDS option of DuckDB's COPY; from the table's own schema, because create_table reassigns ids."""
+    return "{" + ", ".join(f"{quote(f.name)}: {f.field_id}" for f in schema.fields) + "}"
+
+
+def read_schema(schema: "Schema", columns: tuple[str, ...] | None = None) -> str:
+    """SCHEMA option of DuckDB's read_parquet: columns by field id, so that older files read as the current schema."""
+    entries = [
+        f"{f.field_id}: {{name: '{f.name}', type: '{_duckdb_of(f.field_type)}', default_value: NULL}}"
+        for f in schema.fields
+        if columns is None or f.name in columns
+    ]
+    return "MAP {" + ", ".join(entries) + "}"
+
+
+def _iceberg_type(column_type: str) -> "PrimitiveType":
+    from pyiceberg.types import (
+        BooleanType,
+        DateType,
+        DecimalType,
+        IntegerType,
+        LongType,
+        StringType,
+        TimestamptzType,
+    )
+
+    decimal = DECIMAL.match(column_type)
+    if decimal:
+        return DecimalType(int(decimal[1]), int(decimal[2]))
+    simple: dict[str, PrimitiveType] = {
+        "bigint": LongType(),
+        "int": IntegerType(),
+        "string": StringType(),
+        "date": DateType(),
+        "timestamptz": TimestamptzType(),
+        "boolean": BooleanType(),
+    }
+    return simple[column_type]
+
+
+def _duckdb_of(field_type: object) -> str:
+    names = {"long": "bigint", "int": "int", "string": "string", "date": "date", "timestamptz": "timestamptz"}
+    text = str(field_type).replace(" ", "")
+    return duckdb_type(names.get(text, text))

@@ -1,0 +1,114 @@
+"""Stage: one catalog commit that puts an attempt's files on its own branch; main is untouched."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.conventions import branch_name
+from etl_resources.errors import FencedError, UnknownCommitError
+from etl_resources.tables.commit import build_snapshot, compare_and_swap, retry_conflicts
+from etl_resources.tables.head import read_head
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.table import Table
+
+PARTITIONS_KEY = "etl.partitions"
+ATTEMPT_KEY = "etl.attempt"
+RUN_KEY = "etl.run-id"
+
+
+@dataclass(frozen=True)
+class StagedPartition:
+    """One partition of a staged snapshot, as the commit's summary carries it."""
+
+    partition: str
+    token: str
+    epoch: int
+    version: str
+    rows: int
+    alias_of: int | None = None
+    """Epoch whose published content equals this one: the staged file is a rowless marker that raises the epoch."""
+
+    def as_summary(self) -> dict[str, Any]:
+        entry = {"token": self.token, "epoch": self.epoch, "version": self.version, "rows": self.rows}
+        return entry if self.alias_of is None else {**entry, "alias_of": self.alias_of}
+
+
+def summary_of(attempt: str, run_id: str, partitions: Sequence[StagedPartition]) -> dict[str, str]:
+    """Summary of a snapshot: which attempt, and partition → token, epoch, version, rows."""
+    entries = {p.partition: p.as_summary() for p in partitions}
+    return {
+        PARTITIONS_KEY: json.dumps(entries, separators=(",", ":"), sort_keys=True),
+        ATTEMPT_KEY: attempt,
+        RUN_KEY: run_id,
+    }
+
+
+def partitions_of(summary: Mapping[str, str]) -> dict[str, StagedPartition]:
+    """The partition map of a summary; empty for a snapshot that isn't ours."""
+    entries = json.loads(summary.get(PARTITIONS_KEY, "{}"))
+    return {p: StagedPartition(partition=p, **e) for p, e in entries.items()}
+
+
+def properties_of(table: "Table", snapshot_id: int) -> dict[str, str]:
+    """Our properties in a snapshot's summary."""
+    snapshot = table.snapshot_by_id(snapshot_id)
+    return dict(snapshot.summary.additional_properties) if snapshot and snapshot.summary else {}
+
+
+def stage(
+    catalog: "Catalog",
+    identifier: str,
+    attempt: str,
+    run_id: str,
+    files: Sequence["DataFile"],
+    partitions: Sequence[StagedPartition],
+) -> int:
+    """Snapshot id on the attempt's branch. Aliased partitions keep their data; the others are replaced.
+
+    Raises FencedError when the branch exists already: attempts are never shared.
+    """
+    from pyiceberg.table.update import AssertRefSnapshotId, SetSnapshotRefUpdate
+
+    branch = branch_name(attempt)
+
+    def once(_: int) -> int:
+        table = catalog.load_table(identifier)
+        if branch in table.refs():
+            raise FencedError(f"{identifier}: branch {branch} exists already. Attempts are never shared; run again.")
+        producer, updates = build_snapshot(
+            table,
+            add=files,
+            delete=replaced_files(table, partitions),
+            summary=summary_of(attempt, run_id, partitions),
+        )
+        updates = (
+            *(u for u in updates if not isinstance(u, SetSnapshotRefUpdate)),
+            SetSnapshotRefUpdate(ref_name=branch, type="branch", snapshot_id=producer.snapshot_id),
+        )
+        try:
+            compare_and_swap(
+                catalog, table, (AssertRefSnapshotId(ref=branch, snapshot_id=None),), updates, producer
+            )
+        except UnknownCommitError:
+            ref = catalog.load_table(identifier).refs().get(branch)
+            if ref is None or ref.snapshot_id != producer.snapshot_id:
+                raise
+        return int(producer.snapshot_id)
+
+    return retry_conflicts(once)
+
+
+def replaced_files(table: "Table", partitions: Sequence[StagedPartition]) -> list["DataFile"]:
+    """Files of main that the partitions replace: all of a partition, or the old markers of an aliased one."""
+    heads = read_head(table)
+    return [
+        f
+        for p in partitions
+        if p.partition in heads
+        for f in heads[p.partition].files
+        if p.alias_of is None or (not f.record_count and len(heads[p.partition].files) > 1)
+    ]
