@@ -1,0 +1,107 @@
+"""Write captured partitions of one source table as Parquet, straight from the server to S3."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etl_resources.conventions import parse_staged_path, staged_folder
+from etl_resources.engines.transform import engine_error
+from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
+from etl_resources.identifiers import literal, quote
+from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.tables.address import TableAddress
+from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.schema import META_RUN_ID, duckdb_type
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class CapturedPartition:
+    """Files of one partition, with what they hold."""
+
+    partition: str
+    paths: tuple[str, ...]
+    rows: int
+    version: str
+
+
+def capture_table(
+    engine: "duckdb.DuckDBPyConnection",
+    snapshot: PostgresSnapshot,
+    table: SourceTable,
+    address: TableAddress,
+    partitions: Sequence[str],
+    *,
+    epoch: int,
+    mark: str,
+    run_id: str,
+    field_ids: str,
+) -> list[str]:
+    """Paths written: one folder per partition that has rows. The engine must be attached to the snapshot.
+
+    mark: hex digits that name the attempt in the path, in the token's place (a capture's token is known only after it
+    is hashed).
+    """
+    columns = ", ".join(f"{quote(c.name)}::{duckdb_type(c.type)} as {quote(c.name)}" for c in address.contract.columns)
+    query = (
+        f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
+        f"strftime({quote(table.partition_column)}, '%Y-%m') as partition, {literal(f'{epoch}-{mark[:16]}')} as epoch "
+        f"from {snapshot.read_sql(table, partitions)}"
+    )
+    try:
+        engine.execute(f"set partitioned_write_max_open_files = {max(100, len(partitions))}")
+        written = engine.execute(
+            f"copy ({query}) to {literal(f'{address.location}/data')} (format parquet, compression zstd, "
+            f"field_ids {field_ids}, partition_by (partition, epoch), overwrite_or_ignore, "
+            f"filename_pattern 'part-{{i}}', return_files)"
+        ).fetchone()
+    except Exception as e:
+        raise engine_error(f"Capturing {table.name}", e) from e
+    return list(written[1]) if written else []
+
+
+def write_empty(
+    engine: "duckdb.DuckDBPyConnection",
+    address: TableAddress,
+    partition: str,
+    *,
+    epoch: int,
+    token: str,
+    field_ids: str,
+) -> str:
+    """Path of a file without rows: the tombstone of an empty partition, or the marker of an alias."""
+    columns = [f"null::{duckdb_type(c.type)} as {quote(c.name)}" for c in address.contract.columns]
+    if address.with_run_id:
+        columns.append(f"null::varchar as {META_RUN_ID}")
+    path = f"{staged_folder(address.location, partition, epoch, token)}/empty.parquet"
+    engine.execute(
+        f"copy (select {', '.join(columns)} limit 0) to {literal(path)} "
+        f"(format parquet, compression zstd, field_ids {field_ids})"
+    )
+    return path
+
+
+def describe_captured(
+    engine: "duckdb.DuckDBPyConnection",
+    table: SourceTable,
+    address: TableAddress,
+    paths: Sequence[str],
+    schema: str,
+) -> Mapping[str, CapturedPartition]:
+    """Partition → what its files hold, read back from S3: the content hash is of what was stored."""
+    by_partition: dict[str, list[str]] = {}
+    for path in paths:
+        by_partition.setdefault(parse_staged_path(path)[0], []).append(path)
+    if not by_partition:
+        return {}
+    month = f"strftime({quote(table.partition_column)}, '%Y-%m')"
+    rows = engine.execute(
+        f"select {month}, count(*), {content_hash(address.contract, 'duckdb')} "
+        f"from {parquet_scan(sorted(paths), schema)} group by 1"
+    ).fetchall()
+    return {
+        partition: CapturedPartition(partition, tuple(sorted(by_partition[partition])), count, version_of(count, digest))
+        for partition, count, digest in rows
+    }

@@ -1,0 +1,190 @@
+"""Capture of a Postgres system of record: one REPEATABLE READ snapshot for all its tables (M7).
+
+The psycopg connection that exports the snapshot stays open; it takes fingerprints and control totals, and DuckDB
+readers import the same snapshot. Everything that a capture says is therefore true of one instant.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.calendar import contiguous_ranges, month_of
+from etl_resources.errors import PermanentError
+from etl_resources.extract.source_query import select_fingerprints, select_months_of_keys, select_rows
+from etl_resources.identifiers import literal
+from etl_resources.ledger.connection import connect, typed_errors
+from etl_resources.manifest import PostgresSource
+
+if TYPE_CHECKING:
+    import duckdb
+    import psycopg
+
+KEYS_PER_LOOKUP = 10_000
+
+
+@dataclass(frozen=True)
+class SourceTable:
+    """A source with the column that decides the partition."""
+
+    source: PostgresSource
+    partition_column: str
+
+    @property
+    def name(self) -> str:
+        return self.source.table
+
+
+class PostgresSnapshot:
+    """One instant of a system of record."""
+
+    def __init__(self, connection: "psycopg.Connection[Any]", dsn: str, setting: str) -> None:
+        self._connection, self._dsn, self._setting = connection, dsn, setting
+        row = connection.execute("select pg_export_snapshot(), current_setting('server_version_num')").fetchone()
+        assert row is not None  # noqa: S101  (a select without from always returns a row)
+        self._exported, self._server = row[0], str(int(row[1]) // 10000)
+
+    def fingerprints(self, table: SourceTable, partitions: Sequence[str]) -> dict[str, str]:
+        """Partition → fingerprint; a partition without rows has one too.
+
+        Raises PermanentError for infinite dates, which would arrive as the year 9999.
+        """
+        found = dict.fromkeys(partitions, f"pg{self._server}:0:0:")
+        if not partitions:
+            return found
+        query = select_fingerprints(table.source, table.partition_column, contiguous_ranges(partitions))
+        with typed_errors(f"Observing {table.name}"):
+            for month, rows, digest, newest, infinite in self._connection.execute(query.encode()):
+                if infinite:
+                    raise PermanentError(
+                        f"{table.name}, partition {month_of(month)}: {infinite} rows have an infinite date or stamp, "
+                        "which has no place in a table. Correct them in the source."
+                    )
+                found[month_of(month)] = f"pg{self._server}:{rows}:{digest}:{newest or ''}"
+        return found
+
+    def control_totals(self, control: str, sql: str, partitions: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Partition → rows of a reconciliation query, whose first column is the period's first day."""
+        totals: dict[str, list[dict[str, Any]]] = {p: [] for p in partitions}
+        for start, end in contiguous_ranges(partitions):
+            with typed_errors(f"Control totals of {control}"):
+                cursor = self._connection.execute(sql.encode(), {"start": start, "end": end})
+                names = [c.name for c in cursor.description or ()]
+                for row in cursor:
+                    values = {n: _json(v) for n, v in zip(names, row, strict=True)}
+                    totals[month_of(row[0])].append(values)
+        return totals
+
+    def months_of(self, table: SourceTable, keys: Sequence[tuple[Any, ...]]) -> set[str]:
+        """Partitions in which these keys lie now."""
+        months: set[str] = set()
+        query = select_months_of_keys(table.source, table.partition_column)
+        with typed_errors(f"Looking up moved rows of {table.name}"):
+            for i in range(0, len(keys), KEYS_PER_LOOKUP):
+                columns = [list(c) for c in zip(*keys[i : i + KEYS_PER_LOOKUP], strict=True)]
+                months |= {month_of(m) for (m,) in self._connection.execute(query.encode(), columns) if m}
+        return months
+
+    def prove_types(self, table: SourceTable) -> None:
+        """The server's types are those of the manifest. Raises PermanentError naming each column that differs.
+
+        numeric without precision would arrive as a double: money must not.
+        """
+        query = select_rows(table.source, table.partition_column, [(date(1, 1, 1), date(1, 1, 2))])
+        with typed_errors(f"Reading {table.name}"):
+            description = self._connection.execute(f"{query} limit 0".encode()).description or ()
+        wrong = [
+            f"{c.name} is {_type_text(c)} in the source and {declared} in the manifest"
+            for c in description
+            if not _same_type(c, declared := table.source.columns[c.name].type or "")
+        ]
+        if wrong:
+            raise PermanentError(f"{table.name}: {'; '.join(wrong)}. Correct the manifest, or cast in a view.")
+
+    def attach(self, engine: "duckdb.DuckDBPyConnection", alias: str = "source") -> None:
+        """Begin a transaction of the engine that reads this snapshot; read by `read_sql`."""
+        import duckdb
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+        parts = {k: str(v) for k, v in conninfo_to_dict(self._dsn).items() if v is not None}
+        secret = {k: parts.pop(k) for k in ("host", "port", "user", "password", "dbname") if k in parts}
+        fields = ", ".join(f"{'database' if k == 'dbname' else k} {literal(v)}" for k, v in secret.items())
+        engine.execute(f"create or replace secret {alias}_secret (type postgres, {fields})")
+        try:
+            engine.execute(
+                f"attach {literal(make_conninfo('', **parts))} as {alias} "
+                f"(type postgres, secret {alias}_secret, read_only)"
+            )
+            engine.execute("begin")
+            snapshot = literal(f"set transaction snapshot '{self._exported}'")
+            engine.execute(f"call postgres_execute('{alias}', {snapshot})")
+        except duckdb.Error as e:
+            raise PermanentError(f"{self._setting}: the engine can't read the captured snapshot: {e}") from e
+
+    def read_sql(self, table: SourceTable, partitions: Sequence[str], alias: str = "source") -> str:
+        """DuckDB table expression of the rows of these partitions in the attached snapshot."""
+        query = select_rows(table.source, table.partition_column, contiguous_ranges(partitions))
+        return f"postgres_query('{alias}', {literal(query)})"
+
+
+@contextmanager
+def open_source(dsn: str, *, setting: str, timeout_s: int) -> Iterator["psycopg.Connection[Any]"]:
+    """A read-only connection to a system of record."""
+    connection = connect(
+        dsn, setting=setting, timeout_s=timeout_s, options="-c default_transaction_read_only=on"
+    )
+    with connection:
+        yield connection
+
+
+@contextmanager
+def snapshot_of(connection: "psycopg.Connection[Any]", dsn: str, setting: str) -> Iterator[PostgresSnapshot]:
+    """Take the snapshot now; it lasts until the context ends."""
+    with typed_errors(f"Capturing {setting}"):
+        connection.execute("begin isolation level repeatable read read only")
+        try:
+            yield PostgresSnapshot(connection, dsn, setting)
+        finally:
+            if not connection.closed:
+                connection.execute("rollback")
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return str(value)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _type_text(column: "psycopg.Column") -> str:
+    if column.type_display.startswith("numeric") and column.precision is None:
+        return "numeric without precision"
+    return column.type_display
+
+
+_SAME = {
+    "bigint": {"int8"},
+    "int": {"int4", "int2"},
+    "string": {"text", "varchar", "bpchar", "name", "char"},
+    "date": {"date"},
+    "timestamptz": {"timestamptz"},
+    "boolean": {"bool"},
+}
+
+
+def _same_type(column: "psycopg.Column", declared: str) -> bool:
+    import psycopg
+
+    info = psycopg.adapters.types.get(column.type_code)
+    name = info.name if info else ""
+    if declared.startswith("decimal"):
+        return name == "numeric" and declared == f"decimal({column.precision},{column.scale})"
+    return name in _SAME.get(declared, set())
+
+
+def fingerprints_of(snapshot: PostgresSnapshot, tables: Mapping[str, SourceTable], partitions: Sequence[str]) -> (
+    dict[str, dict[str, str]]
+):
+    """Asset → partition → fingerprint, all of one snapshot."""
+    return {asset: snapshot.fingerprints(table, partitions) for asset, table in tables.items()}

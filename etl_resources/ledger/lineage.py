@@ -1,0 +1,53 @@
+"""From any input back to the captures that it was made from."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.run_token import InputVersion, inputs_as_json
+
+if TYPE_CHECKING:
+    import psycopg
+
+SOURCE_SEPARATOR = "/"
+
+
+def source_asset(system: str, table: str) -> str:
+    """Name of a source table as an input: erp/erp.orders."""
+    return f"{system}{SOURCE_SEPARATOR}{table}"
+
+
+_WALK = """
+with recursive walk as (
+    select i.asset, i.partition, i.version, i.epoch
+    from jsonb_to_recordset(%s) as i(asset text, partition text, version text, epoch bigint)
+    union
+    select i.asset, i.partition, i.version, i.epoch
+    from walk w
+    join etl.publishes p using (asset, partition, epoch)
+    cross join lateral jsonb_to_recordset(p.inputs) as i(asset text, partition text, version text, epoch bigint)
+)
+select split_part(source.asset, '/', 1), w.asset, w.partition,
+       array(select p.epoch from etl.publishes p
+             where p.asset = w.asset and p.partition = w.partition and p.version = w.version)
+from walk w
+join etl.publishes p using (asset, partition, epoch)
+cross join lateral jsonb_to_recordset(p.inputs) as source(asset text)
+where strpos(source.asset, '/') > 0
+"""
+
+
+def capture_epochs(
+    connection: "psycopg.Connection[Any]", inputs: Iterable[InputVersion]
+) -> dict[tuple[str, str], set[int]]:
+    """(system, partition) → epochs of the captures that could have given all of these inputs.
+
+    An empty set means that the inputs stem from different captures: orders of one moment, lines of another.
+    """
+    from psycopg.types.json import Jsonb
+
+    common: dict[tuple[str, str], set[int]] = {}
+    rows = connection.execute(_WALK, (Jsonb(inputs_as_json(inputs)),)).fetchall()
+    for system, _asset, partition, epochs in rows:
+        key = (system, partition)
+        common[key] = common[key] & set(epochs) if key in common else set(epochs)
+    return common

@@ -1,0 +1,116 @@
+"""Plan: which partitions must be computed, from which versions, under which token and epoch.
+
+One ledger transaction per step reads the input versions and draws the epochs; whatever is current is pruned, with the
+proof (token and input versions) kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from etl_resources.ledger.ledger import IntendedPartition, Ledger, Publish
+from etl_resources.ledger.lineage import capture_epochs
+from etl_resources.run_token import InputVersion, run_token
+from etl_resources.tables.input_tables import PinnedTable
+
+
+@dataclass(frozen=True)
+class PlannedPartition:
+    """A partition to compute; `current` is what is published of it now."""
+
+    partition: str
+    token: str
+    epoch: int
+    inputs: tuple[InputVersion, ...]
+    current: Publish | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a step will do with each partition."""
+
+    asset: str
+    attempt: str | None
+    inputs: Mapping[str, PinnedTable]
+    todo: tuple[PlannedPartition, ...]
+    pruned: Mapping[str, Publish] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def plan(
+    ledger: Ledger,
+    *,
+    asset: str,
+    tenant: str,
+    logic_version: str,
+    run_id: str,
+    requested: Sequence[str],
+    pin_inputs: Callable[[], Mapping[str, PinnedTable]],
+    published_epochs: Callable[[], Mapping[str, int]],
+) -> Plan:
+    """The plan of one step; records the intent when there is something to do."""
+    with ledger.planning(asset):
+        inputs = pin_inputs()
+        current = ledger.at_epochs(asset, published_epochs())
+        partitions = _with_linked(ledger, inputs, current, requested)
+        todo: list[PlannedPartition] = []
+        pruned: dict[str, Publish] = {}
+        refused: dict[str, str] = {}
+        for partition in partitions:
+            versions, problem = _input_versions(ledger, inputs, partition)
+            if problem:
+                refused[partition] = problem
+                continue
+            token = run_token(
+                tenant=tenant, asset=asset, partition=partition, logic_version=logic_version, inputs=versions
+            )
+            published = current.get(partition)
+            if published and published.token == token:
+                pruned[partition] = published
+            else:
+                todo.append(PlannedPartition(partition, token, 0, versions, published))
+        if not todo:
+            return Plan(asset, None, inputs, (), pruned, refused)
+        epoch = ledger.draw_epoch()
+        attempt = ledger.open_attempt(asset, run_id)
+        drawn = tuple(PlannedPartition(p.partition, p.token, epoch, p.inputs, p.current) for p in todo)
+        ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
+        return Plan(asset, attempt, inputs, drawn, pruned, refused)
+
+
+def _input_versions(
+    ledger: Ledger, inputs: Mapping[str, PinnedTable], partition: str
+) -> tuple[tuple[InputVersion, ...], str | None]:
+    versions = {name: table.version(partition) for name, table in inputs.items()}
+    missing = sorted(name for name, version in versions.items() if version is None)
+    if missing:
+        return (), f"{', '.join(missing)} has no published partition {partition}. Materialize it first."
+    found = tuple(v for v in versions.values() if v is not None)
+    if len(found) > 1:
+        for (system, _), epochs in capture_epochs(ledger.connection, found).items():
+            if not epochs:
+                return (), (
+                    f"{' and '.join(sorted(versions))} come from different captures of {system}. "
+                    "Materialize both upstream, then this partition again."
+                )
+    return found, None
+
+
+def _with_linked(
+    ledger: Ledger,
+    inputs: Mapping[str, PinnedTable],
+    current: Mapping[str, Publish],
+    requested: Sequence[str],
+) -> list[str]:
+    """Requested partitions and those that exchanged rows with them since this asset last read its inputs.
+
+    A row that moved from March to May must leave March in the same commit in which it enters May.
+    """
+    partitions, queue = set(requested), list(requested)
+    while queue:
+        partition = queue.pop()
+        used = {i.asset: i.epoch for i in current[partition].inputs} if partition in current else {}
+        for name in inputs:
+            linked = ledger.linked_since(name, partition, used.get(name, -1))
+            queue += [p for p in linked if p in current and p not in partitions]
+            partitions |= {p for p in linked if p in current}
+    return sorted(partitions)

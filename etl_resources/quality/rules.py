@@ -1,0 +1,92 @@
+"""A contract as SQL: casts that lose nothing, and the reasons why a row is rejected."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from etl_resources.contract import Contract, ContractColumn
+from etl_resources.errors import PermanentError
+from etl_resources.identifiers import literal, quote
+from etl_resources.manifest import DECIMAL
+from etl_resources.tables.schema import duckdb_type
+
+_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+_SQL_OPERATORS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_DUCKDB_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+
+
+def typed_columns(asset: str, contract: Contract, produced: Mapping[str, str]) -> list[str]:
+    """Select items that give the contract's columns their types. `produced`: column → DuckDB type.
+
+    Text is parsed (a value that doesn't parse is a rejection); numbers are only widened. Raises PermanentError where
+    a cast could lose digits: the transform has to say how it rounds.
+    """
+    missing = [c.name for c in contract.columns if c.name not in produced]
+    if missing:
+        raise PermanentError(f"{asset}: the transform gives no column {', '.join(missing)}.")
+    return [f"{_typed(asset, c, produced[c.name])} as {quote(c.name)}" for c in contract.columns]
+
+
+def rejection_reasons(contract: Contract, produced: Mapping[str, str]) -> str:
+    """DuckDB expression: reasons to reject a row of `typed`, whose `payload` is the row as it came; empty if good."""
+    cases = [case for c in contract.columns for case in _cases(c, produced[c.name])]
+    if not cases:
+        return "[]::varchar[]"
+    return f"list_filter([{', '.join(cases)}]::varchar[], lambda x: x is not null)"
+
+
+def _typed(asset: str, column: ContractColumn, produced: str) -> str:
+    wanted, name = duckdb_type(column.type), f"raw.{quote(column.name)}"
+    if produced == wanted:
+        return name
+    if produced == "VARCHAR":
+        return f"try_cast({name} as {wanted})"
+    if _widens(produced, wanted):
+        return f"cast({name} as {wanted})"
+    raise PermanentError(
+        f"{asset}: column {column.name} is {produced} and the contract says {column.type}. "
+        f"Cast it in the SQL, with the rounding that is meant."
+    )
+
+
+def _widens(produced: str, wanted: str) -> bool:
+    if produced in _INTEGERS and wanted in _INTEGERS:
+        return _INTEGERS.index(produced) <= _INTEGERS.index(wanted)
+    old, new = _DUCKDB_DECIMAL.fullmatch(produced), _DUCKDB_DECIMAL.fullmatch(wanted)
+    if old and new:
+        whole, scale = int(old[1]) - int(old[2]), int(old[2])
+        return int(new[2]) >= scale and int(new[1]) - int(new[2]) >= whole
+    return wanted == "VARCHAR" and produced == "UUID"
+
+
+def _cases(column: ContractColumn, produced: str) -> Iterator[str]:
+    raw, typed = f"typed.payload.{quote(column.name)}", f"typed.{quote(column.name)}"
+    if produced == "VARCHAR" and column.type != "string":
+        reason = literal(f"{column.name} is not a {column.type}")
+        yield f"case when {raw} is not null and {typed} is null then {reason} end"
+    if not column.nullable:
+        yield f"case when {raw} is null then {literal(f'{column.name} is null')} end"
+    for condition, text in _rules(column, typed):
+        yield f"case when {typed} is not null and not ({condition}) then {literal(f'{column.name} {text}')} end"
+
+
+def _rules(column: ContractColumn, typed: str) -> Iterator[tuple[str, str]]:
+    rule = column.check
+    if rule is None:
+        return
+    for field, operator in _SQL_OPERATORS.items():
+        bound = getattr(rule, field)
+        if bound is not None:
+            yield f"{typed} {operator} {_bound(column, bound)}", f"is not {operator} {bound}"
+    if rule.isin is not None:
+        options = ", ".join(_bound(column, v) for v in rule.isin)
+        yield f"{typed} in ({options})", f"is not one of {', '.join(map(str, rule.isin))}"
+    if rule.matches is not None:
+        yield f"regexp_full_match({typed}, {literal(rule.matches)})", f"does not match {rule.matches}"
+
+
+def _bound(column: ContractColumn, value: object) -> str:
+    if column.type == "string":
+        return literal(str(value))
+    if DECIMAL.match(column.type):
+        return f"{literal(str(value))}::decimal(38, {column.type.rsplit(',', 1)[1]}"
+    return f"{literal(str(value))}::{duckdb_type(column.type)}"

@@ -1,0 +1,38 @@
+"""Where a table lives and what it promises: all that the protocol needs to know about it."""
+
+from dataclasses import dataclass
+
+from etl_resources.contract import Contract
+from etl_resources.conventions import database_name, table_location, table_name
+
+
+@dataclass(frozen=True)
+class TableAddress:
+    """A dataset's layer as an Iceberg table."""
+
+    layer: str
+    dataset: str
+    tenant: str
+    contract: Contract
+    logic_version: str
+    database_prefix: str
+    bucket: str
+
+    @property
+    def asset(self) -> str:
+        """Name in SQL, ledger and messages: silver.sales_orders."""
+        return f"{self.layer}.{self.dataset}"
+
+    @property
+    def identifier(self) -> str:
+        """Name in the catalog: pp_dw_gold.silver_sales_orders."""
+        return f"{database_name(self.database_prefix, self.layer)}.{table_name(self.layer, self.dataset)}"
+
+    @property
+    def location(self) -> str:
+        return table_location(self.bucket, self.layer, self.dataset)
+
+    @property
+    def with_run_id(self) -> bool:
+        """Bronze rows carry the run that delivered them."""
+        return self.layer == "bronze"

@@ -1,0 +1,78 @@
+"""Input tables pinned to a snapshot: which files of which version each partition consists of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etl_resources.errors import PermanentError
+from etl_resources.ledger.ledger import Ledger, Publish
+from etl_resources.run_token import InputVersion
+from etl_resources.tables.address import TableAddress
+from etl_resources.tables.head import PartitionHead, read_head
+from etl_resources.tables.schema import read_schema
+from etl_resources.tables.settle import settle_table
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+
+
+@dataclass(frozen=True)
+class PinnedTable:
+    """One table at one snapshot."""
+
+    asset: str
+    snapshot_id: int | None
+    schema: str
+    """SCHEMA option of read_parquet."""
+    heads: Mapping[str, PartitionHead]
+    publishes: Mapping[str, Publish]
+
+    def version(self, partition: str) -> InputVersion | None:
+        """What is published of a partition; None when nothing is."""
+        publish = self.publishes.get(partition)
+        return publish and InputVersion(self.asset, partition, publish.version, publish.epoch)
+
+    def scan(self, partition: str) -> str:
+        """DuckDB table expression of exactly the files of a partition."""
+        return parquet_scan(self.heads[partition].data_paths, self.schema)
+
+    @property
+    def files_total(self) -> int:
+        return sum(len(h.files) for h in self.heads.values())
+
+
+def parquet_scan(paths: list[str], schema: str) -> str:
+    """DuckDB table expression of Parquet files, columns by field id."""
+    from etl_resources.identifiers import literal
+
+    return f"read_parquet([{', '.join(map(literal, paths))}], schema = {schema})"
+
+
+def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> PinnedTable:
+    """The table as it is published now.
+
+    A publish that the ledger doesn't know yet (its writer died in between) is settled first. Raises PermanentError
+    when it can't be.
+    """
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        table = catalog.load_table(address.identifier)
+    except NoSuchTableError:
+        return PinnedTable(address.asset, None, "", {}, {})
+    heads = read_head(table)
+    epochs = {p: h.epoch for p, h in heads.items()}
+    publishes = ledger.at_epochs(address.asset, epochs)
+    if len(publishes) < len(epochs):
+        settle_table(catalog, ledger, address)
+        publishes = ledger.at_epochs(address.asset, epochs)
+    unknown = sorted(set(epochs) - set(publishes))
+    if unknown:
+        raise PermanentError(
+            f"{address.asset}: the ledger doesn't know who published {', '.join(unknown)}. Was it restored from an "
+            "older backup? Materialize the asset again to publish them anew."
+        )
+    snapshot = table.current_snapshot()
+    return PinnedTable(
+        address.asset, snapshot.snapshot_id if snapshot else None, read_schema(table.schema()), heads, publishes
+    )
