@@ -31,6 +31,8 @@ STAGING_SCHEMA = "erp_building"
 READER_ROLE = "erp_reader"
 MARK = "Demo ERP of data-pipeline"
 """Schema comment of what create_erp made. A schema without it belongs to somebody else."""
+MIN_SCALE = 0.001
+"""6 thousand order lines: below it months and nations without any order abound."""
 LOCK_WAIT_S = 300
 """Longest wait for another process that builds the same ERP, and for readers of an ERP to be replaced."""
 _LOCK_KEY = 0x4552505F44454D4F  # "ERP_DEMO"
@@ -63,8 +65,10 @@ def create_erp(
     scale or a schema that create_erp didn't make is there or the disk is full, TransientError when the
     connection is lost or another builder takes longer than LOCK_WAIT_S.
     """
-    if not 0 < scale < float("inf"):
-        raise PermanentError(f"Scale {scale} is not a TPC-H scale. Use a positive number such as 0.1 or 1.")
+    if not MIN_SCALE <= scale < float("inf"):
+        raise PermanentError(
+            f"Scale {scale} is not a TPC-H scale. Use {MIN_SCALE} or more, such as 0.1 or 1."
+        )
     started = time.monotonic()
     with _guard(admin_dsn) as guard:
         existing = _existing_scale(guard, admin_dsn)

@@ -73,9 +73,9 @@ def server_errors(admin_dsn: str) -> Iterator[None]:
 
 
 def without_password(text: str, admin_dsn: str) -> str:
-    """`text` on one line, without the password of `admin_dsn` and without its closing mark."""
+    """`text` on one line, without the password of `admin_dsn`, stack trace and closing mark."""
     password = _parts(admin_dsn).get("password")
-    line = " ".join(text.split()).rstrip(".?")
+    line = " ".join(text.partition("Stack Trace:")[0].split()).rstrip(".?")
     return line.replace(str(password), "***") if password else line
 
 
