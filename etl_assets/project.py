@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
-from etl_assets.project_resolve import resolve_contract, resolve_sql
+from etl_assets.project_resolve import TableDraft, resolve_tables
+from etl_assets.project_sql_checks import sql_errors
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors
 from etl_resources.logic_version import serving_logic_version, table_logic_version
 from etl_resources.manifest import Dataset, Platform, PostgresTarget
-from etl_resources.sql_check import parse_select, referenced_tables
 
 ASSETS_FOLDER = Path(__file__).parent
 
@@ -83,13 +84,18 @@ def load_project(root: Path = ASSETS_FOLDER) -> Project:
     Raises ManifestErrors with all problems of all files: a project that loads is valid.
     """
     files, errors = read_files(root)
+    drafts = resolve_tables(files) if files else {}
+    if files:
+        errors += [*manifest_errors(files, drafts), *sql_errors(files, drafts)]
     if files is None or errors:
-        raise ManifestErrors(errors)
-    return _build(files)
+        raise ManifestErrors(
+            sorted({str(e): e for e in errors}.values(), key=lambda e: (e.file, e.line or 0))
+        )
+    return _build(files, drafts)
 
 
-def _build(files: ProjectFiles) -> Project:
-    tables = {t.name: t for t in _tables(files)}
+def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
+    tables = {name: _table(files, draft) for name, draft in drafts.items()}
     datasets = {name: f.model for name, f in files.datasets.items()}
     serving = tuple(
         _serving(target, tables[f"{dataset.layers[-1]}.{name}"])
@@ -106,23 +112,18 @@ def _build(files: ProjectFiles) -> Project:
     )
 
 
-def _tables(files: ProjectFiles) -> list[TableNode]:
-    nodes = []
-    calendar = files.platform.model.calendar
-    for name, file in files.datasets.items():
-        for layer in file.model.layers:
-            contract = resolve_contract(file.model, layer)
-            sql = resolve_sql(files, name, layer)
-            inputs: tuple[str, ...] = ()
-            if sql is not None:
-                query, _ = parse_select(sql)
-                inputs = tuple(t.name for t in referenced_tables(query)) if query else ()
-            control = files.controls.get(name) if layer == "kpi" else None
-            version = table_logic_version(
-                layer, file.model, contract, calendar, sql=sql, control_sql=control.text if control else None
-            )
-            nodes.append(TableNode(layer, file.model, contract, sql, inputs, version))
-    return nodes
+def _table(files: ProjectFiles, draft: TableDraft) -> TableNode:
+    control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
+    version = table_logic_version(
+        draft.layer,
+        draft.file.model,
+        draft.contract,
+        files.platform.model.calendar,
+        sql=draft.sql,
+        control_sql=control.text if control else None,
+    )
+    inputs = tuple(r.name for r in draft.references)
+    return TableNode(draft.layer, draft.file.model, draft.contract, draft.sql, inputs, version)
 
 
 def _serving(target: PostgresTarget, table: TableNode) -> ServingNode:

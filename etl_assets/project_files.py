@@ -34,6 +34,8 @@ class ProjectFiles:
     """(dataset, layer): the transform that the manifest names."""
     controls: Mapping[str, SqlFile]
     """kpi dataset: its reconcile.sql."""
+    unreadable: frozenset[str]
+    """Folders whose manifest can't be read: what others read of them is unknown, not wrong."""
 
 
 def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
@@ -44,7 +46,8 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
         platform = read_manifest(root / "platform.yaml", Platform)
     except ManifestErrors as e:
         errors += e.errors
-    datasets = _read_datasets(root / "datasets", errors)
+    unreadable: set[str] = set()
+    datasets = _read_datasets(root / "datasets", errors, unreadable)
     transforms: dict[tuple[str, str], SqlFile] = {}
     controls: dict[str, SqlFile] = {}
     for name, file in datasets.items():
@@ -58,17 +61,22 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
             sql = _read_sql(file, file.model.kpi.accept.reconcile.sql, errors, *at)
             if sql:
                 controls[name] = sql
-    files = ProjectFiles(root, platform, datasets, transforms, controls) if platform else None
+    files = None
+    if platform:
+        files = ProjectFiles(root, platform, datasets, transforms, controls, frozenset(unreadable))
     return files, errors
 
 
-def _read_datasets(folder: Path, errors: list[ManifestError]) -> dict[str, ManifestFile[Dataset]]:
+def _read_datasets(
+    folder: Path, errors: list[ManifestError], unreadable: set[str]
+) -> dict[str, ManifestFile[Dataset]]:
     datasets: dict[str, ManifestFile[Dataset]] = {}
     for path in sorted(p for p in folder.glob("*/") if p.name[0] not in "._"):
         try:
             file = read_manifest(path / MANIFEST, Dataset)
         except ManifestErrors as e:
             errors += e.errors
+            unreadable.add(path.name)
             continue
         name = file.model.dataset
         if name in datasets:

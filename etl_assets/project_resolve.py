@@ -1,8 +1,49 @@
 """What a manifest leaves to convention, filled in: types of contracts, the SQL of a silver without one."""
 
-from etl_assets.project_files import ProjectFiles
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from etl_assets.project_files import ProjectFiles, SqlFile
 from etl_resources.contract import Contract, ContractColumn
+from etl_resources.errors import ManifestError
 from etl_resources.manifest import Dataset, PostgresSource
+from etl_resources.manifest_file import ManifestFile
+from etl_resources.sql_check import SqlProblem, TableReference, parse_select, referenced_tables
+
+
+@dataclass(frozen=True)
+class TableDraft:
+    """A table before the checks: with its parsed SQL, and with what is wrong where it can't be parsed."""
+
+    layer: str
+    file: ManifestFile[Dataset]
+    contract: Contract
+    sql_file: SqlFile | None
+    """None for bronze, and for silver without sql."""
+    sql: str | None
+    query: exp.Query | None
+    problems: tuple[SqlProblem, ...]
+    references: tuple[TableReference, ...]
+
+    @property
+    def dataset(self) -> str:
+        return self.file.model.dataset
+
+    @property
+    def name(self) -> str:
+        """Name in SQL, e.g. silver.sales_orders."""
+        return f"{self.layer}.{self.dataset}"
+
+    def sql_error(self, message: str, line: int) -> ManifestError:
+        """An error in the transform, or at the layer where the SQL is generated."""
+        return self.sql_file.error(message, line) if self.sql_file else self.file.error(message, self.layer)
+
+
+def resolve_tables(files: ProjectFiles) -> dict[str, TableDraft]:
+    """Every table of the project by name; those whose SQL file is missing have neither SQL nor references."""
+    drafts = (_draft(files, name, layer) for name, f in files.datasets.items() for layer in f.model.layers)
+    return {d.name: d for d in drafts}
 
 
 def resolve_contract(dataset: Dataset, layer: str) -> Contract:
@@ -38,12 +79,18 @@ def _bronze(source: PostgresSource, by: str) -> Contract:
     return Contract(columns, source.key, by)
 
 
-def resolve_sql(files: ProjectFiles, dataset: str, layer: str) -> str | None:
-    """The transform's text; for a silver without one, its columns as they are in bronze; None for bronze."""
-    if layer == "bronze":
+def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:
+    file, sql_file = files.datasets[name], files.transforms.get((name, layer))
+    contract = resolve_contract(file.model, layer)
+    sql = sql_file.text if sql_file else _generated_sql(file.model, layer)
+    query, problems = parse_select(sql) if sql is not None else (None, [])
+    references = referenced_tables(query) if query else ()
+    return TableDraft(layer, file, contract, sql_file, sql, query, tuple(problems), references)
+
+
+def _generated_sql(dataset: Dataset, layer: str) -> str | None:
+    """A silver without sql takes its columns from bronze as they are."""
+    if layer != "silver" or dataset.silver is None or dataset.silver.sql:
         return None
-    given = files.transforms.get((dataset, layer))
-    if given is not None:
-        return given.text
-    columns = ",\n".join(f'    "{name}"' for name in files.datasets[dataset].model.table(layer).columns)
-    return f"select\n{columns}\nfrom bronze.{dataset}\n"
+    columns = ",\n".join(f'    "{name}"' for name in dataset.silver.columns)
+    return f"select\n{columns}\nfrom bronze.{dataset.dataset}\n"

@@ -1,42 +1,39 @@
 """The manifest's vocabulary as strict models. What a field may say is said here, once.
 
-Reading files, positions and errors live in manifest_file; what a manifest means to Dagster lives in etl_assets.
+Reading files, positions and errors live in manifest_file; what a manifest means to Dagster in etl_assets.
+docs/manifest.md and the JSON Schema are generated from the descriptions here.
 """
 
 import re
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-QualifiedName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}$")]
-SecretReference = Annotated[str, Field(pattern=r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$")]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.sql$")]
-Month = Annotated[str, Field(pattern=r"^\d{4}-(0[1-9]|1[0-2])$")]
-ColumnType = Annotated[
-    str,
-    Field(
-        pattern=r"^(bigint|int|string|date|timestamptz|boolean|decimal\(([1-9]|[12]\d|3[0-8]),\d{1,2}\))$",
-        description="bigint, int, string, date, timestamptz, boolean or decimal(precision,scale)",
-    ),
-]
-
-
-class Strict(BaseModel):
-    """An unknown key is an error: a misspelt option must not be ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+from etl_resources.manifest_types import (
+    ColumnType,
+    FileName,
+    Identifier,
+    Month,
+    Owner,
+    QualifiedName,
+    ResourcePrefix,
+    SecretReference,
+    Strict,
+    TableName,
+    TargetPattern,
+)
 
 
 class Rule(Strict):
-    """A row rule on one column; a row that breaks it is rejected, kept as a dead letter. Nulls pass (see nullable)."""
+    """A row rule on one column. A row that breaks it is rejected and kept as a dead letter; nulls pass."""
 
-    ge: int | str | None = None
-    gt: int | str | None = None
-    le: int | str | None = None
-    lt: int | str | None = None
-    isin: tuple[str | int, ...] | None = None
-    matches: str | None = Field(default=None, description="regular expression that the whole value matches")
+    ge: int | str | None = Field(default=None, description="At least; decimals and dates in quotes.")
+    gt: int | str | None = Field(default=None, description="More than.")
+    le: int | str | None = Field(default=None, description="At most.")
+    lt: int | str | None = Field(default=None, description="Less than.")
+    isin: tuple[str | int, ...] | None = Field(default=None, min_length=1, description="One of these values.")
+    matches: str | None = Field(default=None, description="Regular expression that the whole value matches.")
 
     @model_validator(mode="after")
     def _not_empty(self) -> "Rule":
@@ -45,83 +42,86 @@ class Rule(Strict):
         return self
 
 
+class Column(Strict):
+    """A column. `name: bigint` is short for `name: {type: bigint}`."""
+
+    type: ColumnType | None = Field(default=None, description="Silver may omit it: the source column's.")
+    nullable: bool = Field(default=True, description="false: a row with a null here is rejected.")
+    description: str | None = Field(default=None, description="What it means.")
+    unit: str | None = Field(default=None, description="Unit of the values, e.g. order currency.")
+    check: Rule | None = Field(default=None, description="Rule that each value keeps.")
+
+
 def _column_shorthand(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
-class Column(Strict):
-    """A column; `name: bigint` is short for `name: {type: bigint}`."""
-
-    type: ColumnType | None = Field(
-        default=None, description="omitted: the type of the same column in the source"
-    )
-    nullable: bool = True
-    description: str | None = None
-    unit: str | None = None
-    check: Rule | None = None
-
-
-Columns = dict[Identifier, Annotated[Column, BeforeValidator(_column_shorthand)]]
+Columns = dict[
+    Identifier,
+    Annotated[Column, BeforeValidator(_column_shorthand, json_schema_input_type=Column | ColumnType)],
+]
 
 
 class Partitions(Strict):
-    """Calendar partitions, aligned to the platform's calendar, whose start and end hold unless narrowed here."""
+    """Calendar partitions, aligned to the platform's calendar, whose months hold unless narrowed here."""
 
-    by: Identifier
-    every: Literal["month"]
-    start: Month | None = None
-    end: Month | None = None
+    by: Identifier = Field(description="Column, date or timestamptz in every layer, that places a row.")
+    every: Literal["month"] = Field(description="Length of a partition.")
+    start: Month | None = Field(default=None, description="First partition; omitted: the calendar's.")
+    end: Month | None = Field(default=None, description="Last partition, included; omitted: the calendar's.")
 
 
 class Runner(Strict):
     """Where and how big a run is (M1)."""
 
-    class_: Literal["managed_etl"] = Field(default="managed_etl", alias="class")
-    size: Identifier = "medium"
-    network_profile: Identifier = "private_vpc"
+    class_: Literal["managed_etl"] = Field(
+        default="managed_etl", alias="class", description="Kind of runner."
+    )
+    size: Identifier = Field(default="medium", description="Entry of `sizes` in platform.yaml.")
+    network_profile: Identifier = Field(default="private_vpc", description="Entry of `network_profiles`.")
 
 
 class Connection(Strict):
-    secret: SecretReference
+    """How a system is reached."""
+
+    secret: SecretReference = Field(description="Reference to the DSN; the value is fetched at run time.")
 
 
 class Join(Strict):
-    """Columns that a row takes from a parent in the same system, inside the same captured snapshot (left join)."""
+    """Columns that a row takes from a parent in the same captured snapshot (left join)."""
 
-    table: QualifiedName
-    on: dict[Identifier, Identifier] = Field(min_length=1, description="parent's column: this row's column")
-    columns: dict[Identifier, Identifier] = Field(min_length=1, description="name here: parent's column")
+    table: QualifiedName = Field(description="The parent.")
+    on: dict[Identifier, Identifier] = Field(min_length=1, description="Parent's column: this row's column.")
+    columns: dict[Identifier, Identifier] = Field(min_length=1, description="Name here: parent's column.")
 
 
 class PostgresSource(Strict):
     """A table of a Postgres system, read by windows of its partition column."""
 
-    kind: Literal["postgres"]
+    kind: Literal["postgres"] = Field(description="Kind of source.")
     system: Identifier = Field(
-        description="entry of `systems` in platform.yaml: one snapshot for all its tables"
+        description="Entry of `systems` in platform.yaml; its tables are captured in one snapshot."
     )
-    table: QualifiedName
-    extract: Literal["window"] = "window"
-    key: tuple[Identifier, ...] = Field(min_length=1)
+    table: QualifiedName = Field(description="Table that is read.")
+    extract: Literal["window"] = Field(default="window", description="How: whole windows of partitions.")
+    key: tuple[Identifier, ...] = Field(min_length=1, description="Columns that identify a row.")
     change_column: Identifier | None = Field(
-        default=None, description="stamp kept by the database; without it every column is compared"
+        default=None, description="Stamp kept by the database; without it every column is compared."
     )
-    joins: tuple[Join, ...] = ()
-    columns: Columns = Field(min_length=1)
+    joins: tuple[Join, ...] = Field(default=(), description="Columns from parents, in order.")
+    columns: Columns = Field(min_length=1, description="What is read, joined columns included, with types.")
 
 
 class Bronze(Strict):
-    """As delivered and typed; nothing to say beyond the convention."""
+    """As delivered and typed; nothing to say beyond the convention: `bronze: {}`."""
 
 
 class Check(Strict):
-    """A rule on a whole partition."""
+    """A rule on a whole partition: exactly one of rejected_share, rows."""
 
-    rejected_share: Rule | None = Field(
-        default=None, description="rejected rows of read rows, e.g. {le: '0.05'}"
-    )
-    rows: Rule | None = Field(default=None, description="number of rows written")
-    severity: Literal["error", "warn"] = "error"
+    rejected_share: Rule | None = Field(default=None, description="Rejected of read rows, e.g. {le: '0.05'}.")
+    rows: Rule | None = Field(default=None, description="Number of rows written, e.g. {ge: 1}.")
+    severity: Literal["error", "warn"] = Field(default="error", description="error: not published.")
 
     @model_validator(mode="after")
     def _one(self) -> "Check":
@@ -133,79 +133,84 @@ class Check(Strict):
 class Table(Strict):
     """A table made by SQL from other tables: its contract and its checks."""
 
-    key: tuple[Identifier, ...] = Field(min_length=1)
-    load: Literal["overwrite_partition"] = "overwrite_partition"
-    sql: FileName
-    version: int = Field(default=1, ge=1, description="a change of meaning is a new version")
-    grain: str | None = Field(
-        default=None, description="input of which each row gives one row, e.g. silver.sales_lines"
+    key: tuple[Identifier, ...] = Field(min_length=1, description="Columns whose values are unique together.")
+    load: Literal["overwrite_partition"] = Field(
+        default="overwrite_partition", description="A run replaces its partitions, whole."
     )
-    columns: Columns = Field(min_length=1)
-    checks: tuple[Check, ...] = ()
-
-    @model_validator(mode="after")
-    def _key_is_declared(self) -> "Table":
-        missing = [k for k in self.key if k not in self.columns]
-        if missing:
-            raise ValueError(f"key {missing[0]!r} is not one of the columns")
-        return self
+    sql: FileName = Field(description="One SELECT in DuckDB's dialect that gives the columns.")
+    version: int = Field(default=1, ge=1, description="A change of meaning is a new version.")
+    grain: TableName | None = Field(
+        default=None, description="Input of which each row gives one row, e.g. silver.sales_lines."
+    )
+    columns: Columns = Field(min_length=1, description="The contract: every column of the result.")
+    checks: tuple[Check, ...] = Field(default=(), description="Rules on a whole partition.")
 
 
 class Silver(Table):
-    """Cleaned and deduplicated by key; without `sql` the columns are taken as they are."""
+    """Cleaned and deduplicated by key, from the bronze table of the same dataset."""
 
-    sql: FileName | None = None  # type: ignore[assignment]  # narrower than Table: the convention has a default
+    sql: FileName | None = Field(  # type: ignore[assignment]  # wider than Table: there is a convention
+        default=None, description="One SELECT; omitted: the columns as they are in bronze."
+    )
 
 
 class Reconcile(Strict):
-    """Control totals, taken in the captured snapshot of the system of record, that the table must equal (M15)."""
+    """Control totals of the system of record, in the captured snapshot, that the table must equal (M15)."""
 
-    system: Identifier
+    system: Identifier = Field(description="Entry of `systems` in platform.yaml.")
     sql: FileName = Field(
-        description="one SELECT with the parameters %(start)s and %(end)s (dates, end excluded)"
+        description="One SELECT for that system with the dates %(start)s and %(end)s (excluded)."
     )
-    compare: dict[Identifier, str] = Field(min_length=1, description="measure: largest absolute difference")
+    compare: dict[Identifier, str] = Field(
+        min_length=1, description="Measure: largest absolute difference, a quoted decimal such as '0.01'."
+    )
 
 
 class Accept(Strict):
-    reconcile: Reconcile
+    """What must hold before a KPI is published."""
+
+    reconcile: Reconcile = Field(description="Control totals of the system of record.")
 
 
 class Kpi(Table):
-    accept: Accept | None = None
+    """Measures over gdp tables."""
+
+    accept: Accept | None = Field(default=None, description="What must hold before it is published.")
 
 
 class PostgresTarget(Strict):
-    """A serving table; its columns are those of the dataset's last layer."""
+    """A served table; its columns are those of the dataset's last layer."""
 
-    postgres: QualifiedName
-    load: Literal["replace", "upsert"] = "replace"
+    postgres: QualifiedName = Field(description="Table; platform.yaml's allowed_targets must name it (C8).")
+    load: Literal["replace", "upsert"] = Field(default="replace", description="Whole partitions, or rows.")
     key: tuple[Identifier, ...] | None = Field(
-        default=None, description="omitted: the key of the dataset's last layer"
+        default=None, min_length=1, description="Omitted: the key of the dataset's last layer."
     )
 
 
 class Dataset(Strict):
     """One dataset: where it comes from, what it promises, where it is served."""
 
-    dataset: Identifier
-    owner: str = Field(pattern=r"^(team:[a-z0-9-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")
-    tenant: Identifier
-    description: str = Field(min_length=1)
-    partitions: Partitions
-    runner: Runner = Runner()
-    source: PostgresSource | None = None
-    bronze: Bronze | None = None
-    silver: Silver | None = None
-    gdp: Table | None = None
-    kpi: Kpi | None = None
-    serving: tuple[PostgresTarget, ...] = ()
+    dataset: Identifier = Field(description="Name, equal to its folder's.")
+    owner: Owner = Field(description="Who answers for it.")
+    tenant: Identifier = Field(description="Entry of `tenants` in platform.yaml.")
+    description: str = Field(min_length=1, description="What it is, in a sentence.")
+    partitions: Partitions = Field(description="How its rows are placed in time.")
+    runner: Runner = Field(default_factory=Runner, description="Where and how big a run is.")
+    source: PostgresSource | None = Field(default=None, description="Where its rows come from.")
+    bronze: Bronze | None = Field(default=None, description="Required with a source: `bronze: {}`.")
+    silver: Silver | None = Field(default=None, description="The source, cleaned.")
+    gdp: Table | None = Field(default=None, description="A golden table over silver and gdp tables.")
+    kpi: Kpi | None = Field(default=None, description="Measures over gdp and kpi tables.")
+    serving: tuple[PostgresTarget, ...] = Field(default=(), description="Where the last layer is copied to.")
 
     @model_validator(mode="after")
     def _shape(self) -> "Dataset":
         starts = [name for name in ("source", "gdp", "kpi") if getattr(self, name) is not None]
         if len(starts) != 1:
-            raise ValueError("a dataset has exactly one of source, gdp, kpi")
+            raise ValueError(
+                f"a dataset has exactly one of source, gdp, kpi; given: {', '.join(starts) or 'none'}"
+            )
         if (self.source is None) != (self.bronze is None):
             raise ValueError("source and bronze belong together (`bronze: {}` is enough)")
         if self.silver is not None and self.source is None:
@@ -231,47 +236,59 @@ DECIMAL = re.compile(r"^decimal\((\d+),(\d+)\)$")
 class Calendar(Strict):
     """The platform's calendar (M5): partitions and KPI periods are aligned to it."""
 
-    time_zone: str = "UTC"
-    fiscal_year_start: int = Field(default=1, ge=1, le=12)
-    start: Month
-    end: Month
+    time_zone: str = Field(
+        default="UTC", description="Zone in which a timestamp has its day, e.g. Europe/Berlin."
+    )
+    fiscal_year_start: int = Field(default=1, ge=1, le=12, description="Month.")
+    start: Month = Field(description="First partition.")
+    end: Month = Field(description="Last partition, included.")
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Calendar":
+    def _exists(self) -> "Calendar":
+        if self.time_zone != "UTC" and self.time_zone not in available_timezones():
+            raise ValueError(f"unknown time zone {self.time_zone!r}; a name such as Europe/Berlin")
         if self.end < self.start:
             raise ValueError(f"end {self.end} lies before start {self.start}")
         return self
 
 
 class System(Strict):
-    kind: Literal["postgres"]
-    connection: Connection
+    """A system of record: all its tables are captured in one snapshot."""
+
+    kind: Literal["postgres"] = Field(description="Kind of system.")
+    connection: Connection = Field(description="How it is reached.")
 
 
 class DuckdbSize(Strict):
-    threads: int = Field(ge=1)
-    memory_mb: int = Field(ge=256)
+    """What a size means to the embedded engine; beyond its memory it spills to disk."""
+
+    threads: int = Field(ge=1, description="Threads.")
+    memory_mb: int = Field(ge=256, description="Memory in MB.")
 
 
 class Size(Strict):
-    duckdb: DuckdbSize
+    """What a size means to each engine (M1)."""
+
+    duckdb: DuckdbSize = Field(description="The embedded engine.")
 
 
 class AllowedTargets(Strict):
-    postgres: tuple[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*\.(\*|[a-z_][a-z0-9_]*)$")], ...]
+    """Where data may be served (C8)."""
+
+    postgres: tuple[TargetPattern, ...] = Field(description="Tables that may be written, or whole schemas.")
 
 
 class Platform(Strict):
     """platform.yaml: what holds for every dataset."""
 
-    etl_resource_prefix: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,30}$")]
-    database_prefix: Identifier
-    calendar: Calendar
-    sizes: dict[Identifier, Size]
-    tenants: tuple[Identifier, ...]
-    network_profiles: tuple[Identifier, ...]
-    systems: dict[Identifier, System]
-    allowed_targets: AllowedTargets
+    etl_resource_prefix: ResourcePrefix = Field(description="Begins every bucket, job and role.")
+    database_prefix: Identifier = Field(description="Begins every catalog database.")
+    calendar: Calendar = Field(description="Partitions of all datasets.")
+    sizes: dict[Identifier, Size] = Field(min_length=1, description="Sizes that a runner may name.")
+    tenants: tuple[Identifier, ...] = Field(min_length=1, description="Tenants that a dataset may name.")
+    network_profiles: tuple[Identifier, ...] = Field(min_length=1, description="What a runner may name.")
+    systems: dict[Identifier, System] = Field(description="Systems of record that a source may name.")
+    allowed_targets: AllowedTargets = Field(description="Where data may be served; nothing else is written.")
 
     def allows_postgres(self, target: str) -> bool:
         """Whether a table may be written (C8)."""

@@ -3,10 +3,10 @@
 What a field may say lives in manifest; what fields mean to each other lives in etl_assets.project_checks.
 """
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -14,8 +14,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from etl_resources.errors import ManifestError, ManifestErrors
-from etl_resources.manifest import Dataset, Platform, Strict
+from etl_resources.manifest import Dataset, Platform
+from etl_resources.manifest_types import Strict
 from etl_resources.manifest_yaml import FieldPath, compose
+from etl_resources.suggest import hint
 
 M = TypeVar("M", bound=Strict)
 
@@ -81,14 +83,6 @@ def nearest_line(lines: Mapping[FieldPath, int], at: FieldPath) -> int:
     return next(lines[at[:n]] for n in range(len(at), -1, -1) if at[:n] in lines)
 
 
-def hint(given: str, valid: Iterable[str]) -> str:
-    """The valid names and the one that was probably meant."""
-    names = list(valid)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
-    meant = f"did you mean {near[0]!r}? " if near else ""
-    return f"{meant}Valid: {', '.join(names) or 'none'}"
-
-
 def _without_alternatives(details: list[ErrorDetails]) -> list[ErrorDetails]:
     """One error per value: a union reports one for each of its members, behind the path of the value."""
     union_members = {"int", "str"}
@@ -120,7 +114,7 @@ def _explain(detail: ErrorDetails, model: type[Strict], lines: Mapping[FieldPath
         return f"unknown key {path[-1]!r}{where}; {hint(str(path[-1]), valid)}", line
     if kind == "missing":
         where = f" in {_dotted(path[:-1])}" if path[:-1] else ""
-        return f"{path[-1]} is missing{where}: {_expected(_schema_at(_schema(model), path))}", line
+        return f"{path[-1]} is missing{where}: give {_expected(_schema_at(_schema(model), path))}", line
     if kind == "value_error":
         message = f"{name}: {context.get('error', detail['msg'])}" if path else str(context.get("error"))
         return message, line
@@ -171,7 +165,7 @@ def _keys(schema: Mapping[str, Any]) -> str:
 def _given(value: Any) -> str:
     kinds = {dict: "a mapping", tuple: "a list", type(None): "nothing"}
     if type(value) in kinds:
-        return kinds[type(value)]
+        return kinds[type(value)] if value or value is None else f"{kinds[type(value)]} without entries"
     if isinstance(value, float):
         return f"{value} (a float; write decimals in quotes)"
     return repr(value) if isinstance(value, str) else json.dumps(value)
@@ -182,6 +176,7 @@ def _dotted(path: FieldPath) -> str:
     return text.lstrip(".")
 
 
+@cache
 def _schema(model: type[Strict]) -> dict[str, Any]:
     return model.model_json_schema(by_alias=True, mode="validation")
 

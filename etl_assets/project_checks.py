@@ -1,0 +1,137 @@
+"""What the fields of manifests mean to each other and to platform.yaml. SQL is checked elsewhere."""
+
+from collections.abc import Iterable, Iterator
+
+from etl_assets.project_column_checks import column_errors
+from etl_assets.project_files import ProjectFiles
+from etl_assets.project_resolve import TableDraft
+from etl_resources.errors import ManifestError
+from etl_resources.manifest import Calendar, Dataset, Platform, PostgresSource
+from etl_resources.manifest_file import ManifestFile
+from etl_resources.suggest import hint
+
+PARTITION_TYPES = ("date", "timestamptz")
+File = ManifestFile[Dataset]
+
+
+def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Iterator[ManifestError]:
+    """Everything that is wrong in the manifests themselves."""
+    platform = files.platform.model
+    for name, file in files.datasets.items():
+        dataset = file.model
+        yield from _names_of_platform(file, platform)
+        yield from _period(file, platform.calendar)
+        if dataset.source:
+            yield from _source(file, dataset.source)
+        for layer in dataset.layers:
+            draft = drafts[f"{layer}.{name}"]
+            yield from column_errors(draft)
+            yield from _partition_column(draft)
+            if layer != "bronze":
+                yield from _key(file, draft.contract.names, draft.contract.key, layer)
+        yield from _serving(file, drafts[f"{dataset.layers[-1]}.{name}"], platform)
+    yield from _served_twice(files)
+
+
+def _names_of_platform(file: File, platform: Platform) -> Iterator[ManifestError]:
+    dataset = file.model
+    given: list[tuple[str, str, Iterable[str], tuple[str, ...]]] = [
+        ("tenant", dataset.tenant, platform.tenants, ("tenant",)),
+        ("size", dataset.runner.size, platform.sizes, ("runner", "size")),
+        (
+            "network profile",
+            dataset.runner.network_profile,
+            platform.network_profiles,
+            ("runner", "network_profile"),
+        ),
+    ]
+    if dataset.source:
+        given.append(("system", dataset.source.system, platform.systems, ("source", "system")))
+    if dataset.kpi and dataset.kpi.accept:
+        at = ("kpi", "accept", "reconcile", "system")
+        given.append(("system", dataset.kpi.accept.reconcile.system, platform.systems, at))
+    for kind, name, valid, path in given:
+        if name not in valid:
+            yield file.error(f"unknown {kind} {name!r}; {hint(name, valid)} (platform.yaml)", *path)
+
+
+def _period(file: File, calendar: Calendar) -> Iterator[ManifestError]:
+    partitions = file.model.partitions
+    outside = False
+    for name, month in (("start", partitions.start), ("end", partitions.end)):
+        if month is not None and not calendar.start <= month <= calendar.end:
+            outside = True
+            message = f"{name} {month} lies outside the platform's calendar"
+            yield file.error(f"{message}; valid: {calendar.start} to {calendar.end}", "partitions", name)
+    start, end = partitions.start or calendar.start, partitions.end or calendar.end
+    if end < start and not outside:
+        yield file.error(f"end {end} lies before start {start}", "partitions", "end")
+
+
+def _source(file: File, source: PostgresSource) -> Iterator[ManifestError]:
+    columns = list(source.columns)
+    yield from _key(file, columns, source.key, "source")
+    if source.change_column and source.change_column not in columns:
+        message = f"change_column {source.change_column!r} is not a column of the source"
+        yield file.error(f"{message}; {hint(source.change_column, columns)}", "source", "change_column")
+    joined: dict[str, str] = {}
+    later = [name for join in source.joins for name in join.columns]
+    for i, join in enumerate(source.joins):
+        at = ("source", "joins", i)
+        for parent, own in join.on.items():
+            if own not in columns:
+                message = f"join on {own!r}: not a column of the source; {hint(own, columns)}"
+                yield file.error(message, *at, "on", parent)
+            elif own in later and own not in joined:
+                message = f"join on {own!r}: the column comes from this or a later join; move that join up"
+                yield file.error(message, *at, "on", parent)
+        for name in join.columns:
+            if name not in columns:
+                message = f"join gives {name!r}, which is not a column of the source: list it with its type"
+                yield file.error(f"{message}; {hint(name, columns)}", *at, "columns", name)
+            if name in joined:
+                message = f"join gives {name!r}, which the join with {joined[name]} gives too: keep one"
+                yield file.error(message, *at, "columns", name)
+            joined.setdefault(name, join.table)
+
+
+def _partition_column(draft: TableDraft) -> Iterator[ManifestError]:
+    by, layer = draft.contract.partition_column, draft.layer
+    section = "source" if layer == "bronze" else layer
+    types = {c.name: c.type for c in draft.contract.columns}
+    if by not in types:
+        message = f"partition column {by!r} is not a column of {section}; {hint(by, types)}"
+        yield draft.file.error(message, *(("partitions", "by") if layer == "bronze" else (layer, "columns")))
+    elif types[by] and types[by] not in PARTITION_TYPES:
+        message = f"partition column {by!r} is a {types[by]}; valid: {', '.join(PARTITION_TYPES)}"
+        yield draft.file.error(message, section, "columns", by)
+
+
+def _key(file: File, columns: Iterable[str], key: Iterable[str], *at: str | int) -> Iterator[ManifestError]:
+    for i, name in enumerate(key):
+        if name not in columns:
+            yield file.error(f"key {name!r} is not a column of {at[0]}; {hint(name, columns)}", *at, "key", i)
+
+
+def _serving(file: File, draft: TableDraft, platform: Platform) -> Iterator[ManifestError]:
+    for i, target in enumerate(file.model.serving):
+        if not platform.allows_postgres(target.postgres):
+            valid = ", ".join(platform.allowed_targets.postgres)
+            message = (
+                f"target {target.postgres!r} isn't allowed; valid: {valid} (allowed_targets of platform.yaml)"
+            )
+            yield file.error(message, "serving", i, "postgres")
+        for k, name in enumerate(target.key or ()):
+            if name not in draft.contract.names:
+                message = f"key {name!r} is not a column of {draft.name}; {hint(name, draft.contract.names)}"
+                yield file.error(message, "serving", i, "key", k)
+
+
+def _served_twice(files: ProjectFiles) -> Iterator[ManifestError]:
+    served: dict[str, str] = {}
+    for name, file in files.datasets.items():
+        for i, target in enumerate(file.model.serving):
+            if target.postgres in served:
+                message = f"target {target.postgres!r} is also served by dataset {served[target.postgres]!r}"
+                yield file.error(f"{message}: a table has one writer", "serving", i, "postgres")
+            served.setdefault(target.postgres, name)

@@ -1,0 +1,170 @@
+"""What the transforms read and give, held against the tables of the project. Offline, by parsing only."""
+
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+
+from etl_assets.project_files import ProjectFiles
+from etl_assets.project_resolve import TableDraft
+from etl_resources.errors import ManifestError
+from etl_resources.sql_check import (
+    OutputColumn,
+    Schema,
+    output_columns,
+    parse_control,
+    read_only_problems,
+    resolve_columns,
+)
+from etl_resources.suggest import hint
+
+READS = {"silver": ("bronze",), "gdp": ("silver", "gdp"), "kpi": ("gdp", "kpi")}
+"""Layers that a layer may read; silver only its own dataset."""
+MEASURES = ("bigint", "int", "decimal")
+
+Drafts = dict[str, TableDraft]
+
+
+def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
+    """Everything that is wrong in the transforms and the control SQL."""
+    schema: Schema = {name: {c.name: c.type for c in d.contract.columns} for name, d in drafts.items()}
+    for draft in drafts.values():
+        yield from (draft.sql_error(p.message, p.line) for p in draft.problems)
+        if draft.query is not None and draft.sql is not None:
+            problems = read_only_problems(draft.query, draft.sql)
+            yield from (draft.sql_error(p.message, p.line) for p in problems)
+            unknown = list(_references(draft, drafts, files.unreadable))
+            yield from unknown
+            if not any(r.name not in drafts for r in draft.references):
+                yield from _columns(draft, schema)
+        yield from _grain(draft)
+        if draft.layer == "kpi":
+            yield from _control(files, draft)
+    yield from _cycles(drafts)
+
+
+def _references(draft: TableDraft, drafts: Drafts, unreadable: frozenset[str]) -> Iterator[ManifestError]:
+    layers = READS[draft.layer]
+    own = f"bronze.{draft.dataset}"
+    valid = [own] if draft.layer == "silver" else [n for n in drafts if n.partition(".")[0] in layers]
+    valid = [n for n in valid if n != draft.name]
+    for reference in draft.references:
+        layer, _, dataset = reference.name.partition(".")
+        if reference.name in valid or (layer in layers and dataset in unreadable):
+            continue
+        if reference.name == draft.name:
+            message = f"{draft.name} reads itself"
+        elif reference.name in drafts:
+            rule = "its own bronze table" if draft.layer == "silver" else " and ".join(layers)
+            message = f"{draft.name} may not read {reference.name}: a {draft.layer} reads only {rule}"
+        else:
+            message = f"unknown table {reference.name!r}"
+        yield draft.sql_error(f"{message}; {hint(reference.name, valid)}", reference.line)
+
+
+def _columns(draft: TableDraft, schema: Schema) -> Iterator[ManifestError]:
+    """Unknown columns, and the result's columns against the contract's; their order is free."""
+    if draft.query is None or draft.sql_file is None:
+        return  # generated: a column that the source lacks is reported as a column without a type
+    columns, problems = resolve_columns(draft.query, schema)
+    yield from (draft.sql_error(p.message, p.line) for p in problems)
+    if not problems:
+        yield from _result(draft, draft.sql_file.path.name, columns)
+
+
+def _result(draft: TableDraft, sql_name: str, columns: tuple[OutputColumn, ...]) -> Iterator[ManifestError]:
+    expected = draft.contract.names
+    names = [c.name for c in columns]
+    missing = [n for n in expected if n not in names]
+    for i, column in enumerate(columns):
+        if not column.name:
+            message = f"column {i + 1} of the result has no name: add `as <name>`"
+            yield draft.sql_error(f"{message}; {hint('', missing or expected)}", column.line)
+        elif column.name in names[:i]:
+            yield draft.sql_error(f"column {column.name!r} is given twice: keep one", column.line)
+        elif column.name not in expected:
+            message = f"column {column.name!r} is not in the contract of {draft.name}"
+            yield draft.sql_error(f"{message}; {hint(column.name, expected)}", column.line)
+    for name in missing:
+        message = (
+            f"column {name!r} is not given by {sql_name}, which gives {', '.join(n or '?' for n in names)}"
+        )
+        yield draft.file.error(message, draft.layer, "columns", name)
+
+
+def _grain(draft: TableDraft) -> Iterator[ManifestError]:
+    grain = None if draft.layer == "bronze" else draft.file.model.table(draft.layer).grain
+    inputs = [r.name for r in draft.references]
+    if grain is not None and grain not in inputs and draft.query is not None:
+        yield draft.file.error(
+            f"grain {grain!r} is not read by the SQL; {hint(grain, inputs)}", draft.layer, "grain"
+        )
+
+
+def _cycles(drafts: Drafts) -> Iterator[ManifestError]:
+    """Each cycle once, named from its first table in the order of the project."""
+    reported: set[frozenset[str]] = set()
+    for name in drafts:
+        cycle = _path_back(name, drafts)
+        if cycle and frozenset(cycle) not in reported:
+            reported.add(frozenset(cycle))
+            line = next(r.line for r in drafts[name].references if r.name == cycle[1])
+            message = f"cycle: {' → '.join(cycle)}; take one of these reads out"
+            yield drafts[name].sql_error(message, line)
+
+
+def _path_back(name: str, drafts: Drafts) -> list[str] | None:
+    """The shortest way from a table over others back to itself."""
+    paths = [[name]]
+    seen: set[str] = set()
+    while paths:
+        path = paths.pop(0)
+        for reference in drafts[path[-1]].references:
+            if reference.name == name and len(path) > 1:
+                return [*path, name]
+            if reference.name in drafts and reference.name not in seen and reference.name != name:
+                seen.add(reference.name)
+                paths.append([*path, reference.name])
+    return None
+
+
+def _control(files: ProjectFiles, draft: TableDraft) -> Iterator[ManifestError]:
+    """The control totals: one read-only SELECT for Postgres that gives the key and the compared measures."""
+    kpi = draft.file.model.kpi
+    if kpi is None or kpi.accept is None:
+        return
+    compare = kpi.accept.reconcile.compare
+    yield from _compare(draft, compare)
+    control = files.controls.get(draft.dataset)
+    if control is None:
+        return
+    query, problems = parse_control(control.text)
+    problems += read_only_problems(query, control.text, "postgres") if query is not None else []
+    yield from (control.error(p.message, p.line) for p in problems)
+    if query is None:
+        return
+    given = [c.name for c in output_columns(query)]
+    needed = dict.fromkeys((*draft.contract.key, *compare))
+    for name in needed:
+        if name not in given:
+            role = "key" if name in draft.contract.key else "compared measure"
+            message = (
+                f"{role} {name!r} of {draft.name} is not in the result; {hint(name, (n for n in given if n))}"
+            )
+            yield control.error(message, output_columns(query)[0].line)
+
+
+def _compare(draft: TableDraft, compare: dict[str, str]) -> Iterator[ManifestError]:
+    numeric = [c.name for c in draft.contract.columns if c.type.startswith(MEASURES)]
+    measures = [n for n in numeric if n not in draft.contract.key]
+    for name, tolerance in compare.items():
+        at = ("kpi", "accept", "reconcile", "compare", name)
+        if name not in measures:
+            yield draft.file.error(
+                f"compared measure {name!r} is not a numeric column; {hint(name, measures)}", *at
+            )
+        try:
+            valid = Decimal(tolerance).is_finite() and Decimal(tolerance) >= 0
+        except InvalidOperation:
+            valid = False
+        if not valid:
+            message = f"tolerance {tolerance!r} of {name!r} is not valid"
+            yield draft.file.error(f"{message}; expected a decimal of 0 or more, e.g. '0.01'", *at)

@@ -1,0 +1,50 @@
+"""The words of a manifest: names, types and references as strings of a form, which errors name in words."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """An unknown key is an error: a misspelt option must not be ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _word(pattern: str, form: str) -> object:
+    """A constraint whose errors and documentation show the form instead of the pattern."""
+    return Field(pattern=pattern, json_schema_extra={"x-form": form})
+
+
+Identifier = Annotated[str, _word(r"^[a-z][a-z0-9_]{0,62}$", "a name: lower case letters, digits and _")]
+QualifiedName = Annotated[
+    str,
+    _word(r"^[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}$", "schema.table in lower case, e.g. erp.orders"),
+]
+SecretReference = Annotated[
+    str, _word(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "a reference, env:NAME or file:PATH")
+]
+FileName = Annotated[str, _word(r"^[A-Za-z0-9_-]+\.sql$", "a .sql file beside the manifest, without folders")]
+Month = Annotated[str, _word(r"^\d{4}-(0[1-9]|1[0-2])$", "a month, e.g. 2024-01")]
+Owner = Annotated[
+    str,
+    _word(
+        r"^(team:[a-z0-9-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$", "team:<name> or a mail address, e.g. team:sales-data"
+    ),
+]
+ColumnType = Annotated[
+    str,
+    _word(
+        r"^(bigint|int|string|date|timestamptz|boolean|decimal\(([1-9]|[12]\d|3[0-8]),\d{1,2}\))$",
+        "bigint, int, string, date, timestamptz, boolean or decimal(precision,scale), precision 1 to 38",
+    ),
+]
+TargetPattern = Annotated[
+    str, _word(r"^[a-z_][a-z0-9_]*\.(\*|[a-z_][a-z0-9_]*)$", "schema.table or schema.*, e.g. analytics.*")
+]
+TableName = Annotated[
+    str, _word(r"^(bronze|silver|gdp|kpi)\.[a-z][a-z0-9_]{0,62}$", "layer.dataset, e.g. silver.sales_lines")
+]
+ResourcePrefix = Annotated[
+    str, _word(r"^[a-z][a-z0-9-]{1,30}$", "2 to 31 lower case letters, digits and -, e.g. pp-dw")
+]
