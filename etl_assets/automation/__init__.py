@@ -1,1 +1,1 @@
-"""Schedules and sensors."""
+"""Schedules, and later sensors: what asks for runs."""

@@ -54,3 +54,16 @@ def _add_s3_secret(connection: "duckdb.DuckDBPyConnection", settings: Settings) 
         f"endpoint {literal(address.netloc)}, url_style 'path', use_ssl {str(address.scheme == 'https').lower()}, "
         f"region {literal(settings.s3_region)})"
     )
+
+
+def attach_postgres(engine: "duckdb.DuckDBPyConnection", dsn: str, alias: str) -> None:
+    """Attach a database read-only; its password goes into a secret of the engine, not into a statement's text."""
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    parts = {k: str(v) for k, v in conninfo_to_dict(dsn).items() if v is not None}
+    secret = {k: parts.pop(k) for k in ("host", "port", "user", "password", "dbname") if k in parts}
+    fields = ", ".join(f"{'database' if k == 'dbname' else k} {literal(v)}" for k, v in secret.items())
+    engine.execute(f"create or replace secret {alias}_secret (type postgres, {fields})")
+    engine.execute(
+        f"attach {literal(make_conninfo('', **parts))} as {alias} (type postgres, secret {alias}_secret, read_only)"
+    )

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.calendar import contiguous_ranges, month_of
+from etl_resources.engines.embedded import attach_postgres
 from etl_resources.errors import PermanentError
 from etl_resources.extract.source_query import select_fingerprints, select_months_of_keys, select_rows
 from etl_resources.identifiers import literal
@@ -106,17 +107,9 @@ class PostgresSnapshot:
     def attach(self, engine: "duckdb.DuckDBPyConnection", alias: str = "source") -> None:
         """Begin a transaction of the engine that reads this snapshot; read by `read_sql`."""
         import duckdb
-        from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-        parts = {k: str(v) for k, v in conninfo_to_dict(self._dsn).items() if v is not None}
-        secret = {k: parts.pop(k) for k in ("host", "port", "user", "password", "dbname") if k in parts}
-        fields = ", ".join(f"{'database' if k == 'dbname' else k} {literal(v)}" for k, v in secret.items())
-        engine.execute(f"create or replace secret {alias}_secret (type postgres, {fields})")
         try:
-            engine.execute(
-                f"attach {literal(make_conninfo('', **parts))} as {alias} "
-                f"(type postgres, secret {alias}_secret, read_only)"
-            )
+            attach_postgres(engine, self._dsn, alias)
             engine.execute("begin")
             snapshot = literal(f"set transaction snapshot '{self._exported}'")
             engine.execute(f"call postgres_execute('{alias}', {snapshot})")

@@ -91,8 +91,8 @@ class Ledger:
             yield
 
     @contextmanager
-    def ordering_captures(self, system: str) -> Iterator[Callable[[str, str], int]]:
-        """Yields record(run_id, attempt) → epoch; take the snapshot before calling it, inside this lock.
+    def ordering_captures(self, system: str) -> Iterator[Callable[[str], int]]:
+        """Yields record(run_id) → epoch; take the snapshot before calling it, inside this lock.
 
         Then a higher epoch always belongs to a later snapshot.
         """
@@ -100,7 +100,7 @@ class Ledger:
         with self._waiting(f"another capture of {system}"):
             self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (key,))
         try:
-            yield lambda run_id, attempt: self._record_capture(system, run_id, attempt)
+            yield lambda run_id: self._record_capture(system, run_id)
         finally:
             if not self._connection.closed:
                 self._connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
@@ -150,7 +150,8 @@ class Ledger:
             )
 
     def record_staged(self, attempt: str, partition: str, token: str, staged: Mapping[str, Any]) -> None:
-        """What was staged: version, rows, size_bytes, counts, linked, fingerprint, alias_of, stage_s."""
+        """What was staged: version, rows, size_bytes, counts, linked, fingerprint, alias_of, stage_s, and a
+        capture's inputs, whose version is known only now."""
         from psycopg.types.json import Jsonb
 
         self._connection.execute(
@@ -230,11 +231,10 @@ class Ledger:
         ).fetchone()
         return (int(row[0]), row[1]) if row else None
 
-    def _record_capture(self, system: str, run_id: str, attempt: str) -> int:
+    def _record_capture(self, system: str, run_id: str) -> int:
         epoch = self.draw_epoch()
         self._connection.execute(
-            "insert into etl.captures (epoch, system, run_id, attempt) values (%s, %s, %s, %s)",
-            (epoch, system, run_id, attempt),
+            "insert into etl.captures (epoch, system, run_id) values (%s, %s, %s)", (epoch, system, run_id)
         )
         return epoch
 
@@ -268,7 +268,8 @@ _RECORD_PUBLISHED = """
 insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,
                            linked, fingerprint, counts, stage_s, attempt, run_id)
 select i.asset, p.partition, p.epoch, p.token, staged ->> 'version', (staged ->> 'alias_of')::bigint,
-       (staged ->> 'rows')::bigint, (staged ->> 'size_bytes')::bigint, %(snapshot_id)s, p.inputs,
+       (staged ->> 'rows')::bigint, (staged ->> 'size_bytes')::bigint, %(snapshot_id)s,
+       coalesce(staged -> 'inputs', p.inputs),
        array(select jsonb_array_elements_text(coalesce(staged -> 'linked', '[]'))), staged ->> 'fingerprint',
        coalesce(staged -> 'counts', '{}'), (staged ->> 'stage_s')::float8, i.attempt, i.run_id
 from etl.intents i join etl.intent_partitions p using (attempt)

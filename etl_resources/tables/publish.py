@@ -1,6 +1,6 @@
 """Publish: one compare-and-swap that makes audited partitions visible, fenced by epoch and by the attempt's branch."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,9 +36,16 @@ class PublishOutcome:
 
 
 def publish(
-    catalog: "Catalog", identifier: str, attempt: str, staged_id: int, good: Collection[str] | None = None
+    catalog: "Catalog",
+    identifier: str,
+    attempt: str,
+    staged_id: int,
+    good: Collection[str] | None = None,
+    prove: Callable[["Table"], None] | None = None,
 ) -> PublishOutcome:
     """Publish the audited snapshot `staged_id` for the partitions in `good` (default: all).
+
+    prove: called with the table as it is before each try; raises when what was audited no longer holds beside it.
 
     Fast-forward where nothing intervened, else the audited files are appended to the new head; data is never
     rewritten. Raises FencedError when the attempt's branch is gone or moved (recovery, or another attempt).
@@ -46,6 +53,8 @@ def publish(
 
     def once(n: int) -> PublishOutcome:
         table = catalog.load_table(identifier)
+        if prove is not None:
+            prove(table)
         try:
             return _publish_once(catalog, table, identifier, attempt, staged_id, good, n)
         except UnknownCommitError:

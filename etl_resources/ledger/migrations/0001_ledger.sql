@@ -8,7 +8,6 @@ create table etl.captures (
     epoch       bigint primary key,
     system      text not null,
     run_id      text not null,
-    attempt     text not null,
     captured_at timestamptz not null default now()
 );
 comment on table etl.captures is 'One snapshot of a system of record; its epoch orders captures.';

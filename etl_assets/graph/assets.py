@@ -1,0 +1,242 @@
+"""Manifest to Dagster assets: sources, bronze (one step per system), SQL-made tables, serving targets."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from etl_assets.graph import keys
+from etl_assets.graph.outcome import AssetIdentity, check_events, materialization, raise_failures
+from etl_assets.graph.partitions import monthly_partitions
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.quality.audit import RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, check_name
+
+TABLES, POSTGRES = "tables", "postgres"
+"""Keys of the IO managers."""
+
+_BASE_CHECKS = {
+    ROWS_ACCOUNTED: "read = written + rejected + deduplicated + filtered",
+    UNIQUE_KEY: "no key occurs twice",
+    STORED_CONTENT: "what is stored, read back, has the hash of what was written",
+    RECONCILED: "equals the control totals of the captured snapshot",
+    "rejected_share": "share of rejected rows is within its bound",
+    "rows": "number of rows is within its bound",
+}
+
+
+def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """All assets of the project, in the order of the flow."""
+    systems: dict[str, list[TableNode]] = {}
+    for node in project.tables.values():
+        if node.layer == "bronze" and node.dataset.source:
+            systems.setdefault(node.dataset.source.system, []).append(node)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    for system, nodes in systems.items():
+        assets += [_source(project, system, n) for n in nodes]
+        assets.append(_bronze(project, runtime, system, nodes))
+    assets += [_table(project, runtime, n) for n in project.tables.values() if n.layer != "bronze"]
+    assets += [_serving(project, runtime, n) for n in project.serving]
+    return assets
+
+
+def _source(project: Project, system: str, node: TableNode) -> dg.AssetSpec:
+    source = node.dataset.source
+    assert source is not None  # noqa: S101  (only bronze nodes with a source come here)
+    return dg.AssetSpec(
+        keys.source_key(system, source.table),
+        partitions_def=monthly_partitions(project.platform.calendar, node.dataset.partitions),
+        group_name=keys.SOURCES,
+        kinds={source.kind},
+        description=f"Table {source.table} of system {system}, read only.",
+        owners=[node.dataset.owner],
+    )
+
+
+def _common(project: Project, node: TableNode) -> dict[str, Any]:
+    return {
+        "partitions_def": monthly_partitions(project.platform.calendar, node.dataset.partitions),
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+    }
+
+
+def _metadata(project: Project, node: TableNode, place: str) -> dict[str, Any]:
+    manifest = project.root / "datasets" / node.dataset.dataset / "manifest.yaml"
+    metadata: dict[str, Any] = {
+        "dagster/column_schema": keys.column_schema(node.contract),
+        "dagster/table_name": place,
+        "manifest": f"{project.root.name}/{manifest.relative_to(project.root)}",
+        "tenant": node.dataset.tenant,
+        "size": node.dataset.runner.size,
+        "key": ", ".join(node.contract.key),
+    }
+    if node.sql:
+        metadata["sql"] = dg.MetadataValue.md(f"```sql\n{node.sql}\n```")
+    return metadata
+
+
+def _check_specs(
+    key: dg.AssetKey, names: Sequence[str], partitions: dg.PartitionsDefinition[Any], warn: Sequence[str] = ()
+) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            n, asset=key, description=_BASE_CHECKS[n], blocking=n not in warn, partitions_def=partitions
+        )
+        for n in names
+    ]
+
+
+def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[TableNode]) -> dg.AssetsDefinition:
+    common = _common(project, nodes[0])
+    names = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT)
+    identities = {n.name: _bronze_identity(system, n, names) for n in nodes}
+
+    @dg.multi_asset(
+        name=f"capture_{system}",
+        specs=[
+            dg.AssetSpec(
+                keys.table_key(n.name),
+                deps=[identities[n.name].input_keys[f"{system}/{_source_table(n)}"]],
+                group_name="bronze",
+                kinds={"iceberg", "postgres"},
+                description=f"{n.dataset.description} As delivered, typed, with meta_run_id.",
+                owners=[n.dataset.owner],
+                code_version=n.logic_version[:16],
+                metadata=_metadata(project, n, runtime_table(project, n)),
+                skippable=True,
+            ).with_io_manager_key(TABLES)
+            for n in nodes
+        ],
+        check_specs=[
+            c for i in identities.values() for c in _check_specs(i.key, names, common["partitions_def"])
+        ],
+        can_subset=True,
+        **common,
+    )
+    def capture(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield from _run_capture(context, runtime, system, nodes, identities)
+
+    return capture
+
+
+def _run_capture(
+    context: dg.AssetExecutionContext,
+    runtime: Runtime,
+    system: str,
+    nodes: Sequence[TableNode],
+    identities: Mapping[str, AssetIdentity],
+) -> Iterator[Any]:
+    from etl_assets.graph.capture_step import CaptureStep
+    from etl_resources.ledger.ledger import Ledger
+
+    with Ledger.open(runtime.settings) as ledger:
+        step = CaptureStep(runtime, system, nodes, ledger, context.run_id)
+        step.run(context.partition_keys)
+        for name, table in step.tables.items():
+            identity, selected = identities[name], identities[name].key in context.selected_asset_keys
+            failed = any(o.error for o in table.outcomes)
+            yield from check_events(identity, table.outcomes)
+            if selected:
+                for check in identity.check_names:
+                    yield dg.Output(None, output_name=output_name(identity.key, check))
+            if selected and not failed:
+                yield dg.Output(table.batch, output_name=output_name(identity.key))
+            elif table.batch is not None:
+                table.batch.publish()  # not selected, or only some partitions are good
+            for outcome in table.outcomes:
+                if outcome.error is None:
+                    yield materialization(identity, outcome)
+        raise_failures(f"bronze of {system}", [o for t in step.tables.values() for o in t.outcomes])
+
+
+def output_name(key: dg.AssetKey, check: str | None = None) -> str:
+    """Name that Dagster gives to the output of an asset, or of one of its checks."""
+    name = "__".join(key.path)
+    return f"{name}_{check}" if check else name
+
+
+def runtime_table(project: Project, node: TableNode) -> str:
+    """Catalog name of a table, for the web UI."""
+    from etl_resources.conventions import database_name, table_name
+
+    return (
+        f"{database_name(project.platform.database_prefix, node.layer)}"
+        f".{table_name(node.layer, node.dataset.dataset)}"
+    )
+
+
+def _source_table(node: TableNode) -> str:
+    assert node.dataset.source is not None  # noqa: S101  (bronze has a source)
+    return node.dataset.source.table
+
+
+def _bronze_identity(system: str, node: TableNode, names: Sequence[str]) -> AssetIdentity:
+    table = _source_table(node)
+    return AssetIdentity(
+        keys.table_key(node.name),
+        node.logic_version[:16],
+        names,
+        {f"{system}/{table}": keys.source_key(system, table)},
+    )
+
+
+def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefinition:
+    common = _common(project, node)
+    contract = node.dataset.table(node.layer)
+    names = [ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, *(check_name(c) for c in contract.checks)]
+    if node.dataset.kpi and node.dataset.kpi.accept:
+        names.append(RECONCILED)
+    warn = [check_name(c) for c in contract.checks if c.severity == "warn"]
+    identity = AssetIdentity(
+        keys.table_key(node.name), node.logic_version[:16], names, {i: keys.table_key(i) for i in node.inputs}
+    )
+
+    @dg.asset(
+        key=identity.key,
+        deps=list(identity.input_keys.values()),
+        group_name=node.layer,
+        kinds={"iceberg", "duckdb", "sql"},
+        description=node.dataset.description,
+        owners=[node.dataset.owner],
+        code_version=identity.code_version,
+        metadata=_metadata(project, node, runtime_table(project, node)),
+        io_manager_key=TABLES,
+        output_required=False,
+        check_specs=_check_specs(identity.key, names, common["partitions_def"], warn),
+        **common,
+    )
+    def table(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        from etl_assets.graph.table_step import run_table_step
+
+        yield from run_table_step(context, runtime, node, identity)
+
+    return table
+
+
+def _serving(project: Project, runtime: Runtime, node: ServingNode) -> dg.AssetsDefinition:
+    common = _common(project, node.table)
+    names = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT)
+    identity = AssetIdentity(
+        keys.serving_key(node.name), node.logic_version[:16], names, {node.table.name: keys.table_key(node.table.name)}
+    )
+
+    @dg.asset(
+        key=identity.key,
+        deps=list(identity.input_keys.values()),
+        group_name=keys.SERVING,
+        kinds={"postgres"},
+        description=f"{node.table.dataset.description} Served as {node.target.postgres}.",
+        owners=[node.table.dataset.owner],
+        code_version=identity.code_version,
+        metadata=_metadata(project, node.table, node.target.postgres),
+        io_manager_key=POSTGRES,
+        output_required=False,
+        check_specs=_check_specs(identity.key, names, common["partitions_def"]),
+        **common,
+    )
+    def serving(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        from etl_assets.graph.serving_step import run_serving_step
+
+        yield from run_serving_step(context, runtime, node, identity)
+
+    return serving

@@ -1,0 +1,37 @@
+"""Asset keys, groups and column schema, computed from layer and dataset."""
+
+import dagster as dg
+
+from etl_resources.contract import Contract
+
+SOURCES, SERVING = "sources", "serving"
+
+
+def table_key(name: str) -> dg.AssetKey:
+    """silver.sales_orders → silver/sales_orders."""
+    return dg.AssetKey(name.split("."))
+
+
+def serving_key(name: str) -> dg.AssetKey:
+    """postgres.analytics.kpi_net_revenue → postgres/analytics/kpi_net_revenue."""
+    return dg.AssetKey(name.split("."))
+
+
+def source_key(system: str, table: str) -> dg.AssetKey:
+    """erp, erp.orders → erp/orders."""
+    return dg.AssetKey([system, table.split(".")[-1]])
+
+
+def column_schema(contract: Contract) -> dg.TableSchema:
+    """The contract as the web UI shows it."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                c.name,
+                type=c.type,
+                description=" ".join(filter(None, [c.description, f"[{c.unit}]" if c.unit else None])) or None,
+                constraints=dg.TableColumnConstraints(nullable=c.nullable, unique=contract.key == (c.name,)),
+            )
+            for c in contract.columns
+        ]
+    )

@@ -1,0 +1,104 @@
+"""What became of each partition in a step, and its telling to Dagster in the order that Dagster needs.
+
+Order (verified on Dagster 1.13): check evaluations, check outputs, the Output, then one materialization per partition:
+the later event wins, so that every partition gets its own data version although the run covers a range.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from etl_resources.errors import TransientError
+from etl_resources.quality.audit import CheckResult
+from etl_resources.run_token import InputVersion
+
+MAX_RETRIES = 2
+RETRY_WAIT_S = 2.0
+
+
+@dataclass
+class PartitionOutcome:
+    """One partition of one asset after its step. `error` is set where it failed; it then has no version."""
+
+    partition: str
+    status: str
+    """published | unchanged | pruned | superseded | failed"""
+    version: str = ""
+    token: str = ""
+    inputs: Sequence[InputVersion] = ()
+    checks: Sequence[CheckResult] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class AssetIdentity:
+    """How an asset is told to Dagster."""
+
+    key: dg.AssetKey
+    code_version: str
+    check_names: Sequence[str]
+    input_keys: Mapping[str, dg.AssetKey]
+    """Input's name in SQL → asset key."""
+
+
+def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) -> Iterator[Any]:
+    """One evaluation per partition and check. A check that a failed partition didn't reach has failed."""
+    for outcome in outcomes:
+        results = {c.name: c for c in outcome.checks}
+        for name in identity.check_names:
+            result = results.get(name) or CheckResult(
+                name,
+                passed=outcome.error is None,
+                metadata={"proof": "token is current"} if outcome.error is None else {"error": str(outcome.error)},
+            )
+            yield dg.AssetCheckEvaluation(
+                asset_key=identity.key,
+                check_name=name,
+                partition=outcome.partition,
+                passed=result.passed,
+                severity=dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN,
+                blocking=result.severity == "error",
+                metadata={k: _metadata(v) for k, v in {"partition": outcome.partition, **result.metadata}.items()},
+            )
+
+
+def materialization(identity: AssetIdentity, outcome: PartitionOutcome) -> dg.AssetMaterialization:
+    """The event of a partition that is current now, with its data version and those of its inputs."""
+    tags = {"dagster/data_version": outcome.version, "dagster/code_version": identity.code_version}
+    for i in outcome.inputs:
+        if i.asset in identity.input_keys:
+            tags[f"dagster/input_data_version/{identity.input_keys[i.asset].to_user_string()}"] = i.version
+    return dg.AssetMaterialization(
+        asset_key=identity.key,
+        partition=outcome.partition,
+        metadata={
+            "status": outcome.status,
+            "pruned": outcome.status == "pruned",
+            "run_token": outcome.token,
+            **{k: _metadata(v) for k, v in outcome.metadata.items()},
+        },
+        tags=tags,
+    )
+
+
+def raise_failures(asset: str, outcomes: Sequence[PartitionOutcome]) -> None:
+    """End the step as failed when a partition failed; retried only if every failure is transient."""
+    failed = [o for o in outcomes if o.error is not None]
+    if not failed:
+        return
+    if all(isinstance(o.error, TransientError) for o in failed):
+        raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=RETRY_WAIT_S) from failed[0].error
+    lines = [f"{o.partition}: {o.error}" for o in failed[:5]]
+    more = f" (and {len(failed) - 5} more)" if len(failed) > 5 else ""
+    raise dg.Failure(
+        description=f"{asset}: {len(failed)} of {len(outcomes)} partitions failed, the others are published{more}. "
+        + " | ".join(lines),
+        allow_retries=False,
+    )
+
+
+def _metadata(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and abs(value) > 2**53 else value

@@ -1,0 +1,42 @@
+"""Handles on published tables and served tables, for assets that load their inputs."""
+
+from collections.abc import Sequence
+
+from etl_assets.graph.runtime import Runtime
+from etl_resources.calendar import contiguous_ranges
+from etl_resources.engines.embedded import attach_postgres, connect
+from etl_resources.errors import PermanentError
+from etl_resources.identifiers import literal, quote, quote_qualified
+from etl_resources.io_managers.reader import PublishedRows
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.tables.input_tables import parquet_scan
+
+
+def read_table(runtime: Runtime, asset: str, partitions: Sequence[str]) -> PublishedRows:
+    """Rows of a table's partitions as published now. Raises PermanentError naming what is not published."""
+    with Ledger.open(runtime.settings) as ledger:
+        pinned = runtime.store.pin(ledger, runtime.addresses[asset])
+    missing = [p for p in partitions if p not in pinned.heads]
+    if missing:
+        raise PermanentError(f"{asset} has no published partition {', '.join(missing)}. Materialize it first.")
+    paths = [path for p in partitions for path in pinned.heads[p].data_paths]
+    return PublishedRows(
+        asset, tuple(partitions), parquet_scan(paths, pinned.schema), lambda: connect(runtime.settings)
+    )
+
+
+def read_served(runtime: Runtime, asset: str, partitions: Sequence[str]) -> PublishedRows:
+    """Rows of a serving table's partitions."""
+    node = next(n for n in runtime.project.serving if n.name == asset)
+    column = quote(node.table.contract.partition_column)
+    where = " or ".join(
+        f"({column} >= date '{a}' and {column} < date '{b}')" for a, b in contiguous_ranges(partitions)
+    )
+    query = f"select * from {quote_qualified(node.target.postgres)} where {where}"
+
+    def open_engine():  # type: ignore[no-untyped-def]  # noqa: ANN202  (typed by PublishedRows.connect)
+        engine = connect(runtime.settings, extensions=("postgres_scanner",))
+        attach_postgres(engine, runtime.settings.require_postgres(), "served")
+        return engine
+
+    return PublishedRows(asset, tuple(partitions), f"postgres_query('served', {literal(query)})", open_engine)

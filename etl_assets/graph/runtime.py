@@ -1,0 +1,70 @@
+"""What every step needs: the project, the settings (read when a step starts) and the stores."""
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.conventions import bucket_name
+from etl_resources.manifest import DuckdbSize
+from etl_resources.settings import Settings, load_settings, resolve_secret
+from etl_resources.sinks.postgres_sink import PostgresSink
+from etl_resources.tables.address import TableAddress
+from etl_resources.tables.table_store import TableStore
+
+
+class Runtime:
+    """One per process; connects nowhere until it is asked to."""
+
+    def __init__(self, project: Project, settings: Settings | None = None) -> None:
+        self.project = project
+        self._given = settings
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self._given or load_settings()
+
+    @cached_property
+    def bucket(self) -> str:
+        return self.settings.s3_bucket or bucket_name(
+            self.project.platform.etl_resource_prefix, self.settings.account
+        )
+
+    @cached_property
+    def store(self) -> TableStore:
+        return TableStore(self.settings, self.bucket)
+
+    @cached_property
+    def addresses(self) -> Mapping[str, TableAddress]:
+        """Table name → address."""
+        return {name: self._address(node) for name, node in self.project.tables.items()}
+
+    def sink(self, node: ServingNode) -> PostgresSink:
+        """The serving sink of a target."""
+        return PostgresSink(
+            settings=self.settings,
+            target=node.target.postgres,
+            load=node.target.load,
+            key=node.key,
+            contract=node.table.contract,
+            asset=node.name,
+        )
+
+    def size(self, node: TableNode) -> DuckdbSize:
+        """Threads and memory of the embedded engine for a dataset's size."""
+        return self.project.platform.sizes[node.dataset.runner.size].duckdb
+
+    def source_dsn(self, system: str) -> tuple[str, str]:
+        """(DSN, secret reference) of a system of record."""
+        reference = self.project.platform.systems[system].connection.secret
+        return resolve_secret(reference, self.settings.home), reference
+
+    def _address(self, node: TableNode) -> TableAddress:
+        return TableAddress(
+            layer=node.layer,
+            dataset=node.dataset.dataset,
+            tenant=node.dataset.tenant,
+            contract=node.contract,
+            logic_version=node.logic_version,
+            database_prefix=self.project.platform.database_prefix,
+            bucket=self.bucket,
+        )

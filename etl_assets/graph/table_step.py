@@ -1,0 +1,256 @@
+"""The step of every SQL-made table: plan, compute partitions in parallel, audit, stage, publish, tell Dagster."""
+
+import queue
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from etl_assets.graph.outcome import (
+    AssetIdentity,
+    PartitionOutcome,
+    check_events,
+    materialization,
+    raise_failures,
+)
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import TableNode
+from etl_resources.conventions import staged_folder
+from etl_resources.engines.embedded import connect
+from etl_resources.engines.transform import JUDGED, Transform, engine_error, run_transform
+from etl_resources.errors import DataPipelineError, PermanentError
+from etl_resources.extract.capture import write_empty
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.lineage import capture_epochs
+from etl_resources.planning import Plan, PlannedPartition, plan
+from etl_resources.progress import report
+from etl_resources.quality.audit import CheckResult, audit_transform, read_back, reconcile
+from etl_resources.quality.dead_letters import keep_rejected
+from etl_resources.tables.address import TableAddress
+from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.schema import field_ids, read_schema
+from etl_resources.tables.stage import StagedPartition
+from etl_resources.tables.table_store import StagedBatch, WrittenPartition
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A partition that was computed: written and audited, or failed."""
+
+    planned: PlannedPartition
+    written: WrittenPartition | None
+    checks: Sequence[CheckResult] = ()
+    error: Exception | None = None
+
+
+class TableStep:
+    """One execution of the step of one table."""
+
+    def __init__(self, runtime: Runtime, node: TableNode, ledger: Ledger, run_id: str) -> None:
+        self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
+        self._address: TableAddress = runtime.addresses[node.name]
+        table = runtime.store.ensure(self._address)
+        contract = node.dataset.table(node.layer)
+        source = node.dataset.source
+        self._declared = contract
+        self._schema = read_schema(table.schema())
+        self._transform = Transform(
+            asset=node.name,
+            sql=node.sql or "",
+            contract=node.contract,
+            grain=f"bronze.{node.dataset.dataset}" if node.layer == "silver" else contract.grain,
+            deduplicate_by=_newest(node, source.change_column if source else None),
+            field_ids=field_ids(table.schema()),
+        )
+
+    def plan(self, requested: Sequence[str]) -> Plan:
+        """Settle what crashed before, then plan."""
+        store, addresses = self._runtime.store, self._runtime.addresses
+        store.settle(self._ledger, self._address)
+        return plan(
+            self._ledger,
+            asset=self._node.name,
+            tenant=self._node.dataset.tenant,
+            logic_version=self._node.logic_version,
+            run_id=self._run_id,
+            requested=requested,
+            pin_inputs=lambda: {n: store.pin(self._ledger, addresses[n]) for n in self._node.inputs},
+            published_epochs=lambda: store.published_epochs(self._address),
+        )
+
+    def compute(self, the_plan: Plan) -> list[Computed]:
+        """All partitions, in parallel and apart from each other: one that fails doesn't hold the others."""
+        size = self._runtime.size(self._node)
+        engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
+        for _ in range(min(size.threads, len(the_plan.todo))):
+            engines.put(
+                connect(self._runtime.settings, threads=1, memory_mb=max(256, size.memory_mb // size.threads))
+            )
+
+        def one(planned: PlannedPartition) -> Computed:
+            engine = engines.get()
+            try:
+                return self._compute_one(engine, the_plan, planned)
+            except DataPipelineError as e:
+                return Computed(planned, None, error=e)
+            finally:
+                engines.put(engine)
+
+        with ThreadPoolExecutor(size.threads) as pool:
+            return list(pool.map(one, the_plan.todo))
+
+    def stage(self, the_plan: Plan, computed: Sequence[Computed]) -> StagedBatch | None:
+        """The good partitions on the attempt's branch."""
+        written = [c.written for c in computed if c.written is not None]
+        assert the_plan.attempt is not None  # noqa: S101  (there is something to do)
+        if not written:
+            self._ledger.settle(the_plan.attempt, "failed", "no partition passed its audit")
+            return None
+        return self._runtime.store.stage(self._ledger, self._address, the_plan.attempt, self._run_id, written)
+
+    def _compute_one(self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition) -> Computed:
+        import duckdb
+
+        what = f"{self._node.name}, partition {planned.partition}"
+        folder = staged_folder(self._address.location, planned.partition, planned.epoch, planned.token)
+        scans = {name: table.scan(planned.partition) for name, table in the_plan.inputs.items()}
+        started = time.monotonic()
+        try:
+            result = run_transform(
+                engine, self._transform, scans, f"{folder}/part-0.parquet",
+                lambda e: self._keep_rejected(e, the_plan, planned),
+            )  # fmt: skip
+            scan = parquet_scan([result.path], self._schema)
+            stored = read_back(engine, self._node.contract, scan)
+            checks = audit_transform(
+                result, stored, has_grain=self._transform.grain is not None, checks=self._declared.checks
+            )
+            checks += self._reconcile(engine, planned, scan)
+            alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
+            paths = (result.path,)
+            if alias is not None:
+                paths = (self._marker(engine, planned),)
+        except duckdb.Error as e:
+            raise engine_error(what, e) from e
+        blocked = [c for c in checks if c.blocks]
+        if blocked:
+            error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.")
+            return Computed(planned, None, checks, error)
+        counts = {"read": result.read, "written": result.written, "rejected": result.rejected,
+                  "deduplicated": result.deduplicated, "filtered": max(0, result.filtered)}  # fmt: skip
+        if self._transform.grain is None:
+            counts |= {"read": result.produced, "filtered": 0}
+        staged = StagedPartition(
+            planned.partition, planned.token, planned.epoch, result.version, result.written, alias
+        )
+        evidence = {"counts": counts, "stage_s": round(time.monotonic() - started, 3)}
+        return Computed(planned, WrittenPartition(staged, paths, evidence), checks)
+
+    def _marker(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition) -> str:
+        return write_empty(
+            engine, self._address, planned.partition,
+            epoch=planned.epoch, token=planned.token, field_ids=self._transform.field_ids,
+        )  # fmt: skip
+
+    def _keep_rejected(
+        self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition
+    ) -> Mapping[str, int]:
+        return keep_rejected(
+            self._ledger.connection, engine, JUDGED, self._node.contract.key,
+            asset=self._node.name, partition=planned.partition, epoch=planned.epoch, attempt=the_plan.attempt or "",
+        )  # fmt: skip
+
+    def _reconcile(
+        self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition, scan: str
+    ) -> list[CheckResult]:
+        kpi = self._node.dataset.kpi
+        if self._node.layer != "kpi" or kpi is None or kpi.accept is None:
+            return []
+        rule = kpi.accept.reconcile
+        epochs = capture_epochs(self._ledger.connection, planned.inputs).get((rule.system, planned.partition), set())
+        found = self._ledger.totals(self._node.dataset.dataset, planned.partition, epochs)
+        if found is None:
+            raise PermanentError(
+                f"{self._node.name}, partition {planned.partition}: the captures that it is made from took no control "
+                f"totals of {self._node.dataset.dataset}. Materialize bronze of system {rule.system} again."
+            )
+        capture, totals = found
+        names = (*self._node.contract.key, *rule.compare)
+        cursor = engine.execute(f"select {', '.join(names)} from {scan}")
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [reconcile(rows, totals, self._node.contract.key, rule.compare, capture)]
+
+
+def run_table_step(
+    context: dg.AssetExecutionContext, runtime: Runtime, node: TableNode, identity: AssetIdentity
+) -> Iterator[Any]:
+    """The body of a table's asset."""
+    with Ledger.open(runtime.settings) as ledger:
+        step = TableStep(runtime, node, ledger, context.run_id)
+        the_plan = step.plan(context.partition_keys)
+        report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
+        computed = step.compute(the_plan) if the_plan.todo else []
+        batch = step.stage(the_plan, computed) if computed else None
+        outcomes = outcomes_of(the_plan, computed)
+        yield from check_events(identity, outcomes)
+        for name in identity.check_names:
+            yield dg.Output(None, output_name=f"{'__'.join(identity.key.path)}_{name}")
+        failed = any(o.error for o in outcomes)
+        if not failed:
+            yield dg.Output(batch)
+        elif batch is not None:
+            batch.publish()
+        for outcome in outcomes:
+            if outcome.error is None:
+                yield materialization(identity, settled(outcome, batch, ledger, node.name))
+        report(node.name, "published", partitions=len(computed), pruned=len(the_plan.pruned))
+        raise_failures(node.name, outcomes)
+
+
+def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionOutcome]:
+    """Every partition that the step saw, in order."""
+    found = [
+        PartitionOutcome(p, "pruned", publish.version, publish.token, publish.inputs,
+                         metadata={"dagster/partition_row_count": publish.rows, "epoch": publish.epoch,
+                                   "proof": "run token equals the current one"})  # fmt: skip
+        for p, publish in the_plan.pruned.items()
+    ]
+    found += [PartitionOutcome(p, "failed", error=PermanentError(why)) for p, why in the_plan.refused.items()]
+    for c in computed:
+        if c.written is None:
+            found.append(PartitionOutcome(c.planned.partition, "failed", checks=c.checks, error=c.error))
+            continue
+        s = c.written.staged
+        found.append(
+            PartitionOutcome(
+                s.partition, "unchanged" if s.alias_of else "published", s.version, s.token, c.planned.inputs, c.checks,
+                metadata={"dagster/partition_row_count": s.rows, "epoch": s.epoch,
+                          "stage_seconds": c.written.evidence["stage_s"], **c.written.evidence["counts"]},
+            )  # fmt: skip
+        )
+    return sorted(found, key=lambda o: o.partition)
+
+
+def settled(outcome: PartitionOutcome, batch: Any, ledger: Ledger, asset: str) -> PartitionOutcome:
+    """The outcome after the publish: a fenced partition shows the newer content that won."""
+    if batch is None or batch.outcome is None or outcome.partition not in batch.outcome.fenced:
+        return outcome
+    newest = ledger.current(asset, [outcome.partition]).get(outcome.partition)
+    version = newest.version if newest else outcome.version
+    return PartitionOutcome(
+        outcome.partition, "superseded", version, newest.token if newest else outcome.token,
+        newest.inputs if newest else (), outcome.checks, {"note": "a newer epoch was published first"},
+    )  # fmt: skip
+
+
+def _newest(node: TableNode, change_column: str | None) -> str | None:
+    if node.layer != "silver":
+        return None
+    names = node.contract.names
+    return change_column if change_column in names else node.contract.key[0]

@@ -1,0 +1,31 @@
+"""The IO manager of serving tables in Postgres: publish what a step staged, load what is served."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from etl_resources.io_managers.reader import PublishedRows
+from etl_resources.io_managers.s3_tables import Reader
+
+if TYPE_CHECKING:
+    from etl_resources.sinks.postgres_sink import PostgresBatch
+
+
+class PostgresIOManager(dg.IOManager):
+    """As the table IO manager, in one transaction of the target's database."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+
+    def handle_output(self, context: dg.OutputContext, batch: "PostgresBatch | None") -> None:
+        """Publish the batch; None means that everything was pruned."""
+        if batch is None:
+            return
+        outcome = batch.publish()
+        context.add_output_metadata(
+            {"published_partitions": len(outcome.published), "fenced_partitions": len(outcome.fenced)}
+        )
+
+    def load_input(self, context: dg.InputContext) -> PublishedRows:
+        """A handle on the served rows of the input's partitions."""
+        return self._read(".".join(context.asset_key.path), list(context.asset_partition_keys))

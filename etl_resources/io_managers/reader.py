@@ -1,0 +1,35 @@
+"""What a step gets when it loads a published table: a handle, never the rows."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class PublishedRows:
+    """Partitions of one asset, pinned when the handle was made. Example: `for batch in handle.batches(): …`."""
+
+    asset: str
+    partitions: tuple[str, ...]
+    scan: str
+    """DuckDB table expression of exactly these partitions."""
+    connect: Callable[[], "duckdb.DuckDBPyConnection"]
+
+    @contextmanager
+    def relation(self) -> Iterator["duckdb.DuckDBPyRelation"]:
+        """The rows as a lazy DuckDB relation."""
+        with self.connect() as engine:
+            yield engine.sql(f"select * from {self.scan}")
+
+    def batches(self, columns: Sequence[str] = ("*",), batch_rows: int = BATCH_ROWS) -> Iterator["pa.RecordBatch"]:
+        """Arrow batches of at most batch_rows rows; memory is bounded by one batch."""
+        with self.connect() as engine:
+            reader = engine.execute(f"select {', '.join(columns)} from {self.scan}").to_arrow_reader(batch_rows)
+            yield from reader

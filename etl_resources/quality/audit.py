@@ -1,0 +1,151 @@
+"""Audit: what must hold of a written partition before it may be published. Read back from S3, not remembered."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from etl_resources.contract import Contract
+from etl_resources.engines.transform import TransformResult
+from etl_resources.identifiers import quote
+from etl_resources.manifest import Check, Rule
+from etl_resources.quality.content_hash import content_hash, version_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, RECONCILED = (
+    "rows_accounted",
+    "unique_key",
+    "stored_content",
+    "reconciled",
+)
+Severity = Literal["error", "warn"]
+MAX_DIFFERENCES = 5
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check of one partition."""
+
+    name: str
+    passed: bool
+    severity: Severity = "error"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> bool:
+        return not self.passed and self.severity == "error"
+
+    def __str__(self) -> str:
+        details = ", ".join(f"{k} {v}" for k, v in self.metadata.items())
+        return f"{self.name}: {details}"
+
+
+@dataclass(frozen=True)
+class StoredPartition:
+    """What the files of a partition hold, as read back."""
+
+    rows: int
+    keys: int
+    version: str
+
+
+def read_back(engine: "duckdb.DuckDBPyConnection", contract: Contract, scan: str) -> StoredPartition:
+    """Rows, distinct keys and version of a table expression."""
+    keys = ", ".join(map(quote, contract.key))
+    row = engine.execute(
+        f"select count(*), count(distinct ({keys})), {content_hash(contract, 'duckdb')} from {scan}"
+    ).fetchone()
+    assert row is not None  # noqa: S101  (an aggregate without group by always returns a row)
+    return StoredPartition(int(row[0]), int(row[1]), version_of(int(row[0]), row[2]))
+
+
+def audit_transform(
+    result: TransformResult, stored: StoredPartition, *, has_grain: bool, checks: Sequence[Check]
+) -> list[CheckResult]:
+    """Conservation, key, stored content and the manifest's checks of one partition."""
+    read = result.read if has_grain else result.produced
+    lost = (
+        read - result.written - result.rejected - result.deduplicated - (result.filtered if has_grain else 0)
+    )
+    accounted = CheckResult(
+        ROWS_ACCOUNTED,
+        passed=lost == 0 and (not has_grain or result.filtered >= 0),
+        metadata={
+            "read": read,
+            "written": result.written,
+            "rejected": result.rejected,
+            "deduplicated": result.deduplicated,
+            "filtered": result.filtered if has_grain else 0,
+        },
+    )
+    return [
+        accounted,
+        CheckResult(
+            UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}
+        ),
+        CheckResult(
+            STORED_CONTENT,
+            stored.version == result.version,
+            metadata={"written": result.version, "stored": stored.version},
+        ),
+        *(_declared(check, result, read) for check in checks),
+    ]
+
+
+def check_name(check: Check) -> str:
+    """Name under which a declared check appears."""
+    return "rejected_share" if check.rejected_share is not None else "rows"
+
+
+def reconcile(
+    rows: Iterable[Mapping[str, Any]],
+    totals: Iterable[Mapping[str, Any]],
+    key: Sequence[str],
+    compare: Mapping[str, str],
+    capture: int,
+) -> CheckResult:
+    """Compare a partition with the control totals of its capture (M15). A group on one side only is a difference."""
+    ours = {_key(r, key): r for r in rows}
+    theirs = {_key(r, key): r for r in totals}
+    differences = []
+    for group in sorted(ours.keys() | theirs.keys()):
+        for measure, tolerance in compare.items():
+            a = Decimal(str(ours.get(group, {}).get(measure, 0)))
+            b = Decimal(str(theirs.get(group, {}).get(measure, 0)))
+            if abs(a - b) > Decimal(tolerance):
+                differences.append(f"{' / '.join(group)}: {measure} {a} here, {b} in the capture")
+    metadata: dict[str, Any] = {"groups": len(theirs), "differences": len(differences), "capture": capture}
+    for measure in compare:
+        metadata[f"total_{measure}"] = str(sum(Decimal(str(r[measure])) for r in theirs.values()))
+    if differences:
+        metadata["first"] = "; ".join(differences[:MAX_DIFFERENCES])
+    return CheckResult(RECONCILED, not differences, metadata=metadata)
+
+
+def _key(row: Mapping[str, Any], key: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(row[k]) for k in key)
+
+
+def _declared(check: Check, result: TransformResult, read: int) -> CheckResult:
+    name = check_name(check)
+    if check.rejected_share is not None:
+        share = Decimal(result.rejected) / read if read else Decimal(0)
+        metadata: dict[str, Any] = {"rejected": result.rejected, "read": read, "share": f"{share:.4f}"}
+        if result.reasons:
+            metadata["reasons"] = "; ".join(f"{r} ({n})" for r, n in result.reasons.items())
+        return CheckResult(name, _holds(check.rejected_share, share), check.severity, metadata)
+    assert check.rows is not None  # noqa: S101  (a check names exactly one of the two)
+    return CheckResult(
+        name, _holds(check.rows, Decimal(result.written)), check.severity, {"rows": result.written}
+    )
+
+
+def _holds(rule: Rule, value: Decimal) -> bool:
+    bounds = {"ge": value.__ge__, "gt": value.__gt__, "le": value.__le__, "lt": value.__lt__}
+    return all(
+        compare(Decimal(str(bound)))
+        for name, compare in bounds.items()
+        if (bound := getattr(rule, name)) is not None
+    )

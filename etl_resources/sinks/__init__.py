@@ -1,0 +1,1 @@
+"""Serving stores outside the lake: stage beside the target, publish in one transaction."""

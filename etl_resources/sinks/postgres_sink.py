@@ -1,0 +1,240 @@
+"""Serving tables in Postgres (C7): COPY into a staging table, then one transaction that checks the epoch and replaces.
+
+The commit table lives in the target's database, so that data, token and epoch change together or not at all.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from etl_resources.contract import Contract
+from etl_resources.errors import FencedError, PermanentError, TransientError
+from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.ledger.connection import connect, typed_errors
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.settings import Settings
+from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
+from etl_resources.tables.publish import PublishOutcome
+from etl_resources.tables.stage import StagedPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import duckdb
+    import psycopg
+
+BATCH_ROWS = 10_000
+PARTITION_COLUMN = "etl_partition"
+
+
+@dataclass
+class PostgresBatch:
+    """A staged set of partitions. Publishing twice is harmless."""
+
+    sink: "PostgresSink"
+    ledger: Ledger
+    attempt: str
+    run_id: str
+    partitions: Sequence[StagedPartition]
+    outcome: PublishOutcome | None = field(default=None)
+
+    def publish(self) -> PublishOutcome:
+        """Make the batch visible in one transaction and record the evidence."""
+        if self.outcome is None:
+            self.outcome = self.sink.publish(self)
+        return self.outcome
+
+
+@dataclass(frozen=True)
+class PostgresSink:
+    """One target table."""
+
+    settings: Settings
+    target: str
+    load: Literal["replace", "upsert"]
+    key: tuple[str, ...]
+    contract: Contract
+    asset: str
+
+    @contextmanager
+    def connection(self) -> "Iterator[psycopg.Connection[Any]]":
+        """A connection to the target's database."""
+        with connect(
+            self.settings.require_postgres(), setting="ETL_POSTGRES_DSN",
+            timeout_s=self.settings.postgres_connect_timeout_s,
+        ) as connection, typed_errors(f"Serving table {self.target}"):  # fmt: skip
+            connection.execute(f"set lock_timeout = '{self.settings.lock_timeout_s}s'")
+            yield connection
+
+    def ensure(self) -> None:
+        """Target, commit table and staging schema exist and fit the contract."""
+        with self.connection() as connection:
+            ensure_target(connection, self.target, self.contract, self.key)
+
+    def published_epochs(self) -> dict[str, int]:
+        """Partition → epoch of what is served."""
+        with self.connection() as connection:
+            rows = connection.execute(
+                f"select partition, epoch from {COMMITS} where target = %s", (self.target,)
+            ).fetchall()
+        return dict(rows)
+
+    def settle(self, ledger: Ledger) -> dict[str, str]:
+        """Settle attempts whose writer died: drop the staging table (the fence), then look at the commit table."""
+        settled: dict[str, str] = {}
+        for attempt in ledger.dead_attempts(self.asset):
+            with self.connection() as connection:
+                connection.execute(f"drop table if exists {self._staging(attempt)}")
+                rows = connection.execute(
+                    f"select partition from {COMMITS} where target = %s and attempt = %s",
+                    (self.target, attempt),
+                ).fetchall()
+            if rows:
+                ledger.record_published(attempt, [p for (p,) in rows], None)
+            else:
+                ledger.settle(attempt, "abandoned", "its session ended before it published")
+            settled[attempt] = "published" if rows else "abandoned"
+        return settled
+
+    def create_staging(self, attempt: str) -> None:
+        """An unlogged table of this attempt."""
+        columns = ", ".join(map(quote, self.contract.names))
+        with self.connection() as connection:
+            connection.execute(
+                f"create unlogged table {self._staging(attempt)} as "
+                f"select ''::text as {PARTITION_COLUMN}, {columns} from {quote_qualified(self.target)} with no data"
+            )
+
+    def copy_partition(
+        self, engine: "duckdb.DuckDBPyConnection", attempt: str, partition: str, scan: str
+    ) -> tuple[int, int, str]:
+        """(rows, distinct keys, version) of a partition as it stands in the staging table after COPY."""
+        names = ", ".join(map(quote, self.contract.names))
+        cursor = engine.execute(f"select {names} from {scan}")
+        with self.connection() as connection:
+            with (
+                connection.cursor() as writer,
+                writer.copy(
+                    f"copy {self._staging(attempt)} ({PARTITION_COLUMN}, {names}) from stdin"
+                ) as copy,
+            ):
+                while rows := cursor.fetchmany(BATCH_ROWS):
+                    for row in rows:
+                        copy.write_row((partition, *row))
+            keys = ", ".join(map(quote, self.key))
+            counted = connection.execute(
+                f"select count(*), count(distinct ({keys})), {content_hash(self.contract, 'postgres')} "
+                f"from {self._staging(attempt)} where {PARTITION_COLUMN} = %s",
+                (partition,),
+            ).fetchone()
+        assert counted is not None  # noqa: S101  (an aggregate always returns a row)
+        return int(counted[0]), int(counted[1]), version_of(int(counted[0]), counted[2])
+
+    def publish(self, batch: PostgresBatch) -> PublishOutcome:
+        """One transaction: lock the partitions' commit rows, check epochs, replace or upsert, write token and epoch."""
+        try:
+            with self.connection() as connection, connection.transaction():
+                winners = self._winners(connection, batch)
+                for p in winners:
+                    if p.alias_of is None:
+                        self._move(connection, batch.attempt, p.partition)
+                    self._record_commit(connection, batch, p)
+                connection.execute(f"drop table {self._staging(batch.attempt)}")
+        except (TransientError, PermanentError) as e:
+            outcome = self._read_back(batch)
+            if outcome is None:
+                self.abandon(batch, str(e))
+                raise
+            winners = list(outcome.published)
+        names = [p.partition for p in winners]
+        batch.ledger.record_published(batch.attempt, names, None)
+        fenced = tuple(p.partition for p in batch.partitions if p.partition not in names)
+        return PublishOutcome(0, tuple(winners), fenced, "transaction")
+
+    def abandon(self, batch: PostgresBatch, reason: str) -> None:
+        """Fence the attempt first, then record that it failed."""
+        with self.connection() as connection:
+            connection.execute(f"drop table if exists {self._staging(batch.attempt)}")
+        batch.ledger.settle(batch.attempt, "failed", reason)
+
+    def _winners(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch) -> list[StagedPartition]:
+        exists = connection.execute("select to_regclass(%s)", (self._staging(batch.attempt),)).fetchone()
+        if exists is None or exists[0] is None:
+            raise FencedError(
+                f"{self.target}: the staging table of {batch.attempt} is gone; it may not publish."
+            )
+        rows = [(self.target, p.partition) for p in sorted(batch.partitions, key=lambda p: p.partition)]
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f"insert into {COMMITS} (target, partition) values (%s, %s) on conflict do nothing", rows
+            )
+        current = dict(
+            connection.execute(
+                f"select partition, epoch from {COMMITS} where target = %s and partition = any(%s) "
+                "order by partition for update",
+                (self.target, [p for _, p in rows]),
+            ).fetchall()
+        )
+        winners = [p for p in batch.partitions if current[p.partition] < p.epoch]
+        moved = [
+            p.partition for p in winners if p.alias_of is not None and current[p.partition] != p.alias_of
+        ]
+        if moved:
+            raise TransientError(
+                f"{self.target}: {', '.join(moved)} changed since it was compared. Run again."
+            )
+        return winners
+
+    def _move(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
+        names = ", ".join(map(quote, self.contract.names))
+        target, staging = quote_qualified(self.target), self._staging(attempt)
+        rows = f"select {names} from {staging} where {PARTITION_COLUMN} = %s"
+        if self.load == "upsert":
+            others = [c for c in self.contract.names if c not in self.key]
+            change = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in others)
+            action = f"do update set {change}" if others else "do nothing"
+            conflict = f"on conflict ({', '.join(map(quote, self.key))}) {action}"
+            connection.execute(f"insert into {target} ({names}) {rows} {conflict}", (partition,))
+            return
+        connection.execute(
+            f"delete from {target} where date_trunc('month', {quote(self.contract.partition_column)}::timestamp) "
+            "= %s::timestamp",
+            (f"{partition}-01",),
+        )
+        connection.execute(f"insert into {target} ({names}) {rows}", (partition,))
+
+    def _record_commit(
+        self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition
+    ) -> None:
+        connection.execute(
+            f"update {COMMITS} set epoch = %s, token = %s, version = %s, rows = %s, attempt = %s, run_id = %s, "
+            "published_at = now() where target = %s and partition = %s",
+            (p.epoch, p.token, p.version, p.rows, batch.attempt, batch.run_id, self.target, p.partition),
+        )
+
+    def _read_back(self, batch: PostgresBatch) -> PublishOutcome | None:
+        """What a transaction with an unknown end did; None when it didn't commit."""
+        with self.connection() as connection:
+            rows = connection.execute(
+                f"select partition from {COMMITS} where target = %s and attempt = %s",
+                (self.target, batch.attempt),
+            ).fetchall()
+        done = {p for (p,) in rows}
+        published = tuple(p for p in batch.partitions if p.partition in done)
+        return PublishOutcome(0, published, (), "read_back") if published else None
+
+    def _staging(self, attempt: str) -> str:
+        schema, _, table = self.target.partition(".")
+        return f"{quote(STAGING_SCHEMA)}.{quote(f'{schema}_{table}_{attempt}'[:63])}"
+
+    def counts(self) -> Mapping[str, tuple[int, str]]:
+        """Partition → (rows, version) reread from the served rows."""
+        month = f"to_char({quote(self.contract.partition_column)}, 'YYYY-MM')"
+        with self.connection() as connection:
+            rows = connection.execute(
+                f"select {month}, count(*), {content_hash(self.contract, 'postgres')} "
+                f"from {quote_qualified(self.target)} group by 1"
+            ).fetchall()
+        return {p: (n, version_of(n, digest)) for p, n, digest in rows}

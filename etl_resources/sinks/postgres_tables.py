@@ -1,0 +1,91 @@
+"""DDL of the Postgres sink: target tables from contracts, the commit table, the staging schema."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.contract import Contract
+from etl_resources.errors import PermanentError
+from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.tables.schema import postgres_type
+
+if TYPE_CHECKING:
+    import psycopg
+
+STAGING_SCHEMA = "etl_staging"
+COMMITS = "etl_serving.commits"
+_DDL_LOCK = 7_201_536_002
+
+_COMMIT_TABLE = f"""
+create schema if not exists {STAGING_SCHEMA};
+create schema if not exists etl_serving;
+create table if not exists {COMMITS} (
+    target       text not null,
+    partition    text not null,
+    epoch        bigint not null default 0,
+    token        text not null default '',
+    version      text not null default '',
+    rows         bigint not null default 0,
+    attempt      text not null default '',
+    run_id       text not null default '',
+    published_at timestamptz not null default now(),
+    primary key (target, partition)
+)"""
+
+
+def ensure_target(
+    connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]
+) -> None:
+    """Create what is missing; add new columns. Raises PermanentError when a column's type differs."""
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
+        connection.execute(_COMMIT_TABLE.encode())
+        connection.execute(f"create schema if not exists {quote(target.partition('.')[0])}")
+        found = _columns(connection, target)
+        if not found:
+            _create(connection, target, contract, key)
+            return
+        for c in contract.columns:
+            kind = found.get(c.name)
+            if kind is None:
+                connection.execute(
+                    f"alter table {quote_qualified(target)} add column {quote(c.name)} {_type(c.type)}"
+                )
+            elif kind != postgres_type(c.type):
+                raise PermanentError(
+                    f"Serving table {target}: column {c.name} is {kind} and the manifest says {c.type}. "
+                    "Alter or drop the table, then materialize again."
+                )
+
+
+def _create(
+    connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]
+) -> None:
+    columns = ", ".join(
+        f"{quote(c.name)} {_type(c.type)}{'' if c.nullable else ' not null'}" for c in contract.columns
+    )
+    connection.execute(
+        f"create table {quote_qualified(target)} ({columns}, primary key ({', '.join(map(quote, key))}))"
+    )
+    name = target.partition(".")[2]
+    connection.execute(
+        f"create index on {quote_qualified(target)} ({quote(contract.partition_column)})"
+        if contract.partition_column != key[0]
+        else f"comment on table {quote_qualified(target)} is {_text(f'Served by data-pipeline: {name}')}"
+    )
+
+
+def _columns(connection: "psycopg.Connection[Any]", target: str) -> dict[str, str]:
+    rows = connection.execute(
+        "select attname, format_type(atttypid, atttypmod) from pg_attribute "
+        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
+        (quote_qualified(target),),
+    ).fetchall()
+    return dict(rows)
+
+
+def _type(column_type: str) -> str:
+    return postgres_type(column_type)
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

@@ -1,0 +1,130 @@
+"""The store of Iceberg tables: stage a batch of written partitions, publish it, record the evidence."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.errors import PermanentError, TransientError
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.settings import Settings
+from etl_resources.tables.address import TableAddress
+from etl_resources.tables.catalog import ensure_table, open_catalog
+from etl_resources.tables.data_files import data_files
+from etl_resources.tables.head import read_head
+from etl_resources.tables.input_tables import PinnedTable, pin
+from etl_resources.tables.publish import PublishOutcome, drop_branch, publish
+from etl_resources.tables.settle import settle_table
+from etl_resources.tables.stage import StagedPartition, stage
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+
+@dataclass(frozen=True)
+class WrittenPartition:
+    """An audited partition, written where no reader sees it."""
+
+    staged: StagedPartition
+    paths: tuple[str, ...]
+    evidence: Mapping[str, Any]
+    """counts, linked, fingerprint, stage_s: what the ledger keeps beside the summary."""
+
+
+@dataclass
+class StagedBatch:
+    """What a step hands to its IO manager. Publishing twice is harmless."""
+
+    store: "TableStore"
+    ledger: Ledger
+    address: TableAddress
+    attempt: str
+    snapshot_id: int
+    prove: Callable[["Table"], None] | None = None
+    outcome: PublishOutcome | None = field(default=None)
+
+    def publish(self) -> PublishOutcome:
+        """Make the batch visible in one commit and record the evidence."""
+        if self.outcome is None:
+            self.outcome = self.store.publish(self)
+        return self.outcome
+
+
+class TableStore:
+    """Tables on S3 with their catalog in Postgres. Connects on first use."""
+
+    def __init__(self, settings: Settings, bucket: str) -> None:
+        self._settings, self._bucket = settings, bucket
+
+    @cached_property
+    def catalog(self) -> "Catalog":
+        return open_catalog(self._settings, f"s3://{self._bucket}")
+
+    def ensure(self, address: TableAddress) -> "Table":
+        """The table, created or evolved to its contract."""
+        return ensure_table(
+            self.catalog,
+            address.identifier,
+            address.location,
+            address.contract,
+            with_run_id=address.with_run_id,
+        )
+
+    def settle(self, ledger: Ledger, address: TableAddress) -> dict[str, str]:
+        """Settle attempts whose writer died."""
+        return settle_table(self.catalog, ledger, address)
+
+    def pin(self, ledger: Ledger, address: TableAddress) -> PinnedTable:
+        """The table as published now."""
+        return pin(self.catalog, ledger, address)
+
+    def published_epochs(self, address: TableAddress) -> dict[str, int]:
+        """Partition → epoch of what is published."""
+        return {p: h.epoch for p, h in read_head(self.catalog.load_table(address.identifier)).items()}
+
+    def stage(
+        self,
+        ledger: Ledger,
+        address: TableAddress,
+        attempt: str,
+        run_id: str,
+        written: Sequence[WrittenPartition],
+        prove: Callable[["Table"], None] | None = None,
+    ) -> StagedBatch:
+        """Put the written partitions on the attempt's branch, and what they are into the ledger."""
+        table = self.catalog.load_table(address.identifier)
+        pairs = [(w.staged.partition, path) for w in written for path in w.paths]
+        files = data_files(table.io, table.metadata, pairs)
+        sizes: dict[str, int] = {}
+        for (partition, _), file in zip(pairs, files, strict=True):
+            sizes[partition] = sizes.get(partition, 0) + file.file_size_in_bytes
+        for w in written:
+            s = w.staged
+            staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": list(w.paths)}
+            ledger.record_staged(
+                attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
+            )
+        with ledger.committing(address.asset):
+            snapshot_id = stage(
+                self.catalog, address.identifier, attempt, run_id, files, [w.staged for w in written]
+            )
+        return StagedBatch(self, ledger, address, attempt, snapshot_id, prove)
+
+    def publish(self, batch: StagedBatch) -> PublishOutcome:
+        """One compare-and-swap, then the evidence. What fails here leaves no branch behind."""
+        identifier = batch.address.identifier
+        try:
+            with batch.ledger.committing(batch.address.asset):
+                outcome = publish(self.catalog, identifier, batch.attempt, batch.snapshot_id, prove=batch.prove)
+        except (TransientError, PermanentError) as e:  # an unknown outcome is settled later, from the table
+            self.abandon(batch, str(e))
+            raise
+        partitions = [p.partition for p in outcome.published]
+        batch.ledger.record_published(batch.attempt, partitions, outcome.snapshot_id)
+        return outcome
+
+    def abandon(self, batch: StagedBatch, reason: str) -> None:
+        """Fence the attempt first, then record that it failed."""
+        drop_branch(self.catalog, batch.address.identifier, batch.attempt)
+        batch.ledger.settle(batch.attempt, "failed", reason)
