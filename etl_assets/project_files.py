@@ -87,6 +87,7 @@ def _read_datasets(
         elif name != path.name:
             message = f"dataset {name!r} lies in folder {path.name!r}: folder and dataset have one name"
             errors.append(file.error(message, "dataset"))
+            unreadable.add(path.name)
         datasets.setdefault(name, file)
     return datasets
 

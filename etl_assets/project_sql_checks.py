@@ -34,7 +34,7 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
             unknown = list(_references(draft, drafts, files.unreadable))
             yield from unknown
             if not any(r.name not in drafts for r in draft.references):
-                yield from _columns(draft, schema)
+                yield from _columns(draft, {r.name: schema[r.name] for r in draft.references})
         yield from _grain(draft)
         if draft.layer == "kpi":
             yield from _control(files, draft)

@@ -108,8 +108,8 @@ def _explain(detail: ErrorDetails, model: type[Strict], lines: Mapping[FieldPath
     line, name, kind = nearest_line(lines, path), _dotted(path), detail["type"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        parent = _schema_at(_schema(model), path[:-1])
-        valid = list(parent.get("properties", {}))
+        parents = _options(_schema(model), _schema_at(_schema(model), path[:-1]))
+        valid = [name for p in parents for name in p.get("properties", {})]
         where = f" in {_dotted(path[:-1])}" if path[:-1] else ""
         return f"unknown key {path[-1]!r}{where}; {hint(str(path[-1]), valid)}", line
     if kind == "missing":

@@ -12,6 +12,10 @@ import yaml
 FieldPath = tuple[str | int, ...]
 
 
+_CORE = "tag:yaml.org,2002:"
+_SCALARS = {f"{_CORE}{name}" for name in ("str", "bool", "int", "float", "null")}
+
+
 @dataclass
 class Document:
     """A file's plain value (lists as tuples), its lines by key or item, its problems as (message, line)."""
@@ -19,20 +23,17 @@ class Document:
     value: Any = None
     lines: dict[FieldPath, int] = field(default_factory=lambda: {(): 1})
     problems: list[tuple[str, int]] = field(default_factory=list)
+    nodes: set[yaml.Node] = field(default_factory=set, repr=False)
+    """Seen so far: an alias is a node that comes again, in itself even."""
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML publishes no types
+_Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Fastest):  # type: ignore[misc]  # PyYAML publishes no types
     """YAML 1.2's core types only: 1.1 reads `on` as true, 2023-08-01 as a date and 1:30 as ninety."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012  (PyYAML's class attribute)
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.events.AliasEvent):
-            event = self.peek_event()
-            raise yaml.composer.ComposerError(
-                None, None, "aliases are not allowed: write it out", event.start_mark
-            )
-        return super().compose_node(parent, index)
 
 
 for _tag, _pattern, _first in (
@@ -41,7 +42,7 @@ for _tag, _pattern, _first in (
     ("float", r"^[-+]?(0|[1-9]\d*)(\.\d*([eE][-+]?\d+)?|[eE][-+]?\d+)$", "-+0123456789"),
     ("null", r"^(null|~|)$", ["n", "~", ""]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
+    _Loader.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(_pattern), list(_first))
 
 
 def compose(text: str) -> Document:
@@ -60,16 +61,26 @@ def compose(text: str) -> Document:
 
 
 def _value(loader: _Loader, node: yaml.Node, at: FieldPath, document: Document) -> Any:
+    if node in document.nodes:
+        message = f"alias of line {node.start_mark.line + 1}: aliases are not allowed, write it out"
+        document.problems.append((message, document.lines.get(at, 1)))
+        return None
+    document.nodes.add(node)
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, at, document)
     if isinstance(node, yaml.SequenceNode):
         for i, item in enumerate(node.value):
             document.lines[(*at, i)] = item.start_mark.line + 1
         return tuple(_value(loader, item, (*at, i), document) for i, item in enumerate(node.value))
+    if node.tag not in _SCALARS:
+        message = f"tag {node.tag} is not allowed; valid: text, whole numbers, true, false, null"
+        document.problems.append((message, node.start_mark.line + 1))
+        return None
     try:
         return loader.construct_object(node)
-    except yaml.YAMLError as e:
-        document.problems.append((f"not valid YAML: {_reason(e)}", node.start_mark.line + 1))
+    except (ValueError, KeyError):  # an explicit tag, such as !!int abc
+        message = f"{node.value!r} is not a value of tag {node.tag}"
+        document.problems.append((message, node.start_mark.line + 1))
         return None
 
 

@@ -222,6 +222,7 @@ def _columns_of(source: object, schema: Schema) -> tuple[str, ...]:
 
 def _parse_problem(error: dict[str, object]) -> SqlProblem:
     description = re.sub(r"<class '[\w.]*?(\w+)'>", r"\1", str(error["description"]))
+    description = re.sub(r" but got <Token .*>", "", description)
     line = error["line"] if isinstance(error["line"], int) else 1
     return SqlProblem(f"column {error['col']}: {description} near {str(error['highlight'])!r}", line)
 

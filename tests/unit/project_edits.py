@@ -1,0 +1,45 @@
+"""A copy of the real project in which tests make one mistake at a time."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from etl_assets.project import ASSETS_FOLDER, load_project
+from etl_resources.errors import ManifestErrors
+
+PLATFORM = "platform.yaml"
+ORDERS, LINES = "datasets/sales_orders/manifest.yaml", "datasets/sales_lines/manifest.yaml"
+GDP, KPI = "datasets/gdp_sales/manifest.yaml", "datasets/kpi_net_revenue/manifest.yaml"
+ORDERS_SQL, LINES_SQL = "datasets/sales_orders/silver.sql", "datasets/sales_lines/silver.sql"
+GDP_SQL, KPI_SQL = "datasets/gdp_sales/gdp_sales.sql", "datasets/kpi_net_revenue/kpi_net_revenue.sql"
+CONTROL = "datasets/kpi_net_revenue/reconcile.sql"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the four datasets and platform.yaml."""
+    copy = tmp_path / "etl_assets"
+    for name in ("sales_orders", "sales_lines", "gdp_sales", "kpi_net_revenue"):
+        shutil.copytree(ASSETS_FOLDER / "datasets" / name, copy / "datasets" / name)
+    shutil.copy(ASSETS_FOLDER / PLATFORM, copy)
+    return copy
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace the first occurrence, which must be there."""
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}: this test edits the real project"
+    path.write_text(text.replace(old, new, 1))
+
+
+def errors_of(root: Path) -> list[str]:
+    """The error lines of a project that doesn't load."""
+    with pytest.raises(ManifestErrors) as raised:
+        load_project(root)
+    return [str(e) for e in raised.value.errors]
+
+
+def line_of(path: Path, text: str) -> int:
+    """Number of the line on which a text first begins."""
+    return path.read_text().partition(text)[0].count("\n") + 1
