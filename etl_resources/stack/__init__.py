@@ -1,1 +1,13 @@
-"""Embedded Postgres, S3 and Dagster servers, and their life cycle."""
+"""Embedded Postgres, S3 and Dagster servers, and their life cycle: started, found again, stopped, never wiped.
+
+Belongs here: processes, ports, credentials and health of the servers behind `data-pipeline up`. What is stored in
+them belongs to the ledger, the tables and the demo.
+
+    status = up(load_settings(), bucket="pp-dw-local", project_dir=Path.cwd())
+    print(status.s3_endpoint)
+"""
+
+from etl_resources.stack.lifecycle import down, status, up
+from etl_resources.stack.report import ServerStatus, StackStatus
+
+__all__ = ["ServerStatus", "StackStatus", "down", "status", "up"]

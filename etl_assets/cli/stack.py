@@ -1,0 +1,79 @@
+"""`up`, `down` and `status`: the servers behind the platform."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from etl_resources.conventions import bucket_name
+from etl_resources.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from etl_resources.stack import StackStatus
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print everything as JSON, with passwords: for your own eyes only.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+
+
+def up(
+    ui: Annotated[bool, typer.Option(help="Also start Dagster's web server and daemon.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the servers (Postgres, S3, Dagster) and wait until they are usable. Harmless to repeat."""
+    from etl_resources import stack
+
+    settings = load_settings()
+    state = stack.up(settings, bucket=_bucket(settings), project_dir=Path.cwd(), ui=ui, progress=_tell)
+    _show(state, as_json)
+
+
+def down() -> None:
+    """Stop the servers that `up` started here. Data and passwords stay."""
+    from etl_resources import stack
+
+    stack.down(load_settings(), _tell)
+
+
+def status(as_json: JsonOption = False) -> None:
+    """Show every server and its health; exit code 1 when something is down."""
+    from etl_resources import stack
+
+    settings = load_settings()
+    state = stack.status(settings, bucket=_bucket(settings))
+    _show(state, as_json)
+    if not state.healthy:
+        raise typer.Exit(1)
+
+
+def _bucket(settings: Settings) -> str:
+    return settings.s3_bucket or bucket_name(_resource_prefix(), settings.account)
+
+
+def _resource_prefix() -> str:
+    import yaml
+
+    platform = Path(__file__).parents[1] / "platform.yaml"
+    return str(yaml.safe_load(platform.read_text())["etl_resource_prefix"])
+
+
+def _show(state: "StackStatus", as_json: bool) -> None:
+    if as_json:
+        print(state.model_dump_json(indent=2))
+        return
+    for line in state.lines():
+        print(line)
+    if state.ui_url:
+        print(f"web UI: {state.ui_url}")
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

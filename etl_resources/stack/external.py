@@ -1,0 +1,169 @@
+"""Servers that the product didn't start: recognised, checked, never touched."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from etl_resources.errors import DataPipelineError, SettingsError
+from etl_resources.ledger.connection import connect
+from etl_resources.settings import Settings, resolve_secret
+from etl_resources.stack.provision import (
+    ERP_ADMIN_ROLE,
+    ERP_DATABASE,
+    ERP_READER_ROLE,
+    PLATFORM_DATABASE,
+    PLATFORM_ROLE,
+    dsn,
+)
+from etl_resources.stack.report import ServerStatus
+from etl_resources.stack.s3 import ACCESS_KEY, SECRET_KEY, endpoint
+from etl_resources.stack.s3_probe import check_bucket, client, probe_object
+from etl_resources.stack.state import StackState
+
+ERP_SECRET = "ERP_DSN"  # noqa: S105  (a name)
+ERP_ADMIN_SECRET = "ERP_ADMIN_DSN"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class ExternalPostgres:
+    """A database given by a DSN."""
+
+    setting: str
+    dsn: str
+
+    def check(self) -> None:
+        """Connect and ask. Raises SettingsError or TransientError naming setting, host and port, no password."""
+        with connect(self.dsn, setting=self.setting, timeout_s=10) as connection:
+            connection.execute("SELECT 1")
+
+    @property
+    def address(self) -> str:
+        """host:port."""
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            parts = conninfo_to_dict(self.dsn)
+        except ProgrammingError:
+            return self.setting
+        return f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}"
+
+
+@dataclass(frozen=True)
+class ExternalS3:
+    """A bucket given by endpoint and keys."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str
+    bucket: str
+    setting: str = "ETL_S3_ENDPOINT"
+
+    def check(self, *, write: bool = False) -> None:
+        """The bucket answers to the keys; with `write` also a small object. Raises SettingsError or TransientError."""
+        if not urlsplit(self.endpoint).hostname:
+            raise SettingsError(
+                f"{self.setting} {self.endpoint!r} has no scheme and host. Write http://host:port or https://host."
+            )
+        service = client(self.endpoint, self.access_key, self.secret_key, self.region)
+        check_bucket(service, self.bucket, self.setting, self.endpoint)
+        if write:
+            probe_object(service, self.bucket, self.setting, self.endpoint)
+
+    @property
+    def address(self) -> str:
+        """The endpoint."""
+        return self.endpoint
+
+
+@dataclass(frozen=True)
+class External:
+    """The external ones among the three services; None is embedded."""
+
+    platform: ExternalPostgres | None
+    erp: ExternalPostgres | None
+    s3: ExternalS3 | None
+
+    def check(self) -> None:
+        """Raises the first problem: SettingsError or TransientError."""
+        for database in (self.platform, self.erp):
+            if database:
+                database.check()
+        if self.s3:
+            self.s3.check(write=True)
+
+    def statuses(self) -> list[ServerStatus]:
+        """One status each."""
+        named = (("postgres", self.platform), ("erp", self.erp), ("s3", self.s3))
+        return [_status(name, service) for name, service in named if service]
+
+
+def embedded_values(state: StackState) -> tuple[dict[str, str], dict[str, str]]:
+    """Settings and secrets that the recorded embedded servers give."""
+    values: dict[str, str] = {}
+    erp: dict[str, str] = {}
+    postgres, s3 = state.servers.get("postgres"), state.servers.get("s3")
+    if postgres and postgres.ports:
+        values["postgres_dsn"] = dsn(postgres, PLATFORM_ROLE, PLATFORM_DATABASE)
+        erp[ERP_SECRET] = dsn(postgres, ERP_READER_ROLE, ERP_DATABASE)
+        erp[ERP_ADMIN_SECRET] = dsn(postgres, ERP_ADMIN_ROLE, ERP_DATABASE)
+    if s3 and s3.ports:
+        values["s3_endpoint"] = endpoint(s3)
+        values["s3_access_key"], values["s3_secret_key"] = s3.secrets[ACCESS_KEY], s3.secrets[SECRET_KEY]
+    return values, erp
+
+
+def external_services(settings: Settings, state: StackState, bucket: str) -> External:
+    """A value that differs from what stack.json records came from the environment, so its server is external.
+
+    Raises SettingsError when only a part of the S3 settings is external.
+    """
+    values, secrets = embedded_values(state)
+    platform = settings.postgres_dsn.get_secret_value() if settings.postgres_dsn else None
+    if platform == values.get("postgres_dsn"):
+        platform = None
+    try:
+        erp: str | None = resolve_secret(f"env:{ERP_SECRET}", settings.home)
+    except SettingsError:
+        erp = None
+    if erp == secrets.get(ERP_SECRET):
+        erp = None
+    return External(
+        ExternalPostgres("ETL_POSTGRES_DSN", platform) if platform else None,
+        ExternalPostgres(ERP_SECRET, erp) if erp else None,
+        _external_s3(settings, values, bucket),
+    )
+
+
+def _external_s3(settings: Settings, embedded: dict[str, str], bucket: str) -> ExternalS3 | None:
+    given = {
+        "s3_endpoint": settings.s3_endpoint,
+        "s3_access_key": settings.s3_access_key.get_secret_value() if settings.s3_access_key else None,
+        "s3_secret_key": settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None,
+    }
+    differing = {name for name, value in given.items() if value and value != embedded.get(name)}
+    if not differing:
+        return None
+    if missing := sorted(set(given) - differing):
+        names = [", ".join(f"ETL_{name.upper()}" for name in sorted(group)) for group in (differing, missing)]
+        raise SettingsError(
+            f"{names[0]} is set without {names[1]}. Set all three for your own S3, or none of them."
+        )
+    return ExternalS3(
+        str(given["s3_endpoint"]),
+        str(given["s3_access_key"]),
+        str(given["s3_secret_key"]),
+        settings.s3_region,
+        bucket,
+    )
+
+
+def _status(name: str, service: ExternalPostgres | ExternalS3) -> ServerStatus:
+    problem = ""
+    try:
+        service.check()
+    except DataPipelineError as e:
+        problem = str(e)
+    return ServerStatus(
+        name=name, kind="external", healthy=not problem, detail=problem, address=service.address
+    )

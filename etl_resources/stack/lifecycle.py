@@ -1,0 +1,206 @@
+"""`up`, `down` and `status` of the whole stack."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from etl_resources.errors import DataPipelineError, SettingsError
+from etl_resources.settings import Settings
+from etl_resources.stack.dagster_servers import Daemon, WebServer
+from etl_resources.stack.external import (
+    ERP_ADMIN_SECRET,
+    ERP_SECRET,
+    External,
+    embedded_values,
+    external_services,
+)
+from etl_resources.stack.launch import Launcher, Server
+from etl_resources.stack.postgres import Postgres
+from etl_resources.stack.processes import marked, recorded, stop
+from etl_resources.stack.report import ServerStatus, StackStatus
+from etl_resources.stack.s3 import SeaweedFS
+from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save
+
+Progress = Callable[[str], None]
+_STOP_ORDER = (Daemon, WebServer, SeaweedFS, Postgres)
+
+
+def _silent(_: str) -> None:
+    return
+
+
+def up(
+    settings: Settings, *, bucket: str, project_dir: Path, ui: bool = True, progress: Progress = _silent
+) -> StackStatus:
+    """Start what isn't running, wait until everything is usable. Safe to repeat, to interrupt and to run twice.
+
+    A service that is set in the environment is checked and left alone. `bucket` is made in the embedded S3.
+    Raises SettingsError for an unusable external service, TransientError or PermanentError when a server of ours
+    doesn't become ready; nothing that already runs is stopped then.
+    """
+    home = _make_home(settings)
+    with exclusive(home, progress):
+        state = load(home)
+        external = external_services(settings, state, bucket)
+        external.check()
+
+        def publish(current: StackState) -> None:
+            current.settings, current.secrets = _published(current, external)
+
+        launcher = Launcher(home, state, progress, publish)
+        _up_services(launcher, external, bucket)
+        _forget_unused(launcher, ui)
+        if ui:
+            _up_dagster(launcher, external, project_dir.resolve())
+        publish(state)
+        save(home, state)
+        return _status(settings, home, state, external, bucket)
+
+
+def down(settings: Settings, progress: Progress = _silent) -> None:
+    """Stop the servers of this home, and only those. Data and credentials stay. Safe to repeat."""
+    home = settings.home.resolve()
+    if not home.exists():
+        progress("nothing is started")
+        return
+    with exclusive(home, progress):
+        state = load(home)
+        for server in _STOP_ORDER:
+            record = state.servers.get(server.name, ServerRecord())
+            known = recorded(record, home)
+            processes = {p.pid: p for p in [*([known] if known else []), *marked(home, server.name)]}
+            if processes:
+                progress(f"{server.name}: stopping")
+                stop(list(processes.values()), gentle=server.stop_signal, grace_s=server.stop_grace_s)
+            record.pid = record.create_time = None
+        if state.servers:
+            save(home, state)
+        progress("stopped")
+
+
+def status(settings: Settings, *, bucket: str) -> StackStatus:
+    """The stack as it is now; starts and changes nothing. Raises SettingsError for half-given S3 settings."""
+    home = settings.home.resolve()
+    state = load(home)
+    return _status(settings, home, state, external_services(settings, state, bucket), bucket)
+
+
+def _make_home(settings: Settings) -> Path:
+    home = settings.home.resolve()
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise SettingsError(f"ETL_HOME {home} can't be made: {e.strerror}. Name another folder.") from e
+    return home
+
+
+def _up_services(launcher: Launcher, external: External, bucket: str) -> None:
+    """S3 and Postgres start side by side: each waits mostly for itself."""
+    servers: list[Server] = []
+    if external.s3 is None:
+        servers.append(SeaweedFS(launcher.home, bucket))
+    if external.platform is None or external.erp is None:
+        servers.append(Postgres(launcher.home))
+    for server in servers:
+        launcher.launch(server)
+    for server in reversed(servers):
+        launcher.await_ready(server)
+        launcher.progress(f"{server.name}: ready")
+
+
+def _forget_unused(launcher: Launcher, ui: bool) -> None:
+    """Without UI, a web server that doesn't run is no part of the stack any more."""
+    if not ui:
+        for server in (WebServer, Daemon):
+            if server.name in launcher.state.servers and not launcher.find(server.name):
+                del launcher.state.servers[server.name]
+
+
+def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> None:
+    values, erp = _published(launcher.state, external)
+    platform_dsn = external.platform.dsn if external.platform else values["postgres_dsn"]
+    web = WebServer(launcher.home, project_dir, platform_dsn)
+    daemon = Daemon(launcher.home, project_dir, platform_dsn)
+    files = [
+        path.read_bytes()
+        for name in ("dagster.yaml", "workspace.yaml")
+        if (path := project_dir / name).exists()
+    ]
+    dependencies = repr((platform_dsn, external, sorted(values.items()), sorted(erp.items()), files))
+    extra = hashlib.sha256(dependencies.encode()).hexdigest()
+    launcher.launch(web, extra, web.preferred_ports())
+    launcher.launch(daemon, extra)
+    for server in (web, daemon):
+        launcher.await_ready(server, extra)
+        launcher.progress(f"{server.name}: ready")
+
+
+def _published(state: StackState, external: External) -> tuple[dict[str, str], dict[str, str]]:
+    """What load_settings() and resolve_secret() shall find: only of services that are embedded."""
+    values, erp = embedded_values(state)
+    if external.platform:
+        values.pop("postgres_dsn", None)
+    if external.s3:
+        values = {name: value for name, value in values.items() if not name.startswith("s3_")}
+    return values, {} if external.erp else erp
+
+
+def _status(
+    settings: Settings, home: Path, state: StackState, external: External, bucket: str
+) -> StackStatus:
+    values, erp = _published(state, external)
+    s3 = external.s3
+    web = state.servers.get(WebServer.name)
+    platform_dsn = external.platform.dsn if external.platform else values.get("postgres_dsn")
+    return StackStatus(
+        home=home,
+        servers=(*_embedded(home, state, external, bucket, platform_dsn), *external.statuses()),
+        bucket=bucket,
+        postgres_dsn=platform_dsn,
+        erp_dsn=external.erp.dsn if external.erp else erp.get(ERP_SECRET),
+        erp_admin_dsn=erp.get(ERP_ADMIN_SECRET),
+        s3_endpoint=s3.endpoint if s3 else values.get("s3_endpoint"),
+        s3_access_key=s3.access_key if s3 else values.get("s3_access_key"),
+        s3_secret_key=s3.secret_key if s3 else values.get("s3_secret_key"),
+        s3_region=settings.s3_region,
+        ui_url=f"http://127.0.0.1:{web.ports['http']}" if web and web.ports else None,
+    )
+
+
+def _embedded(
+    home: Path, state: StackState, external: External, bucket: str, platform_dsn: str | None
+) -> list[ServerStatus]:
+    servers: dict[str, tuple[Server, bool]] = {
+        "postgres": (Postgres(home), external.platform is None or external.erp is None),
+        "s3": (SeaweedFS(home, bucket), external.s3 is None),
+        **{s.name: (s(home, home, platform_dsn or ""), True) for s in (WebServer, Daemon)},
+    }
+    found = []
+    for name, (server, needed) in servers.items():
+        record = state.servers.get(name)
+        if record is not None and (needed or recorded(record, home)):
+            found.append(_server_status(server, record, home))
+    return found
+
+
+def _server_status(server: Server, record: ServerRecord, home: Path) -> ServerStatus:
+    process = recorded(record, home) or next(iter(marked(home, server.name)), None)
+    problem = ""
+    if process is None:
+        problem = "Not running: `data-pipeline up` starts it."
+    else:
+        try:
+            server.check(record)
+        except DataPipelineError as e:
+            problem = str(e)
+    main_port = record.ports.get("s3") or next(iter(record.ports.values()), None)
+    return ServerStatus(
+        name=server.name,
+        kind="embedded",
+        healthy=not problem,
+        detail=problem,
+        address=f"127.0.0.1:{main_port}" if main_port else "",
+        port=main_port,
+        pid=process.pid if process else None,
+        log=home / "logs" / f"{server.name}.log",
+    )
