@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-FieldPath = tuple[str | int, ...]
+from etl_resources.manifest_schema import FieldPath
 
 
 _CORE = "tag:yaml.org,2002:"

@@ -1,0 +1,107 @@
+"""`data-pipeline demo`: the main job, drawn for a person or as JSON."""
+
+import json
+import logging
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from etl_assets.demo.run import DemoResult
+
+CURRENCIES_SHOWN = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb `demo`."""
+
+    @app.command()
+    def demo(
+        scale: Annotated[float, typer.Option(help="TPC-H scale of the ERP: 1 is 6 million order lines.")] = 0.1,
+        months: Annotated[int, typer.Option(help="Newest months to materialize, at most 36.")] = 36,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+        no_ui: Annotated[bool, typer.Option("--no-ui", help="Don't start the Dagster web server and daemon.")] = False,
+        recreate_source: Annotated[
+            bool, typer.Option("--recreate-source", help="Replace the demo's ERP, also at another scale.")
+        ] = False,
+    ) -> None:
+        """Start the stack, create an ERP, and publish a reconciled KPI from it through every layer.
+
+        Run it again: every partition is pruned, after the source was looked at again.
+        """
+        from etl_assets.demo.run import run_demo
+
+        _draw_progress()
+        result = run_demo(
+            scale=scale, months=months, ui=not no_ui, recreate_source=recreate_source, project_dir=Path.cwd(),
+            progress=_line,
+        )  # fmt: skip
+        if as_json:
+            print(json.dumps(result.as_json(), indent=2))
+        else:
+            _print(result)
+        if not result.success:
+            raise typer.Exit(1)
+
+
+def _line(text: str) -> None:
+    print(f"· {text}", file=sys.stderr, flush=True)
+
+
+def _draw_progress() -> None:
+    from etl_resources.progress import LOGGER
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _line(record.getMessage())
+
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(logging.INFO)
+    logger.handlers = [Lines()]
+    logger.propagate = False
+
+
+def _print(result: "DemoResult") -> None:
+    print(f"\n{'rows':<44}{'':>12}")
+    for name, rows in result.rows.items():
+        print(f"  {name:<42}{rows:>12,}")
+    print(
+        f"\npartitions: {result.published} published, {result.unchanged} recomputed with equal content, "
+        f"{result.pruned} pruned"
+    )
+    for proof in result.proofs if result.pruned else ():
+        print(f"  {proof}")
+    print("\nrejected rows by reason" if result.rejected else "\nrejected rows: none")
+    for reason, count in result.rejected.items():
+        print(f"  {reason}: {count:,}")
+    _print_kpi(result)
+    print("\nseconds by stage")
+    for stage, seconds in result.seconds.items():
+        print(f"  {stage:<42}{seconds:>12.1f}")
+    for error in result.errors:
+        print(f"\nfailed: {error}", file=sys.stderr)
+    _print_next(result)
+
+
+def _print_kpi(result: "DemoResult") -> None:
+    if not result.kpi:
+        return
+    print("\nKPI net revenue, the last 12 months (analytics.kpi_net_revenue; largest currencies)")
+    print(f"  {'month':<9}{'orders':>9}{'lines':>10}   net revenue")
+    for row in result.kpi:
+        largest = list(row["net_revenue"].items())[:CURRENCIES_SHOWN]
+        amounts = "  ".join(f"{currency} {Decimal(amount):>14,.2f}" for currency, amount in largest)
+        print(f"  {row['month']:<9}{row['orders']:>9,}{row['lines']:>10,}   {amounts}")
+
+
+def _print_next(result: "DemoResult") -> None:
+    print("\nwhat to try next")
+    if result.ui_url:
+        print(f"  open {result.ui_url} : assets, partitions, checks and runs")
+    print("  data-pipeline demo                       again: everything is pruned, with the proof")
+    print('  data-pipeline sql "from kpi.kpi_net_revenue limit 5"')
+    print("  data-pipeline verify                     reread both stores and compare their content")
+    print("  data-pipeline down                       stop the servers, keep the data")

@@ -1,0 +1,73 @@
+"""JSON Schema of the manifests: for editors, and as the source of what errors and the reference say is valid."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, cast
+
+from etl_resources.manifest_types import Strict
+
+FieldPath = tuple[str | int, ...]
+
+
+@cache
+def json_schema(model: type[Strict]) -> dict[str, Any]:
+    """The schema as pydantic gives it, with `x-form`: what a string must be, in words."""
+    return model.model_json_schema(by_alias=True, mode="validation")
+
+
+def schema_at(root: Mapping[str, Any], path: FieldPath) -> Mapping[str, Any]:
+    """The JSON Schema of the value at a path; {} where there is none."""
+    found: Mapping[str, Any] = root
+    for step in path:
+        found = next((s for s in (_step(o, step) for o in alternatives(root, found)) if s is not None), {})
+    options = [o for o in alternatives(root, found) if o.get("type") != "null"]
+    return options[0] if len(options) == 1 else {**found, **({"anyOf": options} if options else {})}
+
+
+def alternatives(root: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A schema's alternatives with references followed."""
+    if "$ref" in schema:
+        return alternatives(root, {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]]})
+    if "anyOf" in schema:
+        return [o for s in schema["anyOf"] for o in alternatives(root, s)]
+    return [schema]
+
+
+def _step(schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:
+    if isinstance(step, int):
+        return cast("Mapping[str, Any] | None", schema.get("items"))
+    properties = schema.get("properties", {})
+    if step in properties:
+        return cast("Mapping[str, Any]", properties[step])
+    patterns = schema.get("patternProperties", {})
+    values = next(iter(patterns.values()), schema.get("additionalProperties"))
+    return values if isinstance(values, dict) else None
+
+
+def in_words(schema: Mapping[str, Any]) -> str:
+    """What a value must be, in words, from its JSON Schema."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(in_words(s) for s in schema["anyOf"] if s.get("type") != "null"))
+    if "enum" in schema or "const" in schema:
+        return f"one of {', '.join(str(v) for v in schema.get('enum', [schema.get('const')]))}"
+    form = schema.get("x-form") or schema.get("pattern")
+    kind = schema.get("type", "value")
+    limits = [
+        f"{word} {schema[key]}"
+        for key, word in (("minimum", "at least"), ("maximum", "at most"), ("minLength", "length at least"))
+        if key in schema
+    ]
+    if kind == "array":
+        least = f" of at least {schema['minItems']}" if "minItems" in schema else ""
+        return f"a list{least}, each {in_words(schema.get('items', {}))}"
+    if kind == "object":
+        keys = f" with {keys_of(schema)}" if "properties" in schema else " of names to values"
+        least = ", at least one" if schema.get("minProperties") else ""
+        return f"a mapping{keys}{least}"
+    words = {"string": "text", "integer": "a whole number", "boolean": "true or false", "number": "a number"}
+    text = form or words.get(kind, kind)
+    return ", ".join([text, *limits])
+
+
+def keys_of(schema: Mapping[str, Any]) -> str:
+    return ", ".join(schema.get("properties", {}))
