@@ -1,7 +1,7 @@
-"""Embedded Postgres, S3 and Dagster servers, and their life cycle: started, found again, stopped, never wiped.
+"""Embedded Postgres, S3 and Dagster servers: started, found again, checked, stopped, never wiped.
 
-Belongs here: processes, ports, credentials and health of the servers behind `data-pipeline up`. What is stored in
-them belongs to the ledger, the tables and the demo.
+Belongs here: processes, ports, credentials and health of the servers behind `data-pipeline up`. What is
+stored in them belongs to the ledger, the tables and the demo.
 
     status = up(load_settings(), bucket="pp-dw-local", project_dir=Path.cwd())
     print(status.s3_endpoint)

@@ -39,8 +39,8 @@ class Account:
 def server_account() -> Account | None:
     """The account for Postgres when we are root, None when we are not.
 
-    An existing database account is preferred; otherwise one without login is created. Raises PermanentError when
-    there is none and none can be made.
+    An existing database account is preferred; otherwise one without login is created. Raises PermanentError
+    when there is none and none can be made.
     """
     if os.geteuid() != 0:
         return None
@@ -95,17 +95,15 @@ def _may_enter(folder: Path, account: Account) -> bool:
 def data_folder(folder: Path, account: Account | None) -> Path:
     """The folder of Postgres, made where missing and owned by the account.
 
-    When the account can't enter the home, `folder` becomes a link into the system folder. Only the home itself is
-    opened for traversal (others may pass, not list); no folder above it is changed. The name in the system folder is
-    random: a deleted and recreated home never finds old data. Raises PermanentError.
+    When the account can't enter the home, `folder` becomes a link into the system folder. Only the home
+    itself is opened for traversal (others may pass, not list); no folder above it is changed. The name in the
+    system folder is random: a deleted and recreated home never finds old data. Raises PermanentError.
     """
     home = folder.parent
     if account is not None:
         home.chmod(home.stat().st_mode | stat.S_IXOTH)
     if folder.is_symlink() and not folder.exists():
-        raise PermanentError(
-            f"{folder} points to {folder.readlink()}, which is gone. Restore it or remove the link."
-        )
+        raise PermanentError(f"{folder} points to {folder.readlink()}, which is gone. Restore it or remove the link.")
     if not folder.exists():
         if account is not None and not reachable(folder, account):
             target = _system_folder() / f"postgres-{secrets.token_hex(8)}"
@@ -117,8 +115,9 @@ def data_folder(folder: Path, account: Account | None) -> Path:
         os.chown(folder, *account.ids)
         if not reachable(folder, account):
             raise PermanentError(
-                f"Postgres refuses to run as root, and its user {account.name!r} can't enter {folder.resolve()}. "
-                "Was the project moved? Let others enter the folders above it (chmod o+x), or set ETL_POSTGRES_DSN."
+                f"Postgres refuses to run as root, and its user {account.name!r} can't enter "
+                f"{folder.resolve()}. Was the project moved? Let others enter the folders above it "
+                "(chmod o+x), or set ETL_POSTGRES_DSN."
             )
     return folder.resolve()
 
@@ -128,14 +127,15 @@ def _system_folder() -> Path:
         SYSTEM_FOLDER.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as e:
         raise PermanentError(
-            f"Postgres refuses to run as root, its user can't enter this project's folder, and {SYSTEM_FOLDER} can't "
-            f"be made ({e.strerror}). Move the project to a folder that others may enter, or set ETL_POSTGRES_DSN."
+            "Postgres refuses to run as root, its user can't enter this project's folder, and "
+            f"{SYSTEM_FOLDER} can't be made ({e.strerror}). Move the project to a folder that others may "
+            "enter, or set ETL_POSTGRES_DSN."
         ) from e
     return SYSTEM_FOLDER
 
 
 def reachable_copy(install: Path, libraries: Path | None, version: str, account: Account | None) -> Path:
-    """The installation, or a copy of it in the system folder when the account can't reach it (venv in /root)."""
+    """The installation, or a copy in the system folder when the account can't reach it (venv in /root)."""
     if account is None or reachable(install / "bin" / "postgres", account):
         return install
     target = _system_folder() / f"postgres-server-{version}"

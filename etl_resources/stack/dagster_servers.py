@@ -40,7 +40,7 @@ class _DagsterServer:
         """None."""
         return {}
 
-    def prepare(self, record: ServerRecord) -> None:
+    def prepare(self, record: ServerRecord) -> None:  # noqa: ARG002  (Server)
         """Copy the project's dagster.yaml to DAGSTER_HOME. Raises SettingsError when a file is missing."""
         for needed in ("dagster.yaml", "workspace.yaml"):
             if not (self._project_dir / needed).exists():
@@ -60,16 +60,14 @@ class _DagsterServer:
     def _command(self, module: str, *arguments: str) -> Command:
         workspace = str(self._project_dir / "workspace.yaml")
         environment = {"DAGSTER_HOME": str(self._home / "dagster"), "ETL_HOME": str(self._home)}
-        return Command(
-            [sys.executable, "-m", module, *arguments, "-w", workspace], self._project_dir, environment
-        )
+        return Command([sys.executable, "-m", module, *arguments, "-w", workspace], self._project_dir, environment)
 
 
 class WebServer(_DagsterServer):
     """The UI and its GraphQL API."""
 
     name = "dagster-webserver"
-    port_names = ("http",)
+    port_names: tuple[str, ...] = ("http",)
 
     def preferred_ports(self) -> dict[str, int]:
         """Port 3000 where free."""
@@ -87,9 +85,7 @@ class WebServer(_DagsterServer):
             answer = connection.getresponse()
             version = json.loads(answer.read()).get("dagster_webserver_version")
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as e:
-            raise TransientError(
-                f"web server: no answer on port {record.ports['http']} ({type(e).__name__})"
-            ) from e
+            raise TransientError(f"web server: no answer on port {record.ports['http']} ({type(e).__name__})") from e
         finally:
             connection.close()
         if not version:
@@ -101,7 +97,7 @@ class Daemon(_DagsterServer):
 
     name = "dagster-daemon"
 
-    def command(self, record: ServerRecord) -> Command:
+    def command(self, record: ServerRecord) -> Command:  # noqa: ARG002  (Server)
         """One daemon per storage."""
         return self._command("dagster._daemon", "run")
 

@@ -31,7 +31,7 @@ class ExternalPostgres:
     dsn: str
 
     def check(self) -> None:
-        """Connect and ask. Raises SettingsError or TransientError naming setting, host and port, no password."""
+        """Connect and ask. Raises SettingsError or TransientError naming setting, host and port only."""
         with connect(self.dsn, setting=self.setting, timeout_s=10) as connection:
             connection.execute("SELECT 1")
 
@@ -60,7 +60,7 @@ class ExternalS3:
     setting: str = "ETL_S3_ENDPOINT"
 
     def check(self, *, write: bool = False) -> None:
-        """The bucket answers to the keys; with `write` also a small object. Raises SettingsError or TransientError."""
+        """The bucket answers to the keys, with `write` also a small object. Raises like the database."""
         if not urlsplit(self.endpoint).hostname:
             raise SettingsError(
                 f"{self.setting} {self.endpoint!r} has no scheme and host. Write http://host:port or https://host."
@@ -146,9 +146,7 @@ def _external_s3(settings: Settings, embedded: dict[str, str], bucket: str) -> E
         return None
     if missing := sorted(set(given) - differing):
         names = [", ".join(f"ETL_{name.upper()}" for name in sorted(group)) for group in (differing, missing)]
-        raise SettingsError(
-            f"{names[0]} is set without {names[1]}. Set all three for your own S3, or none of them."
-        )
+        raise SettingsError(f"{names[0]} is set without {names[1]}. Set all three for your own S3, or none of them.")
     return ExternalS3(
         str(given["s3_endpoint"]),
         str(given["s3_access_key"]),
@@ -164,6 +162,4 @@ def _status(name: str, service: ExternalPostgres | ExternalS3) -> ServerStatus:
         service.check()
     except DataPipelineError as e:
         problem = str(e)
-    return ServerStatus(
-        name=name, kind="external", healthy=not problem, detail=problem, address=service.address
-    )
+    return ServerStatus(name=name, kind="external", healthy=not problem, detail=problem, address=service.address)

@@ -53,7 +53,7 @@ class ServerDiedError(TransientError):
 
 @dataclass
 class Launcher:
-    """One `up`: where, what is known, whom to tell. `publish` derives the file's settings before each save."""
+    """One `up`: where, what is known, whom to tell. `publish` derives the settings before each save."""
 
     home: Path
     state: StackState
@@ -73,7 +73,7 @@ class Launcher:
         """
         record = self.record(server)
         if running := self.find(server.name):
-            if record.fingerprint == self._fingerprint(server, record, extra):
+            if record.fingerprint and record.fingerprint == self._fingerprint(server, record, extra):
                 self._remember(record, running[0])
                 return
             self.progress(f"{server.name}: stopping a process that was started with other settings")
@@ -89,12 +89,13 @@ class Launcher:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._poll(server, record)
-                self._save()
-                return
             except DataPipelineError as e:
                 if attempt == _ATTEMPTS:
                     raise self._explained(server, e) from e
                 self.progress(f"{server.name}: {e} Restarting.")
+            else:
+                self._save()
+                return
             self._stop(server, self.find(server.name))
             self._start(server, record, extra, {})
 
@@ -108,7 +109,8 @@ class Launcher:
         return self.home / "logs" / f"{name}.log"
 
     def _start(self, server: Server, record: ServerRecord, extra: str, preferred: dict[str, int]) -> None:
-        chosen = ports.choose(server.port_names, record.ports or preferred)
+        others = {p for r in self.state.servers.values() if r is not record for p in r.ports.values()}
+        chosen = ports.choose(server.port_names, record.ports or preferred, others)
         if record.ports and chosen != record.ports:
             self.progress(f"{server.name}: its port is taken by another program, using another")
         record.ports, record.pid, record.create_time, record.fingerprint = chosen, None, None, None

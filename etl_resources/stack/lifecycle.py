@@ -32,11 +32,11 @@ def _silent(_: str) -> None:
 def up(
     settings: Settings, *, bucket: str, project_dir: Path, ui: bool = True, progress: Progress = _silent
 ) -> StackStatus:
-    """Start what isn't running, wait until everything is usable. Safe to repeat, to interrupt and to run twice.
+    """Start what isn't running, wait until everything is usable. Safe to repeat and to interrupt.
 
     A service that is set in the environment is checked and left alone. `bucket` is made in the embedded S3.
-    Raises SettingsError for an unusable external service, TransientError or PermanentError when a server of ours
-    doesn't become ready; nothing that already runs is stopped then.
+    Raises SettingsError for an unusable external service, TransientError or PermanentError when a server of
+    ours doesn't become ready; the others keep running then.
     """
     home = _make_home(settings)
     with exclusive(home, progress):
@@ -121,11 +121,7 @@ def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> No
     platform_dsn = external.platform.dsn if external.platform else values["postgres_dsn"]
     web = WebServer(launcher.home, project_dir, platform_dsn)
     daemon = Daemon(launcher.home, project_dir, platform_dsn)
-    files = [
-        path.read_bytes()
-        for name in ("dagster.yaml", "workspace.yaml")
-        if (path := project_dir / name).exists()
-    ]
+    files = [path.read_bytes() for name in ("dagster.yaml", "workspace.yaml") if (path := project_dir / name).exists()]
     dependencies = repr((platform_dsn, external, sorted(values.items()), sorted(erp.items()), files))
     extra = hashlib.sha256(dependencies.encode()).hexdigest()
     launcher.launch(web, extra, web.preferred_ports())
@@ -145,9 +141,7 @@ def _published(state: StackState, external: External) -> tuple[dict[str, str], d
     return values, {} if external.erp else erp
 
 
-def _status(
-    settings: Settings, home: Path, state: StackState, external: External, bucket: str
-) -> StackStatus:
+def _status(settings: Settings, home: Path, state: StackState, external: External, bucket: str) -> StackStatus:
     values, erp = _published(state, external)
     s3 = external.s3
     web = state.servers.get(WebServer.name)

