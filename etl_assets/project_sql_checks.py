@@ -84,9 +84,7 @@ def _result(draft: TableDraft, sql_name: str, columns: tuple[OutputColumn, ...])
             message = f"column {column.name!r} is not in the contract of {draft.name}"
             yield draft.sql_error(f"{message}; {hint(column.name, expected)}", column.line)
     for name in missing:
-        message = (
-            f"column {name!r} is not given by {sql_name}, which gives {', '.join(n or '?' for n in names)}"
-        )
+        message = f"column {name!r} is not given by {sql_name}, which gives {', '.join(n or '?' for n in names)}"
         yield draft.file.error(message, draft.layer, "columns", name)
 
 
@@ -94,9 +92,7 @@ def _grain(draft: TableDraft) -> Iterator[ManifestError]:
     grain = None if draft.layer == "bronze" else draft.file.model.table(draft.layer).grain
     inputs = [r.name for r in draft.references]
     if grain is not None and grain not in inputs and draft.query is not None:
-        yield draft.file.error(
-            f"grain {grain!r} is not read by the SQL; {hint(grain, inputs)}", draft.layer, "grain"
-        )
+        yield draft.file.error(f"grain {grain!r} is not read by the SQL; {hint(grain, inputs)}", draft.layer, "grain")
 
 
 def _cycles(drafts: Drafts) -> Iterator[ManifestError]:
@@ -146,9 +142,7 @@ def _control(files: ProjectFiles, draft: TableDraft) -> Iterator[ManifestError]:
     for name in needed:
         if name not in given:
             role = "key" if name in draft.contract.key else "compared measure"
-            message = (
-                f"{role} {name!r} of {draft.name} is not in the result; {hint(name, (n for n in given if n))}"
-            )
+            message = f"{role} {name!r} of {draft.name} is not in the result; {hint(name, (n for n in given if n))}"
             yield control.error(message, output_columns(query)[0].line)
 
 
@@ -158,9 +152,7 @@ def _compare(draft: TableDraft, compare: dict[str, str]) -> Iterator[ManifestErr
     for name, tolerance in compare.items():
         at = ("kpi", "accept", "reconcile", "compare", name)
         if name not in measures:
-            yield draft.file.error(
-                f"compared measure {name!r} is not a numeric column; {hint(name, measures)}", *at
-            )
+            yield draft.file.error(f"compared measure {name!r} is not a numeric column; {hint(name, measures)}", *at)
         try:
             valid = Decimal(tolerance).is_finite() and Decimal(tolerance) >= 0
         except InvalidOperation:

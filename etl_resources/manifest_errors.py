@@ -12,9 +12,7 @@ from etl_resources.manifest_types import Strict
 from etl_resources.suggest import hint
 
 
-def explain(
-    error: ValidationError, model: type[Strict], lines: Mapping[FieldPath, int]
-) -> list[tuple[str, int]]:
+def explain(error: ValidationError, model: type[Strict], lines: Mapping[FieldPath, int]) -> list[tuple[str, int]]:
     """(message, line) of everything that is wrong, in the order of the lines."""
     found = {_explain(d, model, lines) for d in _without_alternatives(error.errors())}
     return sorted(found, key=lambda f: (f[1], f[0]))
@@ -31,11 +29,7 @@ def _without_alternatives(details: list[ErrorDetails]) -> list[ErrorDetails]:
     seen: dict[FieldPath, ErrorDetails] = {}
     for d in details:
         loc = tuple(d["loc"])
-        if (
-            len(loc) > 1
-            and loc[-1] in union_members
-            and d["type"] in ("int_type", "string_type", "int_from_float")
-        ):
+        if len(loc) > 1 and loc[-1] in union_members and d["type"] in ("int_type", "string_type", "int_from_float"):
             loc = loc[:-1]
             d = cast("ErrorDetails", {**d, "loc": loc, "type": "int_or_string"})
         key = (*loc, d["type"]) if d["type"] == "value_error" else loc

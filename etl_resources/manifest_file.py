@@ -58,9 +58,7 @@ def parse_manifest(text: str, path: Path, model: type[M]) -> ManifestFile[M]:
     document = compose(text)
     errors = [ManifestError(m, file=shown(path), line=line) for m, line in document.problems]
     if not errors and not isinstance(document.value, dict):
-        errors = [
-            ManifestError(f"must be a mapping with {keys_of(json_schema(model))}", file=shown(path), line=1)
-        ]
+        errors = [ManifestError(f"must be a mapping with {keys_of(json_schema(model))}", file=shown(path), line=1)]
     if errors:
         raise ManifestErrors(errors)
     try:

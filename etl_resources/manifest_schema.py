@@ -1,4 +1,4 @@
-"""JSON Schema of the manifests: for editors, and as the source of what errors and the reference say is valid."""
+"""JSON Schema of the manifests: for editors, and for what errors and the reference say is valid."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -49,7 +49,8 @@ def in_words(schema: Mapping[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(in_words(s) for s in schema["anyOf"] if s.get("type") != "null"))
     if "enum" in schema or "const" in schema:
-        return f"one of {', '.join(str(v) for v in schema.get('enum', [schema.get('const')]))}"
+        values = [str(v) for v in schema.get("enum", [schema.get("const")])]
+        return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
     form = schema.get("x-form") or schema.get("pattern")
     kind = schema.get("type", "value")
     limits = [

@@ -11,7 +11,6 @@ import yaml
 
 from etl_resources.manifest_schema import FieldPath
 
-
 _CORE = "tag:yaml.org,2002:"
 _SCALARS = {f"{_CORE}{name}" for name in ("str", "bool", "int", "float", "null")}
 
@@ -94,9 +93,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, at: FieldPath, document: D
         key = str(key_node.value)
         if key in found:
             first = document.lines[(*at, key)]
-            document.problems.append(
-                (f"duplicate key {key!r}, first given on line {first}: remove one", line)
-            )
+            document.problems.append((f"duplicate key {key!r}, first given on line {first}: remove one", line))
             continue
         document.lines[(*at, key)] = line
         found[key] = _value(loader, value_node, (*at, key), document)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from etl_assets.cli import stack
+from etl_assets.cli import manifests, stack
 from etl_resources.errors import DataPipelineError, TransientError
 
 app = typer.Typer(
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,
 )
+manifests.register(app)
 stack.register(app)
 
 EXIT_FAILED = 1

@@ -154,9 +154,7 @@ def test_error_has_line_and_valid_values(text: str, message: str) -> None:
 def test_all_errors_of_a_file_come_in_the_order_of_its_lines() -> None:
     """A reader goes through the file once."""
     text = (
-        HEAD.replace("acme", "5").replace("every: month", "every: week")
-        + "extra: 1\n"
-        + SOURCE.replace("[id]", "[]")
+        HEAD.replace("acme", "5").replace("every: month", "every: week") + "extra: 1\n" + SOURCE.replace("[id]", "[]")
     )
     assert [e.split(":")[0] for e in errors_in(text)] == ["3", "5", "6", "11"]
 
@@ -168,9 +166,7 @@ def test_yaml_1_1_surprises_are_text() -> None:
         "  columns", f"  joins:\n    - {{table: erp.days, on: {columns}, columns: {columns}}}\n  columns"
     )
     assert parse(text).source.joins[0].on == {"order_id": "day"}  # type: ignore[union-attr]
-    rules = GDP.replace(
-        "bigint, check: {ge: 1}", "string, check: {isin: [on, no, Y, 012, 1:30], ge: 2024-01-01}"
-    )
+    rules = GDP.replace("bigint, check: {ge: 1}", "string, check: {isin: [on, no, Y, 012, 1:30], ge: 2024-01-01}")
     check = parse(HEAD + rules).gdp.columns["id"].check  # type: ignore[union-attr]
     assert check is not None
     assert check.isin == ("on", "no", "Y", "012", "1:30")
