@@ -88,9 +88,7 @@ def load_project(root: Path = ASSETS_FOLDER) -> Project:
     if files:
         errors += [*manifest_errors(files, drafts), *sql_errors(files, drafts)]
     if files is None or errors:
-        raise ManifestErrors(
-            sorted({str(e): e for e in errors}.values(), key=lambda e: (e.file, e.line or 0))
-        )
+        raise ManifestErrors(sorted({str(e): e for e in errors}.values(), key=lambda e: (e.file, e.line or 0)))
     return _build(files, drafts)
 
 

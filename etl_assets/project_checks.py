@@ -117,9 +117,7 @@ def _serving(file: File, draft: TableDraft, platform: Platform) -> Iterator[Mani
     for i, target in enumerate(file.model.serving):
         if not platform.allows_postgres(target.postgres):
             valid = ", ".join(platform.allowed_targets.postgres)
-            message = (
-                f"target {target.postgres!r} isn't allowed; valid: {valid} (allowed_targets of platform.yaml)"
-            )
+            message = f"target {target.postgres!r} isn't allowed; valid: {valid} (allowed_targets of platform.yaml)"
             yield file.error(message, "serving", i, "postgres")
         for k, name in enumerate(target.key or ()):
             if name not in draft.contract.names:

@@ -41,9 +41,7 @@ def _type_problem(draft: TableDraft, column: ContractColumn) -> str | None:
         return f"column {column.name!r} has no type; valid: {TYPES}"
     found = DECIMAL.match(column.type)
     if found and int(found[2]) > int(found[1]):
-        return (
-            f"column {column.name!r}: scale of {column.type} is above its precision; valid: 0 to {found[1]}"
-        )
+        return f"column {column.name!r}: scale of {column.type} is above its precision; valid: 0 to {found[1]}"
     return None
 
 
@@ -87,9 +85,7 @@ def _check(draft: TableDraft, check: Check, i: int) -> Iterator[ManifestError]:
     for key, value in rule.model_dump(exclude_none=True).items() if rule else ():
         at = (draft.layer, "checks", i, name, key)
         if key not in BOUNDS:
-            yield draft.file.error(
-                f"{name}: {key} can't be used on a number; valid: {', '.join(BOUNDS)}", *at
-            )
+            yield draft.file.error(f"{name}: {key} can't be used on a number; valid: {', '.join(BOUNDS)}", *at)
         elif not fits(value, kind):
             yield draft.file.error(f"{name}: {key} {value!r} is not a number", *at)
 

@@ -67,9 +67,7 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
     return files, errors
 
 
-def _read_datasets(
-    folder: Path, errors: list[ManifestError], unreadable: set[str]
-) -> dict[str, ManifestFile[Dataset]]:
+def _read_datasets(folder: Path, errors: list[ManifestError], unreadable: set[str]) -> dict[str, ManifestFile[Dataset]]:
     datasets: dict[str, ManifestFile[Dataset]] = {}
     for path in sorted(p for p in folder.glob("*/") if p.name[0] not in "._"):
         try:
@@ -80,9 +78,7 @@ def _read_datasets(
             continue
         name = file.model.dataset
         if name in datasets:
-            message = (
-                f"dataset {name!r} is also declared in {shown(datasets[name].path)}: a name is given once"
-            )
+            message = f"dataset {name!r} is also declared in {shown(datasets[name].path)}: a name is given once"
             errors.append(file.error(message, "dataset"))
         elif name != path.name:
             message = f"dataset {name!r} lies in folder {path.name!r}: folder and dataset have one name"
@@ -92,17 +88,13 @@ def _read_datasets(
     return datasets
 
 
-def _read_sql(
-    file: ManifestFile[Dataset], name: str, errors: list[ManifestError], *at: str
-) -> SqlFile | None:
+def _read_sql(file: ManifestFile[Dataset], name: str, errors: list[ManifestError], *at: str) -> SqlFile | None:
     path = file.path.parent / name
     try:
         return SqlFile(path, path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.sql"))) or "none"
-        errors.append(
-            file.error(f"{name} doesn't exist in {shown(path.parent)}; .sql files there: {there}", *at)
-        )
+        errors.append(file.error(f"{name} doesn't exist in {shown(path.parent)}; .sql files there: {there}", *at))
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "not UTF-8 text"
         errors.append(file.error(f"{name} can't be read: {reason}", *at))

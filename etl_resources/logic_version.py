@@ -36,9 +36,7 @@ def table_logic_version(
     parts |= {
         "sql": normalise_sql(sql or ""),
         "columns": _columns(contract),
-        "table": table.model_dump(
-            mode="json", exclude_defaults=True, include={"key", "load", "version", "grain"}
-        ),
+        "table": table.model_dump(mode="json", exclude_defaults=True, include={"key", "load", "version", "grain"}),
         "checks": sorted(_canonical(c.model_dump(mode="json", exclude_defaults=True)) for c in table.checks),
     }
     if dataset.kpi and dataset.kpi.accept and layer == "kpi":
@@ -79,10 +77,7 @@ def _source(source: PostgresSource | None) -> dict[str, Any]:
 
 def _columns(contract: Contract) -> list[dict[str, Any]]:
     """In contract order, which the content hash follows."""
-    return [
-        {"name": c.name, "type": c.type, "nullable": c.nullable, "check": _rule(c.check)}
-        for c in contract.columns
-    ]
+    return [{"name": c.name, "type": c.type, "nullable": c.nullable, "check": _rule(c.check)} for c in contract.columns]
 
 
 def _rule(rule: Rule | None) -> dict[str, Any] | None:

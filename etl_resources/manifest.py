@@ -74,9 +74,7 @@ class Partitions(Strict):
 class Runner(Strict):
     """Where and how big a run is (M1)."""
 
-    class_: Literal["managed_etl"] = Field(
-        default="managed_etl", alias="class", description="Kind of runner."
-    )
+    class_: Literal["managed_etl"] = Field(default="managed_etl", alias="class", description="Kind of runner.")
     size: Identifier = Field(default="medium", description="Entry of `sizes` in platform.yaml.")
     network_profile: Identifier = Field(default="private_vpc", description="Entry of `network_profiles`.")
 
@@ -158,9 +156,7 @@ class Reconcile(Strict):
     """Control totals of the system of record, in the captured snapshot, that the table must equal (M15)."""
 
     system: Identifier = Field(description="Entry of `systems` in platform.yaml.")
-    sql: FileName = Field(
-        description="One SELECT for that system with the dates %(start)s and %(end)s (excluded)."
-    )
+    sql: FileName = Field(description="One SELECT for that system with the dates %(start)s and %(end)s (excluded).")
     compare: dict[Identifier, str] = Field(
         min_length=1, description="Measure: largest absolute difference, a quoted decimal such as '0.01'."
     )
@@ -208,9 +204,7 @@ class Dataset(Strict):
     def _shape(self) -> "Dataset":
         starts = [name for name in ("source", "gdp", "kpi") if getattr(self, name) is not None]
         if len(starts) != 1:
-            raise ValueError(
-                f"a dataset has exactly one of source, gdp, kpi; given: {', '.join(starts) or 'none'}"
-            )
+            raise ValueError(f"a dataset has exactly one of source, gdp, kpi; given: {', '.join(starts) or 'none'}")
         if (self.source is None) != (self.bronze is None):
             raise ValueError("source and bronze belong together (`bronze: {}` is enough)")
         if self.silver is not None and self.source is None:
@@ -236,9 +230,7 @@ DECIMAL = re.compile(r"^decimal\((\d+),(\d+)\)$")
 class Calendar(Strict):
     """The platform's calendar (M5): partitions and KPI periods are aligned to it."""
 
-    time_zone: str = Field(
-        default="UTC", description="Zone in which a timestamp has its day, e.g. Europe/Berlin."
-    )
+    time_zone: str = Field(default="UTC", description="Zone in which a timestamp has its day, e.g. Europe/Berlin.")
     fiscal_year_start: int = Field(default=1, ge=1, le=12, description="Month.")
     start: Month = Field(description="First partition.")
     end: Month = Field(description="Last partition, included.")

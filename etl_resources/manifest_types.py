@@ -21,16 +21,12 @@ QualifiedName = Annotated[
     str,
     _word(r"^[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}$", "schema.table in lower case, e.g. erp.orders"),
 ]
-SecretReference = Annotated[
-    str, _word(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "a reference, env:NAME or file:PATH")
-]
+SecretReference = Annotated[str, _word(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "a reference, env:NAME or file:PATH")]
 FileName = Annotated[str, _word(r"^[A-Za-z0-9_-]+\.sql$", "a .sql file beside the manifest, without folders")]
 Month = Annotated[str, _word(r"^\d{4}-(0[1-9]|1[0-2])$", "a month, e.g. 2024-01")]
 Owner = Annotated[
     str,
-    _word(
-        r"^(team:[a-z0-9-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$", "team:<name> or a mail address, e.g. team:sales-data"
-    ),
+    _word(r"^(team:[a-z0-9-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$", "team:<name> or a mail address, e.g. team:sales-data"),
 ]
 ColumnType = Annotated[
     str,

@@ -4,8 +4,8 @@ One ledger transaction per step reads the input versions and draws the epochs; w
 proof (token and input versions) kept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from etl_resources.ledger.ledger import IntendedPartition, Ledger, Publish
 from etl_resources.ledger.lineage import capture_epochs
@@ -22,6 +22,8 @@ class PlannedPartition:
     epoch: int
     inputs: tuple[InputVersion, ...]
     current: Publish | None
+    linked: tuple[str, ...] = ()
+    """Partitions that exchanged rows with this one: they are published together or not at all."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ def plan(
     with ledger.planning(asset):
         inputs = pin_inputs()
         current = ledger.at_epochs(asset, published_epochs())
-        partitions = _with_linked(ledger, inputs, current, requested)
+        links = _links(ledger, inputs, current, requested)
         todo: list[PlannedPartition] = []
         pruned: dict[str, Publish] = {}
         refused: dict[str, str] = {}
-        for partition in partitions:
+        for partition in sorted(links):
             versions, problem = _input_versions(ledger, inputs, partition)
             if problem:
                 refused[partition] = problem
@@ -67,12 +69,12 @@ def plan(
             if published and published.token == token:
                 pruned[partition] = published
             else:
-                todo.append(PlannedPartition(partition, token, 0, versions, published))
+                todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
         if not todo:
             return Plan(asset, None, inputs, (), pruned, refused)
         epoch = ledger.draw_epoch()
         attempt = ledger.open_attempt(asset, run_id)
-        drawn = tuple(PlannedPartition(p.partition, p.token, epoch, p.inputs, p.current) for p in todo)
+        drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         return Plan(asset, attempt, inputs, drawn, pruned, refused)
 
@@ -95,22 +97,42 @@ def _input_versions(
     return found, None
 
 
-def _with_linked(
+def _links(
     ledger: Ledger,
     inputs: Mapping[str, PinnedTable],
     current: Mapping[str, Publish],
     requested: Sequence[str],
-) -> list[str]:
-    """Requested partitions and those that exchanged rows with them since this asset last read its inputs.
+) -> dict[str, set[str]]:
+    """Requested partitions, and those that exchanged rows with them since this asset last read its inputs.
 
-    A row that moved from March to May must leave March in the same commit in which it enters May.
+    A row that moved from March to May must leave March in the same commit in which it enters May. A linked partition
+    that was never published here holds no old copy of the row and is left out.
     """
-    partitions, queue = set(requested), list(requested)
+    links: dict[str, set[str]] = {p: set() for p in requested}
+    queue = list(requested)
     while queue:
         partition = queue.pop()
         used = {i.asset: i.epoch for i in current[partition].inputs} if partition in current else {}
         for name in inputs:
-            linked = ledger.linked_since(name, partition, used.get(name, -1))
-            queue += [p for p in linked if p in current and p not in partitions]
-            partitions |= {p for p in linked if p in current}
-    return sorted(partitions)
+            for other in ledger.linked_since(name, partition, used.get(name, -1)):
+                if other not in current and other not in requested:
+                    continue
+                if other not in links:
+                    links[other] = set()
+                    queue.append(other)
+                links[partition].add(other)
+                links[other].add(partition)
+    return links
+
+
+def held_back(linked: Mapping[str, Collection[str]], failed: Collection[str]) -> set[str]:
+    """Partitions that must wait because one that they exchanged rows with failed, directly or through others."""
+    held: set[str] = set()
+    queue = list(failed)
+    while queue:
+        partition = queue.pop()
+        for other in linked.get(partition, ()):
+            if other not in held and other not in failed:
+                held.add(other)
+                queue.append(other)
+    return held

@@ -17,9 +17,7 @@ class InputVersion:
     """Which publish of that content was read; audit data, not part of the token."""
 
 
-def run_token(
-    *, tenant: str, asset: str, partition: str, logic_version: str, inputs: Iterable[InputVersion]
-) -> str:
+def run_token(*, tenant: str, asset: str, partition: str, logic_version: str, inputs: Iterable[InputVersion]) -> str:
     """64 hex digits of sha256 over tenant, asset, partition, logic version and the sorted input versions."""
     identity = [tenant, asset, partition, logic_version, sorted([i.asset, i.partition, i.version] for i in inputs)]
     return hashlib.sha256(json.dumps(identity, separators=(",", ":")).encode()).hexdigest()

@@ -63,15 +63,13 @@ class Settings(BaseSettings):
 
     def require_s3(self) -> tuple[str, str, str]:
         """(endpoint with scheme, access key, secret key). Raises SettingsError when one is missing."""
-        for name in ("s3_endpoint", "s3_access_key", "s3_secret_key"):
-            if getattr(self, name) is None:
-                raise SettingsError(_missing(f"ETL_{name.upper()}"))
-        assert self.s3_endpoint and self.s3_access_key and self.s3_secret_key  # noqa: S101  (narrowed above)
-        return (
-            self.s3_endpoint,
-            self.s3_access_key.get_secret_value(),
-            self.s3_secret_key.get_secret_value(),
-        )
+        if self.s3_endpoint is None:
+            raise SettingsError(_missing("ETL_S3_ENDPOINT"))
+        if self.s3_access_key is None:
+            raise SettingsError(_missing("ETL_S3_ACCESS_KEY"))
+        if self.s3_secret_key is None:
+            raise SettingsError(_missing("ETL_S3_SECRET_KEY"))
+        return self.s3_endpoint, self.s3_access_key.get_secret_value(), self.s3_secret_key.get_secret_value()
 
 
 class _StackFileSource(PydanticBaseSettingsSource):

@@ -102,9 +102,7 @@ def parse_control(sql: str) -> tuple[exp.Query | None, list[SqlProblem]]:
             problems.append(SqlProblem(f"unknown parameter {found[0]}; valid: %(start)s, %(end)s", line))
     missing = [f"%({p})s" for p in CONTROL_PARAMETERS if p not in used]
     if missing:
-        problems.append(
-            SqlProblem(f"doesn't use {' and '.join(missing)}: it must be limited to one period", 1)
-        )
+        problems.append(SqlProblem(f"doesn't use {' and '.join(missing)}: it must be limited to one period", 1))
     literal = _PARAMETER.sub(lambda m: "%" if m[0] in ("%", "%%") else "DATE '2000-01-01'", sql)
     query, errors = parse_select(literal, "postgres")
     return query, problems + errors

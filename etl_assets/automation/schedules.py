@@ -1,4 +1,4 @@
-"""Jobs and schedules. Runs are level-triggered: a scheduled run looks at the source again and prunes what is current."""
+"""Jobs and schedules. Runs are level-triggered: each looks at the source again and prunes what is current."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

@@ -36,9 +36,13 @@ def register(app: typer.Typer) -> None:
 
         _draw_progress()
         result = run_demo(
-            scale=scale, months=months, ui=not no_ui, recreate_source=recreate_source, project_dir=Path.cwd(),
+            scale=scale,
+            months=months,
+            ui=not no_ui,
+            recreate_source=recreate_source,
+            project_dir=Path.cwd(),
             progress=_line,
-        )  # fmt: skip
+        )
         if as_json:
             print(json.dumps(result.as_json(), indent=2))
         else:

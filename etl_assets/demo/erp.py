@@ -66,9 +66,7 @@ def create_erp(
     connection is lost or another builder takes longer than LOCK_WAIT_S.
     """
     if not MIN_SCALE <= scale < float("inf"):
-        raise PermanentError(
-            f"Scale {scale} is not a TPC-H scale. Use {MIN_SCALE} or more, such as 0.1 or 1."
-        )
+        raise PermanentError(f"Scale {scale} is not a TPC-H scale. Use {MIN_SCALE} or more, such as 0.1 or 1.")
     started = time.monotonic()
     with _guard(admin_dsn) as guard:
         existing = _existing_scale(guard, admin_dsn)
@@ -159,9 +157,7 @@ def _create_staging(builder: "Connection") -> None:
 
 
 @contextmanager
-def _generated(
-    admin_dsn: str, scale: float, work_dir: Path, progress: Callable[[str], None]
-) -> Iterator[Path]:
+def _generated(admin_dsn: str, scale: float, work_dir: Path, progress: Callable[[str], None]) -> Iterator[Path]:
     """Folder with TPC-H's files. Its name is the database's, so a rerun clears what a killed run left."""
     digest = hashlib.sha256(server_name(admin_dsn).encode()).hexdigest()[:12]
     folder = work_dir / f"erp-source-{digest}"
@@ -185,9 +181,7 @@ def _make_folder(folder: Path) -> None:
         ) from e
 
 
-def _load(
-    builder: "Connection", admin_dsn: str, folder: Path, progress: Callable[[str], None]
-) -> dict[str, int]:
+def _load(builder: "Connection", admin_dsn: str, folder: Path, progress: Callable[[str], None]) -> dict[str, int]:
     """Copy every table, and index each one while the next is copied; rows expected by table."""
     expected: dict[str, int] = {}
     indexing: list[Future[None]] = []
@@ -196,9 +190,7 @@ def _load(
         for table in ERP_TABLES:
             started = time.monotonic()
             expected[table.name] = loader.load(table)
-            progress(
-                f"loaded {table.name}: {expected[table.name]:,} rows in {time.monotonic() - started:.1f} s"
-            )
+            progress(f"loaded {table.name}: {expected[table.name]:,} rows in {time.monotonic() - started:.1f} s")
             indexing.append(pool.submit(_index, builder, table.name))
         for done in indexing:
             done.result()
@@ -217,18 +209,14 @@ def _finish_staging(builder: "Connection", expected: dict[str, int]) -> None:
         builder.execute(stamp_trigger(table))
     loaded = _count_rows(builder, STAGING_SCHEMA)
     if loaded != expected:
-        raise PermanentError(
-            f"The ERP has rows {loaded}, TPC-H has {expected}. Nothing was published: run again."
-        )
+        raise PermanentError(f"The ERP has rows {loaded}, TPC-H has {expected}. Nothing was published: run again.")
 
 
 def _publish(guard: "Connection", scale: float) -> None:
     guard.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
     guard.execute(f"ALTER SCHEMA {STAGING_SCHEMA} RENAME TO {SCHEMA}")
     guard.execute(f"COMMENT ON SCHEMA {SCHEMA} IS '{MARK}, made from TPC-H. Edit its rows as you like.'")
-    guard.execute(
-        f"CREATE TABLE {SCHEMA}.demo_info (scale numeric NOT NULL, created_at timestamptz NOT NULL)"
-    )
+    guard.execute(f"CREATE TABLE {SCHEMA}.demo_info (scale numeric NOT NULL, created_at timestamptz NOT NULL)")
     guard.execute(f"INSERT INTO {SCHEMA}.demo_info VALUES (%s, clock_timestamp())", [Decimal(str(scale))])
 
 

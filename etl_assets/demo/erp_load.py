@@ -57,9 +57,7 @@ def _engine(folder: Path) -> "duckdb.DuckDBPyConnection":
 
 def _declare_sources(engine: "duckdb.DuckDBPyConnection", folder: Path) -> None:
     for name in tpch.TABLES:
-        engine.execute(
-            f"CREATE VIEW {name} AS FROM read_parquet({_literal(str(folder / f'{name}.parquet'))})"
-        )
+        engine.execute(f"CREATE VIEW {name} AS FROM read_parquet({_literal(str(folder / f'{name}.parquet'))})")
     engine.execute("CREATE TABLE nation_currency (n_name VARCHAR, currency VARCHAR)")
     engine.executemany("INSERT INTO nation_currency VALUES (?, ?)", list(NATION_CURRENCIES.items()))
     engine.execute(

@@ -27,9 +27,7 @@ def loading_conninfo(admin_dsn: str) -> str:
 
     parts = _parts(admin_dsn)
     options = f"{parts.get('options', '')} {_LOAD_OPTIONS}".strip()
-    return make_conninfo(
-        admin_dsn, options=options, connect_timeout=parts.get("connect_timeout", CONNECT_TIMEOUT_S)
-    )
+    return make_conninfo(admin_dsn, options=options, connect_timeout=parts.get("connect_timeout", CONNECT_TIMEOUT_S))
 
 
 def server_name(admin_dsn: str) -> str:
@@ -92,9 +90,7 @@ def _server_error(error: Exception, server: str, reason: str) -> DataPipelineErr
             f"Another session holds the demo's ERP at {server}: {reason}. Wait until it ends, then run again."
         )
     if isinstance(error, psycopg.OperationalError) or any(sign in reason for sign in _LOST_CONNECTION):
-        return TransientError(
-            f"The connection to {server} was lost: {reason}. Nothing was published: run again."
-        )
+        return TransientError(f"The connection to {server} was lost: {reason}. Nothing was published: run again.")
     return PermanentError(f"Building the demo's ERP at {server} failed: {reason}. Nothing was published.")
 
 
@@ -106,9 +102,7 @@ def _parts(admin_dsn: str) -> dict[str, Any]:
         return dict(conninfo_to_dict(admin_dsn))
     except psycopg.ProgrammingError:  # its message quotes the DSN, password included
         pass
-    raise SettingsError(
-        f"{ADMIN_DSN} is not a Postgres DSN. Use postgresql://user:password@host:port/database."
-    )
+    raise SettingsError(f"{ADMIN_DSN} is not a Postgres DSN. Use postgresql://user:password@host:port/database.")
 
 
 def _line(error: Exception) -> str:

@@ -66,16 +66,19 @@ def run_demo(
     result.seconds["servers"] = _since(started)
     started = time.monotonic()
     erp = create_erp(
-        resolve_secret("env:ERP_ADMIN_DSN"), scale=scale, work_dir=settings.home / "tmp", progress=progress,
+        resolve_secret("env:ERP_ADMIN_DSN"),
+        scale=scale,
+        work_dir=settings.home / "tmp",
+        progress=progress,
         recreate=recreate_source,
-    )  # fmt: skip
+    )
     result.seconds["source"] = _since(started)
     result.rows = {f"erp.{table}": rows for table, rows in erp.rows.items()}
-    _materialize(result, wanted, project_dir)
+    _materialize(result, wanted)
     return result
 
 
-def _materialize(result: DemoResult, wanted: Sequence[str], project_dir: Path) -> None:
+def _materialize(result: DemoResult, wanted: Sequence[str]) -> None:
     import dagster as dg
 
     from etl_assets.definitions import build_definitions
@@ -117,10 +120,11 @@ def _read_events(result: DemoResult, run: "dg.ExecuteInProcessResult") -> None:
         if event.is_step_success and event.step_key:
             milliseconds = event.step_success_data.duration_ms
             result.seconds[event.step_key.replace("__", ".")] = round(milliseconds / 1000, 1)
-        if event.is_step_failure and event.step_failure_data.error:
+        if event.is_step_failure:
             failure = event.step_failure_data
-            reason = failure.user_failure_data.description if failure.user_failure_data else None
-            errors.append(f"{event.step_key}: {reason or failure.error.message.strip()}")
+            told = failure.user_failure_data.description if failure.user_failure_data else None
+            crashed = failure.error.message.strip() if failure.error else "no reason given"
+            errors.append(f"{event.step_key}: {told or crashed}")
         if event.event_type_value == "ASSET_MATERIALIZATION":
             made = event.step_materialization_data.materialization
             if made.partition and "status" in made.metadata:

@@ -20,9 +20,7 @@ def generate(scale: float, folder: Path) -> None:
     command = [str(_executable()), "parquet", "--scale-factor", format(scale, "f"), "--quiet"]
     command += ["--tables", ",".join(TABLES), "--output-dir", str(folder), "--overwrite"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=GENERATE_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GENERATE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as e:
         raise PermanentError(
             f"{GENERATOR} took longer than {GENERATE_TIMEOUT_S} s at scale {scale:g}. Use a smaller scale."
@@ -44,7 +42,5 @@ def _executable() -> Path:
         return beside
     found = shutil.which(GENERATOR)
     if found is None:
-        raise PermanentError(
-            f"{GENERATOR} is not installed. Install the package tpchgen-cli, then run again."
-        )
+        raise PermanentError(f"{GENERATOR} is not installed. Install the package tpchgen-cli, then run again.")
     return Path(found)

@@ -1,12 +1,19 @@
 """Manifest to Dagster assets: sources, bronze (one step per system), SQL-made tables, serving targets."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from etl_assets.graph import keys
-from etl_assets.graph.outcome import AssetIdentity, check_events, materialization, raise_failures
+from etl_assets.graph.outcome import (
+    AssetIdentity,
+    PartitionOutcome,
+    check_events,
+    failing_clearly,
+    materialization,
+    raise_failures,
+)
 from etl_assets.graph.partitions import monthly_partitions
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
@@ -53,13 +60,6 @@ def _source(project: Project, system: str, node: TableNode) -> dg.AssetSpec:
     )
 
 
-def _common(project: Project, node: TableNode) -> dict[str, Any]:
-    return {
-        "partitions_def": monthly_partitions(project.platform.calendar, node.dataset.partitions),
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-    }
-
-
 def _metadata(project: Project, node: TableNode, place: str) -> dict[str, Any]:
     manifest = project.root / "datasets" / node.dataset.dataset / "manifest.yaml"
     metadata: dict[str, Any] = {
@@ -79,16 +79,14 @@ def _check_specs(
     key: dg.AssetKey, names: Sequence[str], partitions: dg.PartitionsDefinition[Any], warn: Sequence[str] = ()
 ) -> list[dg.AssetCheckSpec]:
     return [
-        dg.AssetCheckSpec(
-            n, asset=key, description=_BASE_CHECKS[n], blocking=n not in warn, partitions_def=partitions
-        )
+        dg.AssetCheckSpec(n, asset=key, description=_BASE_CHECKS[n], blocking=n not in warn, partitions_def=partitions)
         for n in names
     ]
 
 
 def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[TableNode]) -> dg.AssetsDefinition:
-    common = _common(project, nodes[0])
-    names = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT)
+    partitions = monthly_partitions(project.platform.calendar, nodes[0].dataset.partitions)
+    names = (ROWS_ACCOUNTED, UNIQUE_KEY)
     identities = {n.name: _bronze_identity(system, n, names) for n in nodes}
 
     @dg.multi_asset(
@@ -107,11 +105,10 @@ def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[Tab
             ).with_io_manager_key(TABLES)
             for n in nodes
         ],
-        check_specs=[
-            c for i in identities.values() for c in _check_specs(i.key, names, common["partitions_def"])
-        ],
+        check_specs=[c for i in identities.values() for c in _check_specs(i.key, names, partitions)],
         can_subset=True,
-        **common,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
     )
     def capture(context: dg.AssetExecutionContext) -> Iterator[Any]:
         yield from _run_capture(context, runtime, system, nodes, identities)
@@ -129,7 +126,7 @@ def _run_capture(
     from etl_assets.graph.capture_step import CaptureStep
     from etl_resources.ledger.ledger import Ledger
 
-    with Ledger.open(runtime.settings) as ledger:
+    with failing_clearly(), Ledger.open(runtime.settings) as ledger:
         step = CaptureStep(runtime, system, nodes, ledger, context.run_id)
         step.run(context.partition_keys)
         for name, table in step.tables.items():
@@ -146,7 +143,20 @@ def _run_capture(
             for outcome in table.outcomes:
                 if outcome.error is None:
                     yield materialization(identity, outcome)
+                    yield from _source_events(identity, outcome)
         raise_failures(f"bronze of {system}", [o for t in step.tables.values() for o in t.outcomes])
+
+
+def _source_events(identity: AssetIdentity, outcome: PartitionOutcome) -> Iterator[dg.AssetMaterialization]:
+    """What was captured is the source's version: the web UI shows it, and bronze is stale against nothing else."""
+    if outcome.status in ("published", "unchanged"):
+        for i in outcome.inputs:
+            yield dg.AssetMaterialization(
+                asset_key=identity.input_keys[i.asset],
+                partition=outcome.partition,
+                metadata={"captured": True},
+                tags={"dagster/data_version": i.version},
+            )
 
 
 def output_name(key: dg.AssetKey, check: str | None = None) -> str:
@@ -160,8 +170,7 @@ def runtime_table(project: Project, node: TableNode) -> str:
     from etl_resources.conventions import database_name, table_name
 
     return (
-        f"{database_name(project.platform.database_prefix, node.layer)}"
-        f".{table_name(node.layer, node.dataset.dataset)}"
+        f"{database_name(project.platform.database_prefix, node.layer)}.{table_name(node.layer, node.dataset.dataset)}"
     )
 
 
@@ -181,7 +190,6 @@ def _bronze_identity(system: str, node: TableNode, names: Sequence[str]) -> Asse
 
 
 def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefinition:
-    common = _common(project, node)
     contract = node.dataset.table(node.layer)
     names = [ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, *(check_name(c) for c in contract.checks)]
     if node.dataset.kpi and node.dataset.kpi.accept:
@@ -191,52 +199,75 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         keys.table_key(node.name), node.logic_version[:16], names, {i: keys.table_key(i) for i in node.inputs}
     )
 
-    @dg.asset(
-        key=identity.key,
-        deps=list(identity.input_keys.values()),
-        group_name=node.layer,
-        kinds={"iceberg", "duckdb", "sql"},
-        description=node.dataset.description,
-        owners=[node.dataset.owner],
-        code_version=identity.code_version,
-        metadata=_metadata(project, node, runtime_table(project, node)),
-        io_manager_key=TABLES,
-        output_required=False,
-        check_specs=_check_specs(identity.key, names, common["partitions_def"], warn),
-        **common,
-    )
-    def table(context: dg.AssetExecutionContext) -> Iterator[Any]:
+    def body(context: dg.AssetExecutionContext) -> Iterator[Any]:
         from etl_assets.graph.table_step import run_table_step
 
         yield from run_table_step(context, runtime, node, identity)
 
-    return table
+    return _asset(
+        project,
+        node,
+        identity,
+        body,
+        warn,
+        group_name=node.layer,
+        kinds={"iceberg", "duckdb", "sql"},
+        description=node.dataset.description,
+        metadata=_metadata(project, node, runtime_table(project, node)),
+        io_manager_key=TABLES,
+    )
+
+
+def _asset(
+    project: Project,
+    node: TableNode,
+    identity: AssetIdentity,
+    body: Callable[[dg.AssetExecutionContext], Iterator[Any]],
+    warn: Sequence[str] = (),
+    **details: Any,
+) -> dg.AssetsDefinition:
+    """One asset per SQL-made table or target; its step decides what is output, so that failed partitions stay out."""
+    partitions = monthly_partitions(project.platform.calendar, node.dataset.partitions)
+
+    def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield from body(context)
+
+    make: Callable[..., dg.AssetsDefinition] = dg.asset(
+        key=identity.key,
+        deps=list(identity.input_keys.values()),
+        owners=[node.dataset.owner],
+        code_version=identity.code_version,
+        output_required=False,
+        check_specs=_check_specs(identity.key, identity.check_names, partitions, warn),
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        **details,
+    )
+    return make(step)
 
 
 def _serving(project: Project, runtime: Runtime, node: ServingNode) -> dg.AssetsDefinition:
-    common = _common(project, node.table)
     names = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT)
     identity = AssetIdentity(
-        keys.serving_key(node.name), node.logic_version[:16], names, {node.table.name: keys.table_key(node.table.name)}
+        keys.serving_key(node.name),
+        node.logic_version[:16],
+        names,
+        {node.table.name: keys.table_key(node.table.name)},
     )
 
-    @dg.asset(
-        key=identity.key,
-        deps=list(identity.input_keys.values()),
-        group_name=keys.SERVING,
-        kinds={"postgres"},
-        description=f"{node.table.dataset.description} Served as {node.target.postgres}.",
-        owners=[node.table.dataset.owner],
-        code_version=identity.code_version,
-        metadata=_metadata(project, node.table, node.target.postgres),
-        io_manager_key=POSTGRES,
-        output_required=False,
-        check_specs=_check_specs(identity.key, names, common["partitions_def"]),
-        **common,
-    )
-    def serving(context: dg.AssetExecutionContext) -> Iterator[Any]:
+    def body(context: dg.AssetExecutionContext) -> Iterator[Any]:
         from etl_assets.graph.serving_step import run_serving_step
 
         yield from run_serving_step(context, runtime, node, identity)
 
-    return serving
+    return _asset(
+        project,
+        node.table,
+        identity,
+        body,
+        group_name=keys.SERVING,
+        kinds={"postgres"},
+        description=f"{node.table.dataset.description} Served as {node.target.postgres}.",
+        metadata=_metadata(project, node.table, node.target.postgres),
+        io_manager_key=POSTGRES,
+    )

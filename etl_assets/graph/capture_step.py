@@ -22,8 +22,9 @@ from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_s
 from etl_resources.identifiers import quote
 from etl_resources.ledger.ledger import IntendedPartition, Ledger, Publish, new_attempt
 from etl_resources.ledger.lineage import source_asset
+from etl_resources.planning import held_back
 from etl_resources.progress import report
-from etl_resources.quality.audit import ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, CheckResult, read_back
+from etl_resources.quality.audit import ROWS_ACCOUNTED, UNIQUE_KEY, CheckResult
 from etl_resources.quality.content_hash import version_of
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.tables.head import read_head
@@ -129,7 +130,10 @@ class CaptureStep:
             self._ledger.open_attempt(table.node.name, self._run_id, table.attempt)
         size = self._runtime.size(self._nodes[0])
         engine = connect(
-            self._runtime.settings, threads=size.threads, memory_mb=size.memory_mb, extensions=("postgres_scanner",)
+            self._runtime.settings,
+            threads=size.threads,
+            memory_mb=size.memory_mb,
+            extensions=("postgres_scanner",),
         )
         snapshot.attach(engine)
         captured, moves, more = set[str](), Moves(), list(changed)
@@ -147,7 +151,11 @@ class CaptureStep:
         engine.close()
 
     def _write(
-        self, engine: "duckdb.DuckDBPyConnection", snapshot: PostgresSnapshot, partitions: Sequence[str], epoch: int
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        snapshot: PostgresSnapshot,
+        partitions: Sequence[str],
+        epoch: int,
     ) -> None:
         for table in self.tables.values():
             unseen = [p for p in partitions if p not in table.fingerprints]
@@ -155,9 +163,16 @@ class CaptureStep:
             self._ledger.intend(table.attempt, [IntendedPartition(p, epoch, None) for p in partitions])
             address = self._runtime.addresses[table.node.name]
             table.paths += capture_table(
-                engine, snapshot, table.source, address, partitions,
-                epoch=epoch, mark=table.attempt.rpartition("-")[2], run_id=self._run_id, field_ids=table.field_ids,
-            )  # fmt: skip
+                engine,
+                snapshot,
+                table.source,
+                address,
+                partitions,
+                epoch=epoch,
+                mark=table.attempt.rpartition("-")[2],
+                run_id=self._run_id,
+                field_ids=table.field_ids,
+            )
             report(table.node.name, "captured", partitions=len(partitions))
 
     def _record_totals(self, snapshot: PostgresSnapshot, epoch: int, captured: Sequence[str]) -> None:
@@ -178,7 +193,7 @@ class CaptureStep:
         try:
             found = describe_captured(engine, table.source, address, table.paths, table.schema)
             outcomes = [
-                self._audit(engine, table, found.get(p) or CapturedPartition(p, (), 0, EMPTY_VERSION), epoch)
+                self._audit(table, found.get(p) or CapturedPartition(p, (), 0, 0, EMPTY_VERSION), epoch)
                 for p in captured
             ]
             written = [
@@ -188,18 +203,23 @@ class CaptureStep:
             ]
         except duckdb.Error as e:
             raise engine_error(f"{table.node.name}", e) from e
-        good = {w.staged.partition for w in written}
-        held = {p for p in good if set(linked.get(p, ())) & (set(captured) - good)}
+        held = held_back(linked, {o.partition for o in outcomes if o.error is not None})
         for outcome in outcomes:
             if outcome.partition in held:
-                outcome.status, outcome.error = "failed", PermanentError(
-                    f"{table.node.name}, partition {outcome.partition}: it exchanged rows with a partition that failed."
+                outcome.status = "failed"
+                outcome.error = PermanentError(
+                    f"{table.node.name}, partition {outcome.partition} exchanged rows with a partition that failed."
                 )
         written = [w for w in written if w.staged.partition not in held]
         table.outcomes += outcomes
         if written:
             table.batch = self._runtime.store.stage(
-                self._ledger, address, table.attempt, self._run_id, written, prove=self._no_key_elsewhere(table)
+                self._ledger,
+                address,
+                table.attempt,
+                self._run_id,
+                written,
+                prove=self._no_key_elsewhere(table),
             )
         else:
             self._ledger.settle(table.attempt, "failed", "no partition passed its audit")
@@ -217,7 +237,8 @@ class CaptureStep:
             paths = [
                 path
                 for partition, h in heads.items()
-                if partition not in ours and h.epoch != (pinned.heads[partition].epoch if partition in pinned.heads else 0)
+                if partition not in ours
+                and h.epoch != (pinned.heads[partition].epoch if partition in pinned.heads else 0)
                 for path in h.data_paths
             ]
             if not paths or not table.paths:
@@ -236,31 +257,37 @@ class CaptureStep:
 
         return prove
 
-    def _audit(
-        self, engine: "duckdb.DuckDBPyConnection", table: BronzeTable, found: CapturedPartition, epoch: int
-    ) -> PartitionOutcome:
+    def _audit(self, table: BronzeTable, found: CapturedPartition, epoch: int) -> PartitionOutcome:
         """Rows against the server's own count in the same snapshot, and the key."""
         server_rows = int(table.fingerprints[found.partition].split(":")[1])
-        keys = found.rows
-        if found.paths:
-            stored = read_back(engine, table.node.contract, parquet_scan(list(found.paths), table.schema))
-            keys = stored.keys
         checks = [
-            CheckResult(ROWS_ACCOUNTED, server_rows == found.rows, metadata={
-                "read": server_rows, "written": found.rows, "rejected": 0, "deduplicated": 0, "filtered": 0}),
-            CheckResult(UNIQUE_KEY, keys == found.rows, metadata={"rows": found.rows, "keys": keys}),
-            CheckResult(STORED_CONTENT, passed=True, metadata={"stored": found.version}),
-        ]  # fmt: skip
+            CheckResult(
+                ROWS_ACCOUNTED,
+                server_rows == found.rows,
+                metadata={"read": server_rows, "written": found.rows, "rejected": 0, "deduplicated": 0, "filtered": 0},
+            ),
+            CheckResult(UNIQUE_KEY, found.keys == found.rows, metadata={"rows": found.rows, "keys": found.keys}),
+        ]
         outcome = PartitionOutcome(
-            found.partition, "published", found.version, self._token(table, found.partition, found.version),
-            [self._input(table, found.partition, found.version)], checks,
-            metadata={"dagster/partition_row_count": found.rows, "epoch": epoch,
-                      "source_fingerprint": table.fingerprints[found.partition]},
-        )  # fmt: skip
+            found.partition,
+            "published",
+            found.version,
+            self._token(table, found.partition, found.version),
+            [self._input(table, found.partition, found.version)],
+            checks,
+            metadata={
+                "dagster/partition_row_count": found.rows,
+                "epoch": epoch,
+                "source_fingerprint": table.fingerprints[found.partition],
+            },
+        )
         blocked = [c for c in checks if c.blocks]
         if blocked:
-            outcome.status, outcome.error = "failed", PermanentError(
-                f"{table.node.name}, partition {found.partition} failed its audit: {'; '.join(map(str, blocked))}."
+            outcome.status, outcome.error = (
+                "failed",
+                PermanentError(
+                    f"{table.node.name}, partition {found.partition} failed its audit: {'; '.join(map(str, blocked))}."
+                ),
             )
         return outcome
 
@@ -282,21 +309,36 @@ class CaptureStep:
             address = self._runtime.addresses[table.node.name]
             paths = (
                 write_empty(
-                    engine, address, outcome.partition,
-                    epoch=epoch, token=outcome.token, field_ids=table.field_ids,
+                    engine,
+                    address,
+                    outcome.partition,
+                    epoch=epoch,
+                    token=outcome.token,
+                    field_ids=table.field_ids,
                 ),
-            )  # fmt: skip
+            )
         rows = found.rows if found else 0
         staged = StagedPartition(outcome.partition, outcome.token, epoch, outcome.version, rows, alias)
         counts = {"read": rows, "written": rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
-        evidence = {"counts": counts, "linked": list(linked), "fingerprint": table.fingerprints[outcome.partition],
-                    "inputs": [vars(i) for i in outcome.inputs]}  # fmt: skip
+        evidence = {
+            "counts": counts,
+            "linked": list(linked),
+            "fingerprint": table.fingerprints[outcome.partition],
+            "inputs": [vars(i) for i in outcome.inputs],
+        }
         return WrittenPartition(staged, paths, evidence)
 
 
 def _pruned(publish: Publish, fingerprint: str) -> PartitionOutcome:
     return PartitionOutcome(
-        publish.partition, "pruned", publish.version, publish.token, publish.inputs,
-        metadata={"dagster/partition_row_count": publish.rows, "epoch": publish.epoch,
-                  "proof": f"source fingerprint is still {fingerprint}"},
-    )  # fmt: skip
+        publish.partition,
+        "pruned",
+        publish.version,
+        publish.token,
+        publish.inputs,
+        metadata={
+            "dagster/partition_row_count": publish.rows,
+            "epoch": publish.epoch,
+            "proof": f"source fingerprint is still {fingerprint}",
+        },
+    )

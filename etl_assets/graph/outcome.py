@@ -5,12 +5,13 @@ the later event wins, so that every partition gets its own data version although
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from etl_resources.errors import TransientError
+from etl_resources.errors import DataPipelineError, TransientError, UnknownCommitError
 from etl_resources.quality.audit import CheckResult
 from etl_resources.run_token import InputVersion
 
@@ -98,6 +99,17 @@ def raise_failures(asset: str, outcomes: Sequence[PartitionOutcome]) -> None:
         + " | ".join(lines),
         allow_retries=False,
     )
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """Our errors as Dagster's: transient ones ask for a retry, permanent ones fail with one clear line."""
+    try:
+        yield
+    except (TransientError, UnknownCommitError) as e:
+        raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=RETRY_WAIT_S) from e
+    except DataPipelineError as e:
+        raise dg.Failure(description=str(e), allow_retries=False) from e
 
 
 def _metadata(value: Any) -> Any:

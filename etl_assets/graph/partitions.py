@@ -15,9 +15,7 @@ def _months(start: str, end: str, time_zone: str) -> dg.MonthlyPartitionsDefinit
 
 def monthly_partitions(calendar: Calendar, partitions: Partitions) -> dg.MonthlyPartitionsDefinition:
     """Months (keys 2023-08 …) of a dataset: the calendar's span unless the manifest narrows it."""
-    return _months(
-        partitions.start or calendar.start, partitions.end or calendar.end, calendar.time_zone
-    )
+    return _months(partitions.start or calendar.start, partitions.end or calendar.end, calendar.time_zone)
 
 
 def partition_keys(calendar: Calendar, partitions: Partitions) -> list[str]:

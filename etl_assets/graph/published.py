@@ -29,12 +29,10 @@ def read_served(runtime: Runtime, asset: str, partitions: Sequence[str]) -> Publ
     """Rows of a serving table's partitions."""
     node = next(n for n in runtime.project.serving if n.name == asset)
     column = quote(node.table.contract.partition_column)
-    where = " or ".join(
-        f"({column} >= date '{a}' and {column} < date '{b}')" for a, b in contiguous_ranges(partitions)
-    )
+    where = " or ".join(f"({column} >= date '{a}' and {column} < date '{b}')" for a, b in contiguous_ranges(partitions))
     query = f"select * from {quote_qualified(node.target.postgres)} where {where}"
 
-    def open_engine():  # type: ignore[no-untyped-def]  # noqa: ANN202  (typed by PublishedRows.connect)
+    def open_engine():  # type: ignore[no-untyped-def]
         engine = connect(runtime.settings, extensions=("postgres_scanner",))
         attach_postgres(engine, runtime.settings.require_postgres(), "served")
         return engine

@@ -25,9 +25,7 @@ class Runtime:
 
     @cached_property
     def bucket(self) -> str:
-        return self.settings.s3_bucket or bucket_name(
-            self.project.platform.etl_resource_prefix, self.settings.account
-        )
+        return self.settings.s3_bucket or bucket_name(self.project.platform.etl_resource_prefix, self.settings.account)
 
     @cached_property
     def store(self) -> TableStore:

@@ -1,13 +1,20 @@
 """The step of a serving target: the dataset's last layer, partition by partition, into Postgres."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
-from etl_assets.graph.outcome import AssetIdentity, check_events, materialization, raise_failures
+from etl_assets.graph.outcome import (
+    AssetIdentity,
+    check_events,
+    failing_clearly,
+    materialization,
+    raise_failures,
+)
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.table_step import Computed, outcomes_of, settled
+from etl_assets.graph.table_step import Computed, hold_back_linked, outcomes_of, settled
 from etl_assets.project import ServingNode
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
@@ -26,7 +33,7 @@ def run_serving_step(
 ) -> Iterator[Any]:
     """The body of a serving asset."""
     sink = runtime.sink(node)
-    with Ledger.open(runtime.settings) as ledger:
+    with failing_clearly(), Ledger.open(runtime.settings) as ledger:
         sink.ensure()
         sink.settle(ledger)
         the_plan = _plan(context, runtime, node, sink, ledger)
@@ -72,23 +79,26 @@ def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan)
     engine = connect(runtime.settings)
     computed: list[Computed] = []
     for planned in the_plan.todo:
-        what = f"{sink.asset}, partition {planned.partition}"
+        what, started = f"{sink.asset}, partition {planned.partition}", time.monotonic()
         (table,) = the_plan.inputs.values()
         try:
             try:
-                found = sink.copy_partition(
-                    engine, the_plan.attempt, planned.partition, table.scan(planned.partition)
-                )
+                found = sink.copy_partition(engine, the_plan.attempt, planned.partition, table.scan(planned.partition))
             except duckdb.Error as e:
                 raise engine_error(what, e) from e
-            computed.append(_audited(sink, ledger, the_plan.attempt, planned, found))
+            computed.append(_audited(sink, ledger, the_plan.attempt, planned, found, started))
         except DataPipelineError as e:
             computed.append(Computed(planned, None, error=e))
-    return computed
+    return hold_back_linked(computed, the_plan)
 
 
 def _audited(
-    sink: PostgresSink, ledger: Ledger, attempt: str, planned: PlannedPartition, found: tuple[int, int, str]
+    sink: PostgresSink,
+    ledger: Ledger,
+    attempt: str,
+    planned: PlannedPartition,
+    found: tuple[int, int, str],
+    started: float,
 ) -> Computed:
     rows, keys, version = found
     expected = planned.inputs[0].version
@@ -106,11 +116,13 @@ def _audited(
         return Computed(planned, None, checks, error)
     alias = planned.current.epoch if planned.current and planned.current.version == version else None
     staged = StagedPartition(planned.partition, planned.token, planned.epoch, version, rows, alias)
-    evidence = {"counts": counts, "stage_s": 0.0}
+    evidence = {"counts": counts, "linked": planned.linked, "stage_s": round(time.monotonic() - started, 3)}
     ledger.record_staged(
-        attempt, planned.partition, planned.token,
+        attempt,
+        planned.partition,
+        planned.token,
         {"version": version, "rows": rows, "alias_of": alias, "size_bytes": 0, **evidence},
-    )  # fmt: skip
+    )
     return Computed(planned, WrittenPartition(staged, (), evidence), checks)
 
 

@@ -1,6 +1,7 @@
 """The step of every SQL-made table: plan, compute partitions in parallel, audit, stage, publish, tell Dagster."""
 
 import queue
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from etl_assets.graph.outcome import (
     AssetIdentity,
     PartitionOutcome,
     check_events,
+    failing_clearly,
     materialization,
     raise_failures,
 )
@@ -25,7 +27,7 @@ from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.extract.capture import write_empty
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
-from etl_resources.planning import Plan, PlannedPartition, plan
+from etl_resources.planning import Plan, PlannedPartition, held_back, plan
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult, audit_transform, read_back, reconcile
 from etl_resources.quality.dead_letters import keep_rejected
@@ -54,6 +56,7 @@ class TableStep:
 
     def __init__(self, runtime: Runtime, node: TableNode, ledger: Ledger, run_id: str) -> None:
         self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
+        self._writing_dead_letters = threading.Lock()  # the ledger's connection has one transaction at a time
         self._address: TableAddress = runtime.addresses[node.name]
         table = runtime.store.ensure(self._address)
         contract = node.dataset.table(node.layer)
@@ -89,9 +92,7 @@ class TableStep:
         size = self._runtime.size(self._node)
         engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
         for _ in range(min(size.threads, len(the_plan.todo))):
-            engines.put(
-                connect(self._runtime.settings, threads=1, memory_mb=max(256, size.memory_mb // size.threads))
-            )
+            engines.put(connect(self._runtime.settings, threads=1, memory_mb=max(256, size.memory_mb // size.threads)))
 
         def one(planned: PlannedPartition) -> Computed:
             engine = engines.get()
@@ -103,7 +104,7 @@ class TableStep:
                 engines.put(engine)
 
         with ThreadPoolExecutor(size.threads) as pool:
-            return list(pool.map(one, the_plan.todo))
+            return hold_back_linked(list(pool.map(one, the_plan.todo)), the_plan)
 
     def stage(self, the_plan: Plan, computed: Sequence[Computed]) -> StagedBatch | None:
         """The good partitions on the attempt's branch."""
@@ -123,9 +124,12 @@ class TableStep:
         started = time.monotonic()
         try:
             result = run_transform(
-                engine, self._transform, scans, f"{folder}/part-0.parquet",
+                engine,
+                self._transform,
+                scans,
+                f"{folder}/part-0.parquet",
                 lambda e: self._keep_rejected(e, the_plan, planned),
-            )  # fmt: skip
+            )
             scan = parquet_scan([result.path], self._schema)
             stored = read_back(engine, self._node.contract, scan)
             checks = audit_transform(
@@ -142,29 +146,47 @@ class TableStep:
         if blocked:
             error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.")
             return Computed(planned, None, checks, error)
-        counts = {"read": result.read, "written": result.written, "rejected": result.rejected,
-                  "deduplicated": result.deduplicated, "filtered": max(0, result.filtered)}  # fmt: skip
+        counts = {
+            "read": result.read,
+            "written": result.written,
+            "rejected": result.rejected,
+            "deduplicated": result.deduplicated,
+            "filtered": max(0, result.filtered),
+        }
         if self._transform.grain is None:
             counts |= {"read": result.produced, "filtered": 0}
-        staged = StagedPartition(
-            planned.partition, planned.token, planned.epoch, result.version, result.written, alias
-        )
-        evidence = {"counts": counts, "stage_s": round(time.monotonic() - started, 3)}
+        staged = StagedPartition(planned.partition, planned.token, planned.epoch, result.version, result.written, alias)
+        evidence = {
+            "counts": counts,
+            "linked": planned.linked,
+            "stage_s": round(time.monotonic() - started, 3),
+        }
         return Computed(planned, WrittenPartition(staged, paths, evidence), checks)
 
     def _marker(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition) -> str:
         return write_empty(
-            engine, self._address, planned.partition,
-            epoch=planned.epoch, token=planned.token, field_ids=self._transform.field_ids,
-        )  # fmt: skip
+            engine,
+            self._address,
+            planned.partition,
+            epoch=planned.epoch,
+            token=planned.token,
+            field_ids=self._transform.field_ids,
+        )
 
     def _keep_rejected(
         self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition
     ) -> Mapping[str, int]:
-        return keep_rejected(
-            self._ledger.connection, engine, JUDGED, self._node.contract.key,
-            asset=self._node.name, partition=planned.partition, epoch=planned.epoch, attempt=the_plan.attempt or "",
-        )  # fmt: skip
+        with self._writing_dead_letters:
+            return keep_rejected(
+                self._ledger.connection,
+                engine,
+                JUDGED,
+                self._node.contract.key,
+                asset=self._node.name,
+                partition=planned.partition,
+                epoch=planned.epoch,
+                attempt=the_plan.attempt or "",
+            )
 
     def _reconcile(
         self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition, scan: str
@@ -191,7 +213,7 @@ def run_table_step(
     context: dg.AssetExecutionContext, runtime: Runtime, node: TableNode, identity: AssetIdentity
 ) -> Iterator[Any]:
     """The body of a table's asset."""
-    with Ledger.open(runtime.settings) as ledger:
+    with failing_clearly(), Ledger.open(runtime.settings) as ledger:
         step = TableStep(runtime, node, ledger, context.run_id)
         the_plan = step.plan(context.partition_keys)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
@@ -213,12 +235,45 @@ def run_table_step(
         raise_failures(node.name, outcomes)
 
 
+def hold_back_linked(computed: list[Computed], the_plan: Plan) -> list[Computed]:
+    """A row that moved is published in both partitions or in none."""
+    failed = {c.planned.partition for c in computed if c.error is not None} | set(the_plan.refused)
+    linked: dict[str, set[str]] = {}
+    for c in computed:
+        for other in c.planned.linked:
+            linked.setdefault(c.planned.partition, set()).add(other)
+            linked.setdefault(other, set()).add(c.planned.partition)
+    held = held_back(linked, failed)
+    return [
+        Computed(
+            c.planned,
+            None,
+            c.checks,
+            PermanentError(
+                f"{the_plan.asset}, partition {c.planned.partition} exchanged rows with a partition that failed."
+            ),
+        )
+        if c.planned.partition in held and c.error is None
+        else c
+        for c in computed
+    ]
+
+
 def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionOutcome]:
     """Every partition that the step saw, in order."""
     found = [
-        PartitionOutcome(p, "pruned", publish.version, publish.token, publish.inputs,
-                         metadata={"dagster/partition_row_count": publish.rows, "epoch": publish.epoch,
-                                   "proof": "run token equals the current one"})  # fmt: skip
+        PartitionOutcome(
+            p,
+            "pruned",
+            publish.version,
+            publish.token,
+            publish.inputs,
+            metadata={
+                "dagster/partition_row_count": publish.rows,
+                "epoch": publish.epoch,
+                "proof": "run token equals the current one",
+            },
+        )
         for p, publish in the_plan.pruned.items()
     ]
     found += [PartitionOutcome(p, "failed", error=PermanentError(why)) for p, why in the_plan.refused.items()]
@@ -229,10 +284,19 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
         s = c.written.staged
         found.append(
             PartitionOutcome(
-                s.partition, "unchanged" if s.alias_of else "published", s.version, s.token, c.planned.inputs, c.checks,
-                metadata={"dagster/partition_row_count": s.rows, "epoch": s.epoch,
-                          "stage_seconds": c.written.evidence["stage_s"], **c.written.evidence["counts"]},
-            )  # fmt: skip
+                s.partition,
+                "published" if s.alias_of is None else "unchanged",
+                s.version,
+                s.token,
+                c.planned.inputs,
+                c.checks,
+                metadata={
+                    "dagster/partition_row_count": s.rows,
+                    "epoch": s.epoch,
+                    "stage_seconds": c.written.evidence["stage_s"],
+                    **c.written.evidence["counts"],
+                },
+            )
         )
     return sorted(found, key=lambda o: o.partition)
 
@@ -244,9 +308,14 @@ def settled(outcome: PartitionOutcome, batch: Any, ledger: Ledger, asset: str) -
     newest = ledger.current(asset, [outcome.partition]).get(outcome.partition)
     version = newest.version if newest else outcome.version
     return PartitionOutcome(
-        outcome.partition, "superseded", version, newest.token if newest else outcome.token,
-        newest.inputs if newest else (), outcome.checks, {"note": "a newer epoch was published first"},
-    )  # fmt: skip
+        outcome.partition,
+        "superseded",
+        version,
+        newest.token if newest else outcome.token,
+        newest.inputs if newest else (),
+        outcome.checks,
+        {"note": "a newer epoch was published first"},
+    )
 
 
 def _newest(node: TableNode, change_column: str | None) -> str | None:

@@ -15,7 +15,11 @@ MAX_UPLOAD = "50GB"
 
 
 def connect(
-    settings: Settings, *, threads: int | None = None, memory_mb: int | None = None, extensions: tuple[str, ...] = ()
+    settings: Settings,
+    *,
+    threads: int | None = None,
+    memory_mb: int | None = None,
+    extensions: tuple[str, ...] = (),
 ) -> "duckdb.DuckDBPyConnection":
     """An in-memory DuckDB that reads and writes the platform's S3; beyond memory_mb it spills to disk.
 

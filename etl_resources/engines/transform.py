@@ -109,9 +109,7 @@ def _judge(engine: "duckdb.DuckDBPyConnection", transform: Transform) -> None:
     )
 
 
-def _write(
-    engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str, result: TransformResult
-) -> None:
+def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str, result: TransformResult) -> None:
     columns = ", ".join(map(quote, transform.contract.names))
     good = f"from {JUDGED} where len(reasons) = 0 and key_rank = 1"
     order = ", ".join(map(quote, transform.contract.key))

@@ -24,6 +24,8 @@ class CapturedPartition:
     partition: str
     paths: tuple[str, ...]
     rows: int
+    keys: int
+    """Distinct keys."""
     version: str
 
 
@@ -97,11 +99,14 @@ def describe_captured(
     if not by_partition:
         return {}
     month = f"strftime({quote(table.partition_column)}, '%Y-%m')"
+    keys = ", ".join(map(quote, table.source.key))
     rows = engine.execute(
-        f"select {month}, count(*), {content_hash(address.contract, 'duckdb')} "
+        f"select {month}, count(*), count(distinct ({keys})), {content_hash(address.contract, 'duckdb')} "
         f"from {parquet_scan(sorted(paths), schema)} group by 1"
     ).fetchall()
     return {
-        partition: CapturedPartition(partition, tuple(sorted(by_partition[partition])), count, version_of(count, digest))
-        for partition, count, digest in rows
+        partition: CapturedPartition(
+            partition, tuple(sorted(by_partition[partition])), count, distinct, version_of(count, digest)
+        )
+        for partition, count, distinct, digest in rows
     }

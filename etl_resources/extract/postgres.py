@@ -4,7 +4,7 @@ The psycopg connection that exports the snapshot stays open; it takes fingerprin
 readers import the same snapshot. Everything that a capture says is therefore true of one instant.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -125,9 +125,7 @@ class PostgresSnapshot:
 @contextmanager
 def open_source(dsn: str, *, setting: str, timeout_s: int) -> Iterator["psycopg.Connection[Any]"]:
     """A read-only connection to a system of record."""
-    connection = connect(
-        dsn, setting=setting, timeout_s=timeout_s, options="-c default_transaction_read_only=on"
-    )
+    connection = connect(dsn, setting=setting, timeout_s=timeout_s, options="-c default_transaction_read_only=on")
     with connection:
         yield connection
 
@@ -137,11 +135,12 @@ def snapshot_of(connection: "psycopg.Connection[Any]", dsn: str, setting: str) -
     """Take the snapshot now; it lasts until the context ends."""
     with typed_errors(f"Capturing {setting}"):
         connection.execute("begin isolation level repeatable read read only")
-        try:
-            yield PostgresSnapshot(connection, dsn, setting)
-        finally:
-            if not connection.closed:
-                connection.execute("rollback")
+        snapshot = PostgresSnapshot(connection, dsn, setting)
+    try:
+        yield snapshot
+    finally:
+        if not connection.closed:
+            connection.execute("rollback")
 
 
 def _json(value: Any) -> Any:
@@ -174,10 +173,3 @@ def _same_type(column: "psycopg.Column", declared: str) -> bool:
     if declared.startswith("decimal"):
         return name == "numeric" and declared == f"decimal({column.precision},{column.scale})"
     return name in _SAME.get(declared, set())
-
-
-def fingerprints_of(snapshot: PostgresSnapshot, tables: Mapping[str, SourceTable], partitions: Sequence[str]) -> (
-    dict[str, dict[str, str]]
-):
-    """Asset → partition → fingerprint, all of one snapshot."""
-    return {asset: snapshot.fingerprints(table, partitions) for asset, table in tables.items()}

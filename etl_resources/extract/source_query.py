@@ -13,15 +13,17 @@ def select_rows(source: PostgresSource, partition_column: str, ranges: Sequence[
     return f"select {columns} from {_from(source)} where {within(source, partition_column, ranges)}"
 
 
-def select_fingerprints(
-    source: PostgresSource, partition_column: str, ranges: Sequence[tuple[date, date]]
-) -> str:
+def select_fingerprints(source: PostgresSource, partition_column: str, ranges: Sequence[tuple[date, date]]) -> str:
     """(month, rows, hash, newest change, rows with infinite stamps) per partition.
 
     The hash covers key, change stamp and joined columns: inserts, deletes, stamped updates and moved rows change it.
     Without a change column it covers every column.
     """
-    seen = [*source.key, *([source.change_column] if source.change_column else source.columns), *joined(source)]
+    seen = [
+        *source.key,
+        *([source.change_column] if source.change_column else source.columns),
+        *joined(source),
+    ]
     row = ", ".join(expression(source, c) for c in dict.fromkeys(seen))
     stamps = [n for n, c in source.columns.items() if c.type in ("date", "timestamptz")]
     infinite = " or ".join(f"not isfinite({expression(source, c)})" for c in stamps) or "false"

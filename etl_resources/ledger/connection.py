@@ -41,7 +41,11 @@ def typed_errors(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (psycopg.OperationalError, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as e:
+    except (
+        psycopg.OperationalError,
+        psycopg.errors.SerializationFailure,
+        psycopg.errors.DeadlockDetected,
+    ) as e:
         if isinstance(e, psycopg.errors.DiskFull):
             raise PermanentError(f"{what}: the database's disk is full. Free space and run again.") from e
         raise TransientError(f"{what}: {_first_line(e)}") from e
@@ -55,7 +59,8 @@ def migrate(connection: "psycopg.Connection[Any]") -> list[str]:
     Raises PermanentError when an applied migration was edited afterwards.
     """
     files = sorted(
-        (f for f in resources.files("etl_resources.ledger").joinpath("migrations").iterdir()), key=lambda f: f.name
+        (f for f in resources.files("etl_resources.ledger").joinpath("migrations").iterdir()),
+        key=lambda f: f.name,
     )
     wanted = {f.name: f.read_text() for f in files if f.name.endswith(".sql")}
     known = _applied(connection)

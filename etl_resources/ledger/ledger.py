@@ -68,7 +68,9 @@ class Ledger:
     def open(cls, settings: Settings) -> Iterator["Ledger"]:
         """A session on a migrated ledger. Raises SettingsError or TransientError when there is no connection."""
         connection = connect(
-            settings.require_postgres(), setting="ETL_POSTGRES_DSN", timeout_s=settings.postgres_connect_timeout_s
+            settings.require_postgres(),
+            setting="ETL_POSTGRES_DSN",
+            timeout_s=settings.postgres_connect_timeout_s,
         )
         with connection, typed_errors("The ledger"):
             connection.execute(f"set lock_timeout = '{settings.lock_timeout_s}s'")
@@ -162,8 +164,9 @@ class Ledger:
     def record_published(self, attempt: str, partitions: Sequence[str], snapshot_id: int | None) -> None:
         """Evidence of a publish, from the intent; the same call settles it after a crash. Idempotent."""
         with self._connection.transaction():
-            self._connection.execute(_RECORD_PUBLISHED, {"attempt": attempt, "partitions": list(partitions),
-                                                         "snapshot_id": snapshot_id})  # fmt: skip
+            self._connection.execute(
+                _RECORD_PUBLISHED, {"attempt": attempt, "partitions": list(partitions), "snapshot_id": snapshot_id}
+            )
             self._settle(attempt, "published", None)
 
     def settle(self, attempt: str, state: str, reason: str) -> None:
@@ -173,7 +176,8 @@ class Ledger:
     def dead_attempts(self, asset: str) -> list[str]:
         """Open attempts whose session is gone."""
         rows = self._connection.execute(
-            "select attempt from etl.intents where asset = %s and state = 'open' order by created_at", (asset,)
+            "select attempt from etl.intents where asset = %s and state = 'open' order by created_at",
+            (asset,),
         ).fetchall()
         return [attempt for (attempt,) in rows if self._is_dead(attempt)]
 
@@ -279,9 +283,37 @@ on conflict (asset, partition, epoch) do nothing
 
 
 def _publish(row: Sequence[Any]) -> Publish:
-    (asset, partition, epoch, token, version, rows, size, snapshot, inputs, linked, fingerprint, alias, counts,
-     run_id, attempt) = row  # fmt: skip
+    (
+        asset,
+        partition,
+        epoch,
+        token,
+        version,
+        rows,
+        size,
+        snapshot,
+        inputs,
+        linked,
+        fingerprint,
+        alias,
+        counts,
+        run_id,
+        attempt,
+    ) = row
     return Publish(
-        asset, partition, epoch, token, version, rows, size, snapshot,
-        tuple(InputVersion(**i) for i in inputs), tuple(linked), fingerprint, alias, counts, run_id, attempt,
-    )  # fmt: skip
+        asset,
+        partition,
+        epoch,
+        token,
+        version,
+        rows,
+        size,
+        snapshot,
+        tuple(InputVersion(**i) for i in inputs),
+        tuple(linked),
+        fingerprint,
+        alias,
+        counts,
+        run_id,
+        attempt,
+    )

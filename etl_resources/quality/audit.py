@@ -66,9 +66,7 @@ def audit_transform(
 ) -> list[CheckResult]:
     """Conservation, key, stored content and the manifest's checks of one partition."""
     read = result.read if has_grain else result.produced
-    lost = (
-        read - result.written - result.rejected - result.deduplicated - (result.filtered if has_grain else 0)
-    )
+    lost = read - result.written - result.rejected - result.deduplicated - (result.filtered if has_grain else 0)
     accounted = CheckResult(
         ROWS_ACCOUNTED,
         passed=lost == 0 and (not has_grain or result.filtered >= 0),
@@ -82,9 +80,7 @@ def audit_transform(
     )
     return [
         accounted,
-        CheckResult(
-            UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}
-        ),
+        CheckResult(UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}),
         CheckResult(
             STORED_CONTENT,
             stored.version == result.version,
@@ -137,15 +133,11 @@ def _declared(check: Check, result: TransformResult, read: int) -> CheckResult:
             metadata["reasons"] = "; ".join(f"{r} ({n})" for r, n in result.reasons.items())
         return CheckResult(name, _holds(check.rejected_share, share), check.severity, metadata)
     assert check.rows is not None  # noqa: S101  (a check names exactly one of the two)
-    return CheckResult(
-        name, _holds(check.rows, Decimal(result.written)), check.severity, {"rows": result.written}
-    )
+    return CheckResult(name, _holds(check.rows, Decimal(result.written)), check.severity, {"rows": result.written})
 
 
 def _holds(rule: Rule, value: Decimal) -> bool:
     bounds = {"ge": value.__ge__, "gt": value.__gt__, "le": value.__le__, "lt": value.__lt__}
     return all(
-        compare(Decimal(str(bound)))
-        for name, compare in bounds.items()
-        if (bound := getattr(rule, name)) is not None
+        compare(Decimal(str(bound))) for name, compare in bounds.items() if (bound := getattr(rule, name)) is not None
     )

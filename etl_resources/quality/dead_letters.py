@@ -38,9 +38,12 @@ def keep_rejected(
             "delete from etl.dead_letters where asset = %s and partition = %s and attempt = %s",
             (asset, partition, attempt),
         )
-        with connection.cursor() as writer, writer.copy(
-            "copy etl.dead_letters (asset, partition, epoch, attempt, reason, key, payload) from stdin"
-        ) as copy:
+        with (
+            connection.cursor() as writer,
+            writer.copy(
+                "copy etl.dead_letters (asset, partition, epoch, attempt, reason, key, payload) from stdin"
+            ) as copy,
+        ):
             while rows := cursor.fetchmany(BATCH_ROWS):
                 for reason, key_json, payload in rows:
                     copy.write_row((asset, partition, epoch, attempt, reason, key_json, payload))

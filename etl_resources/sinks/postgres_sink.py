@@ -61,10 +61,14 @@ class PostgresSink:
     @contextmanager
     def connection(self) -> "Iterator[psycopg.Connection[Any]]":
         """A connection to the target's database."""
-        with connect(
-            self.settings.require_postgres(), setting="ETL_POSTGRES_DSN",
-            timeout_s=self.settings.postgres_connect_timeout_s,
-        ) as connection, typed_errors(f"Serving table {self.target}"):  # fmt: skip
+        with (
+            connect(
+                self.settings.require_postgres(),
+                setting="ETL_POSTGRES_DSN",
+                timeout_s=self.settings.postgres_connect_timeout_s,
+            ) as connection,
+            typed_errors(f"Serving table {self.target}"),
+        ):
             connection.execute(f"set lock_timeout = '{self.settings.lock_timeout_s}s'")
             yield connection
 
@@ -116,9 +120,7 @@ class PostgresSink:
         with self.connection() as connection:
             with (
                 connection.cursor() as writer,
-                writer.copy(
-                    f"copy {self._staging(attempt)} ({PARTITION_COLUMN}, {names}) from stdin"
-                ) as copy,
+                writer.copy(f"copy {self._staging(attempt)} ({PARTITION_COLUMN}, {names}) from stdin") as copy,
             ):
                 while rows := cursor.fetchmany(BATCH_ROWS):
                     for row in rows:
@@ -162,9 +164,7 @@ class PostgresSink:
     def _winners(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch) -> list[StagedPartition]:
         exists = connection.execute("select to_regclass(%s)", (self._staging(batch.attempt),)).fetchone()
         if exists is None or exists[0] is None:
-            raise FencedError(
-                f"{self.target}: the staging table of {batch.attempt} is gone; it may not publish."
-            )
+            raise FencedError(f"{self.target}: the staging table of {batch.attempt} is gone; it may not publish.")
         rows = [(self.target, p.partition) for p in sorted(batch.partitions, key=lambda p: p.partition)]
         with connection.cursor() as cursor:
             cursor.executemany(
@@ -178,13 +178,9 @@ class PostgresSink:
             ).fetchall()
         )
         winners = [p for p in batch.partitions if current[p.partition] < p.epoch]
-        moved = [
-            p.partition for p in winners if p.alias_of is not None and current[p.partition] != p.alias_of
-        ]
+        moved = [p.partition for p in winners if p.alias_of is not None and current[p.partition] != p.alias_of]
         if moved:
-            raise TransientError(
-                f"{self.target}: {', '.join(moved)} changed since it was compared. Run again."
-            )
+            raise TransientError(f"{self.target}: {', '.join(moved)} changed since it was compared. Run again.")
         return winners
 
     def _move(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
@@ -205,9 +201,7 @@ class PostgresSink:
         )
         connection.execute(f"insert into {target} ({names}) {rows}", (partition,))
 
-    def _record_commit(
-        self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition
-    ) -> None:
+    def _record_commit(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition) -> None:
         connection.execute(
             f"update {COMMITS} set epoch = %s, token = %s, version = %s, rows = %s, attempt = %s, run_id = %s, "
             "published_at = now() where target = %s and partition = %s",

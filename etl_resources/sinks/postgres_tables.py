@@ -32,9 +32,7 @@ create table if not exists {COMMITS} (
 )"""
 
 
-def ensure_target(
-    connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]
-) -> None:
+def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]) -> None:
     """Create what is missing; add new columns. Raises PermanentError when a column's type differs."""
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
@@ -47,9 +45,7 @@ def ensure_target(
         for c in contract.columns:
             kind = found.get(c.name)
             if kind is None:
-                connection.execute(
-                    f"alter table {quote_qualified(target)} add column {quote(c.name)} {_type(c.type)}"
-                )
+                connection.execute(f"alter table {quote_qualified(target)} add column {quote(c.name)} {_type(c.type)}")
             elif kind != postgres_type(c.type):
                 raise PermanentError(
                     f"Serving table {target}: column {c.name} is {kind} and the manifest says {c.type}. "
@@ -57,12 +53,8 @@ def ensure_target(
                 )
 
 
-def _create(
-    connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]
-) -> None:
-    columns = ", ".join(
-        f"{quote(c.name)} {_type(c.type)}{'' if c.nullable else ' not null'}" for c in contract.columns
-    )
+def _create(connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]) -> None:
+    columns = ", ".join(f"{quote(c.name)} {_type(c.type)}{'' if c.nullable else ' not null'}" for c in contract.columns)
     connection.execute(
         f"create table {quote_qualified(target)} ({columns}, primary key ({', '.join(map(quote, key))}))"
     )

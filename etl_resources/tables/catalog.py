@@ -1,5 +1,6 @@
 """The Iceberg catalog and its tables: open, create, evolve."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
@@ -62,10 +63,8 @@ def ensure_table(
     try:
         table = catalog.load_table(identifier)
     except NoSuchTableError:
-        try:
+        with suppress(NamespaceAlreadyExistsError):  # another writer created it between the look and the creation
             catalog.create_namespace_if_not_exists(identifier.split(".")[0])
-        except NamespaceAlreadyExistsError:
-            pass  # another writer created it between the look and the creation
         try:
             table = catalog.create_table(
                 identifier,
@@ -85,11 +84,8 @@ def _add_empty_snapshot(catalog: "Catalog", table: "Table", identifier: str) -> 
     """An empty table accepts commits to main only; staging needs a head to branch from."""
     from pyiceberg.exceptions import CommitFailedException
 
-    try:
-        with table.transaction().update_snapshot().fast_append():
-            pass
-    except CommitFailedException:
-        pass  # another writer was first; its snapshot serves as well
+    with suppress(CommitFailedException), table.transaction().update_snapshot().fast_append():
+        pass  # another writer may be first; its snapshot serves as well
     table = catalog.load_table(identifier)
     if table.current_snapshot() is None:
         table.append(table.schema().as_arrow().empty_table())

@@ -44,7 +44,11 @@ def build_snapshot(
 
 
 def compare_and_swap(
-    catalog: "Catalog", table: "Table", requirements: Iterable[Any], updates: Iterable[Any], producer: Any = None
+    catalog: "Catalog",
+    table: "Table",
+    requirements: Iterable[Any],
+    updates: Iterable[Any],
+    producer: Any = None,
 ) -> None:
     """Commit, or raise ConflictError when a requirement no longer holds, or UnknownCommitError when no answer came."""
     from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
@@ -52,9 +56,7 @@ def compare_and_swap(
     from sqlalchemy.exc import DBAPIError
 
     try:
-        catalog.commit_table(
-            table, (AssertTableUUID(uuid=table.metadata.table_uuid), *requirements), tuple(updates)
-        )
+        catalog.commit_table(table, (AssertTableUUID(uuid=table.metadata.table_uuid), *requirements), tuple(updates))
     except (CommitFailedException, ValueError) as e:
         if isinstance(e, ValueError) and "sequence number" not in str(e):
             raise
@@ -63,6 +65,27 @@ def compare_and_swap(
         raise ConflictError(f"{'.'.join(table.name())}: the table changed during the commit ({e}).") from e
     except (CommitStateUnknownException, DBAPIError) as e:
         raise UnknownCommitError(f"{'.'.join(table.name())}: no answer to a commit ({type(e).__name__}).") from e
+
+
+def ref_is(name: str, snapshot_id: int | None) -> Any:
+    """Requirement: a branch points at this snapshot; None: there is no such branch."""
+    from pyiceberg.table.update import AssertRefSnapshotId
+
+    return AssertRefSnapshotId.model_validate({"ref": name, "snapshot-id": snapshot_id})
+
+
+def point_branch(name: str, snapshot_id: int) -> Any:
+    """Update: the branch points at this snapshot."""
+    from pyiceberg.table.update import SetSnapshotRefUpdate
+
+    return SetSnapshotRefUpdate.model_validate({"ref-name": name, "type": "branch", "snapshot-id": snapshot_id})
+
+
+def remove_branch(name: str) -> Any:
+    """Update: the branch is gone."""
+    from pyiceberg.table.update import RemoveSnapshotRefUpdate
+
+    return RemoveSnapshotRefUpdate.model_validate({"ref-name": name})
 
 
 def retry_conflicts(attempt: Callable[[int], T], max_tries: int = MAX_TRIES) -> T:
@@ -80,6 +103,4 @@ def retry_conflicts(attempt: Callable[[int], T], max_tries: int = MAX_TRIES) -> 
 def _drop_dead_manifests(producer: Any) -> None:
     """PyIceberg carries manifests without live files along for ever, and commits slow down with them."""
     existing = producer._existing_manifests
-    producer._existing_manifests = lambda: [
-        m for m in existing() if m.has_added_files() or m.has_existing_files()
-    ]
+    producer._existing_manifests = lambda: [m for m in existing() if m.has_added_files() or m.has_existing_files()]

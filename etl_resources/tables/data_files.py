@@ -53,11 +53,13 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
     )
     details = statistics.to_serialized_dict()
     if footer.num_rows == 0:
-        details = {**{k: {} for k in details if k != "split_offsets"}, "split_offsets": None, "record_count": 0}
+        details = {
+            **{k: {} for k in details if k != "split_offsets"},
+            "split_offsets": None,
+            "record_count": 0,
+        }
     else:
-        nulls = [
-            f.name for f in schema.fields if f.required and statistics.null_value_counts.get(f.field_id, -1) != 0
-        ]
+        nulls = [f.name for f in schema.fields if f.required and statistics.null_value_counts.get(f.field_id, -1) != 0]
         if nulls:
             raise PermanentError(f"Partition {partition}: nulls in required columns {', '.join(nulls)} of {path}.")
         _prove_partition(statistics, metadata, partition, path)

@@ -30,7 +30,7 @@ class PinnedTable:
     def version(self, partition: str) -> InputVersion | None:
         """What is published of a partition; None when nothing is."""
         publish = self.publishes.get(partition)
-        return publish and InputVersion(self.asset, partition, publish.version, publish.epoch)
+        return InputVersion(self.asset, partition, publish.version, publish.epoch) if publish else None
 
     def scan(self, partition: str) -> str:
         """DuckDB table expression of exactly the files of a partition."""
@@ -74,5 +74,9 @@ def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> PinnedTabl
         )
     snapshot = table.current_snapshot()
     return PinnedTable(
-        address.asset, snapshot.snapshot_id if snapshot else None, read_schema(table.schema()), heads, publishes
+        address.asset,
+        snapshot.snapshot_id if snapshot else None,
+        read_schema(table.schema()),
+        heads,
+        publishes,
     )

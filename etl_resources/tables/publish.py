@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from etl_resources.conventions import branch_name, parse_staged_path
 from etl_resources.errors import FencedError, TransientError, UnknownCommitError
-from etl_resources.tables.commit import build_snapshot, compare_and_swap, retry_conflicts
+from etl_resources.tables.commit import (
+    build_snapshot,
+    compare_and_swap,
+    point_branch,
+    ref_is,
+    remove_branch,
+    retry_conflicts,
+)
 from etl_resources.tables.head import PartitionHead, added_files, read_head
 from etl_resources.tables.stage import (
     ATTEMPT_KEY,
@@ -75,8 +82,6 @@ def _publish_once(
     good: Collection[str] | None,
     tries: int,
 ) -> PublishOutcome:
-    from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotRefUpdate, SetSnapshotRefUpdate
-
     branch = branch_name(attempt)
     ref = table.refs().get(branch)
     if ref is None or ref.snapshot_id != staged_id:
@@ -91,15 +96,15 @@ def _publish_once(
     winners = [p for p in wanted if p.partition not in heads or heads[p.partition].epoch < p.epoch]
     fenced = tuple(p.partition for p in wanted if p not in winners)
     guards = (
-        AssertRefSnapshotId(ref="main", snapshot_id=head.snapshot_id),
-        AssertRefSnapshotId(ref=branch, snapshot_id=staged_id),
+        ref_is("main", head.snapshot_id),
+        ref_is(branch, staged_id),
     )
-    drop = RemoveSnapshotRefUpdate(ref_name=branch)
+    drop = remove_branch(branch)
     if not winners:
         compare_and_swap(catalog, table, guards, (drop,))
         return PublishOutcome(head.snapshot_id, (), fenced, "fenced", tries)
     if staged_snapshot.parent_snapshot_id == head.snapshot_id and len(winners) == len(staged):
-        forward = SetSnapshotRefUpdate(ref_name="main", type="branch", snapshot_id=staged_id)
+        forward = point_branch("main", staged_id)
         compare_and_swap(catalog, table, guards, (forward, drop))
         return PublishOutcome(staged_id, tuple(winners), fenced, "fast_forward", tries)
     _prove_aliases(identifier, winners, heads)
@@ -114,9 +119,7 @@ def _publish_once(
     return PublishOutcome(producer.snapshot_id, tuple(winners), fenced, "rebase", tries)
 
 
-def _prove_aliases(
-    identifier: str, winners: Collection[StagedPartition], heads: dict[str, PartitionHead]
-) -> None:
+def _prove_aliases(identifier: str, winners: Collection[StagedPartition], heads: dict[str, PartitionHead]) -> None:
     """An alias holds only for the content that it was compared with."""
     moved = [
         p.partition
@@ -143,8 +146,6 @@ def find_published(table: "Table", attempt: str) -> PublishOutcome | None:
 
 def drop_branch(catalog: "Catalog", identifier: str, attempt: str) -> bool:
     """Fence an attempt: without its branch it can't publish. Whether there was a branch."""
-    from pyiceberg.table.update import AssertRefSnapshotId, RemoveSnapshotRefUpdate
-
     branch = branch_name(attempt)
 
     def once(_: int) -> bool:
@@ -152,8 +153,8 @@ def drop_branch(catalog: "Catalog", identifier: str, attempt: str) -> bool:
         ref = table.refs().get(branch)
         if ref is None:
             return False
-        guard = AssertRefSnapshotId(ref=branch, snapshot_id=ref.snapshot_id)
-        compare_and_swap(catalog, table, (guard,), (RemoveSnapshotRefUpdate(ref_name=branch),))
+        guard = ref_is(branch, ref.snapshot_id)
+        compare_and_swap(catalog, table, (guard,), (remove_branch(branch),))
         return True
 
     return retry_conflicts(once)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.conventions import branch_name
 from etl_resources.errors import FencedError, UnknownCommitError
-from etl_resources.tables.commit import build_snapshot, compare_and_swap, retry_conflicts
+from etl_resources.tables.commit import build_snapshot, compare_and_swap, point_branch, ref_is, retry_conflicts
 from etl_resources.tables.head import read_head
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def stage(
 
     Raises FencedError when the branch exists already: attempts are never shared.
     """
-    from pyiceberg.table.update import AssertRefSnapshotId, SetSnapshotRefUpdate
+    from pyiceberg.table.update import SetSnapshotRefUpdate
 
     branch = branch_name(attempt)
 
@@ -87,12 +87,10 @@ def stage(
         )
         updates = (
             *(u for u in updates if not isinstance(u, SetSnapshotRefUpdate)),
-            SetSnapshotRefUpdate(ref_name=branch, type="branch", snapshot_id=producer.snapshot_id),
+            point_branch(branch, producer.snapshot_id),
         )
         try:
-            compare_and_swap(
-                catalog, table, (AssertRefSnapshotId(ref=branch, snapshot_id=None),), updates, producer
-            )
+            compare_and_swap(catalog, table, (ref_is(branch, None),), updates, producer)
         except UnknownCommitError:
             ref = catalog.load_table(identifier).refs().get(branch)
             if ref is None or ref.snapshot_id != producer.snapshot_id:

@@ -106,9 +106,7 @@ class TableStore:
                 attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
             )
         with ledger.committing(address.asset):
-            snapshot_id = stage(
-                self.catalog, address.identifier, attempt, run_id, files, [w.staged for w in written]
-            )
+            snapshot_id = stage(self.catalog, address.identifier, attempt, run_id, files, [w.staged for w in written])
         return StagedBatch(self, ledger, address, attempt, snapshot_id, prove)
 
     def publish(self, batch: StagedBatch) -> PublishOutcome:
