@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from etl_assets.cli import manifests, stack
+from etl_assets.cli import demo, manifests, stack
 from etl_resources.errors import DataPipelineError, TransientError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 manifests.register(app)
+demo.register(app)
 stack.register(app)
 
 EXIT_FAILED = 1
