@@ -109,9 +109,7 @@ def test_a_folder_without_manifest_is_an_error(project: Path, monkeypatch: pytes
     """A forgotten file must not make a dataset vanish."""
     monkeypatch.chdir(project)
     (project / "datasets" / "customers").mkdir()
-    assert errors_of(project) == [
-        "datasets/customers/manifest.yaml: can't be read: No such file or directory"
-    ]
+    assert errors_of(project) == ["datasets/customers/manifest.yaml: can't be read: No such file or directory"]
 
 
 def test_a_missing_project_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

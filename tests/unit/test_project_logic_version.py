@@ -65,9 +65,7 @@ def test_what_decides_nothing_changes_nothing(project: Path, case: tuple[str, st
 
 
 @pytest.mark.parametrize("case", OTHER.values(), ids=OTHER)
-def test_what_decides_a_table_changes_that_table_only(
-    project: Path, case: tuple[str, str, str, set[str]]
-) -> None:
+def test_what_decides_a_table_changes_that_table_only(project: Path, case: tuple[str, str, str, set[str]]) -> None:
     """Dependants learn of it through the version of their input, not through their own logic."""
     before = versions(PROJECT)
     edit(project / case[0], case[1], case[2])

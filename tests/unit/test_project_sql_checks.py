@@ -149,9 +149,7 @@ def test_cycle_is_named_with_its_way_round(project: Path, monkeypatch: pytest.Mo
     other = project / "datasets" / "gdp_more"
     other.mkdir()
     manifest = (project / GDP).read_text().replace("gdp_sales", "gdp_more")
-    (other / "manifest.yaml").write_text(
-        manifest.replace("grain: silver.sales_lines", "grain: gdp.gdp_sales")
-    )
+    (other / "manifest.yaml").write_text(manifest.replace("grain: silver.sales_lines", "grain: gdp.gdp_sales"))
     columns = ", ".join(line.strip().split(":")[0] for line in manifest.splitlines() if ": {type" in line)
     (other / "gdp_more.sql").write_text(f"select {columns} from gdp.gdp_sales")
     edit(
@@ -187,7 +185,5 @@ def test_a_missing_column_is_reported_at_the_contract(project: Path, monkeypatch
     monkeypatch.chdir(project)
     edit(project / ORDERS_SQL, "    total_price,\n", "")
     line = line_of(project / ORDERS, "    total_price: {")
-    place = (
-        f"{ORDERS}:{line}: column 'total_price' is not given by silver.sql, which gives order_id, customer_id"
-    )
+    place = f"{ORDERS}:{line}: column 'total_price' is not given by silver.sql, which gives order_id, customer_id"
     assert any(e.startswith(place) for e in errors_of(project))
