@@ -138,6 +138,10 @@ def _control(files: ProjectFiles, draft: TableDraft) -> Iterator[ManifestError]:
     if query is None:
         return
     given = [c.name for c in output_columns(query)]
+    by = draft.contract.partition_column
+    if given[:1] != [by]:
+        message = f"the first column is {given[0]!r}, must be the partition column {by!r}: totals are kept by period"
+        yield control.error(message, output_columns(query)[0].line)
     needed = dict.fromkeys((*draft.contract.key, *compare))
     for name in needed:
         if name not in given:

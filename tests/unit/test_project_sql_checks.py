@@ -18,6 +18,7 @@ from project_edits import (
 )
 
 from etl_assets.project import load_project
+from etl_resources.sql_check import parse_select, read_only_problems
 
 __all__ = ["project"]  # a fixture is used by its name
 
@@ -121,6 +122,10 @@ CASES = {
         "compared measure 'net_revenue' of kpi.kpi_net_revenue is not in the result; did you mean "
         "'revenue'? Valid: ",
     ),
+    "control whose period isn't first": (
+        CONTROL, "select\n", "select\n    1 as one,\n", "    1 as one",
+        "the first column is 'one', must be the partition column 'month': totals are kept by period",
+    ),
     "control that waits": (CONTROL, "n.name as", "pg_sleep(9) as", "pg_sleep", "pg_sleep isn't allowed"),
     "control that doesn't parse": (
         CONTROL, "from erp.orders as o", "from where", "from where",
@@ -141,6 +146,70 @@ def test_error_names_file_line_and_what_is_valid(
     place = f"{file}:{line_of(project / file, at)}: "
     found = errors_of(project)
     assert any(e.startswith(place) and message in e for e in found), f"{place}{message} not among {found}"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select 1 as a from read_csv('x.csv')",
+        "select 1 as a from read_parquet('x')",
+        "select 1 as a from iceberg_scan('x')",
+        "select 1 as a from postgres_query('db', 'select 1')",
+        "select 1 as a from glob('*')",
+        "select 1 as a from query('select 1')",
+        "select getenv('HOME') as a",
+        "select random() as a",
+        'select "random"() as a',
+        "select main.random() as a",
+        "select now() as a",
+        "select today() as a",
+        "select uuid() as a",
+        "select gen_random_uuid() as a",
+        "select current_date as a",
+        "select current_timestamp as a",
+        "select nextval('s') as a",
+        "with x as (delete from t returning a) select a from x",
+        "select a into t from x",
+        "select a from x for update",
+        "select a from x using sample 10%",
+        "select a from (summarize x)",
+        "select $1 as a",
+    ],
+)
+def test_reading_outside_writing_and_chance_are_refused(sql: str) -> None:
+    """The inputs of a run token are the tables that were read: anything else would change rows unseen."""
+    query, problems = parse_select(sql)
+    assert query is not None, problems
+    assert [p.line for p in read_only_problems(query, sql)] == [1]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "attach 'x.db'",
+        "copy x to 'y'",
+        "pragma version",
+        "set threads = 1",
+        "insert into x values (1)",
+        "values (1)",
+        "select 1; select 2",
+        "install httpfs",
+        "",
+    ],
+)
+def test_anything_but_one_select_is_refused(sql: str) -> None:
+    """C8: a transform is a question."""
+    query, (problem,) = parse_select(sql)
+    assert query is None
+    assert "exactly one SELECT" in problem.message
+
+
+def test_names_of_functions_are_free_for_columns() -> None:
+    """Only calls are refused."""
+    sql = "select random, \"now\", t.version, 'now()' as today from x as t -- random()"
+    query, _ = parse_select(sql)
+    assert query is not None
+    assert read_only_problems(query, sql) == []
 
 
 def test_cycle_is_named_with_its_way_round(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
