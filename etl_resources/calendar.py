@@ -16,9 +16,9 @@ def month_of(day: date) -> str:
 
 
 def months_between(start: str, end: str) -> list[str]:
-    """Partition keys from start to end, both included."""
-    keys = [start]
-    while keys[-1] < end:
+    """Partition keys from start to end, both included; none when end lies before start."""
+    keys = [start] if start <= end else []
+    while keys and keys[-1] < end:
         keys.append(month_of(month_bounds(keys[-1])[1]))
     return keys
 
@@ -36,4 +36,4 @@ def contiguous_ranges(partitions: Iterable[str]) -> list[tuple[date, date]]:
 
 def last_months(partitions: Sequence[str], count: int) -> list[str]:
     """The newest `count` partitions in order."""
-    return sorted(partitions)[-count:]
+    return sorted(partitions)[-count:] if count > 0 else []
