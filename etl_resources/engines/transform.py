@@ -72,7 +72,7 @@ def run_transform(
         engine.execute(f"create or replace temp table produced as {transform.sql}")
         result.produced = _count(engine, "select count(*) from produced")
         _judge(engine, transform)
-        result.rejected = _count(engine, f"select count(*) from {JUDGED} where len(reasons) > 0")
+        result.rejected = _count(engine, f"select count(*) from {JUDGED} where len(_reasons) > 0")
         if result.rejected:
             result.reasons = keep_rejected(engine)
         _write(engine, transform, path, result)
@@ -100,18 +100,19 @@ def _judge(engine: "duckdb.DuckDBPyConnection", transform: Transform) -> None:
     if transform.deduplicate_by is not None:
         keys = ", ".join(map(quote, contract.key))
         newest = f"{quote(transform.deduplicate_by)} desc nulls last, md5({row_text(contract, 'duckdb')})"
-        rank = f"row_number() over (partition by {keys}, len(reasons) > 0 order by {newest})"
+        rank = f"row_number() over (partition by {keys}, len(_reasons) > 0 order by {newest})"
     engine.execute(
         f"create or replace temp table {JUDGED} as "
-        f"with typed as (select {typed}, raw as payload from produced as raw), "
-        f"reasoned as (select typed.*, {reasons} as reasons from typed) "
-        f"select * replace (case when len(reasons) > 0 then payload end as payload), {rank} as key_rank from reasoned"
+        f"with typed as (select {typed}, _raw as _payload from produced as _raw), "
+        f"reasoned as (select typed.*, {reasons} as _reasons from typed) "
+        f"select * replace (case when len(_reasons) > 0 then _payload end as _payload), {rank} as _key_rank "
+        "from reasoned"
     )
 
 
 def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str, result: TransformResult) -> None:
     columns = ", ".join(map(quote, transform.contract.names))
-    good = f"from {JUDGED} where len(reasons) = 0 and key_rank = 1"
+    good = f"from {JUDGED} where len(_reasons) = 0 and _key_rank = 1"
     order = ", ".join(map(quote, transform.contract.key))
     engine.execute(
         f"copy (select {columns} {good} order by {order}) to {literal(path)} "
@@ -133,7 +134,7 @@ def engine_error(what: str, error: Exception) -> Exception:
     """DuckDB's error as one of ours: network and storage may recover, a wrong query doesn't."""
     import duckdb
 
-    text = str(error).splitlines()[0]
+    text = next(iter(str(error).splitlines()), type(error).__name__)
     if isinstance(error, duckdb.HTTPException | duckdb.IOException):
         return TransientError(f"{what}: {text}")
     if isinstance(error, duckdb.OutOfMemoryException):

@@ -30,8 +30,8 @@ def keep_rejected(
     """
     keys = ", ".join(f"{quote(k)} := {quote(k)}" for k in key)
     cursor = engine.execute(
-        f"select array_to_string(reasons, '; '), to_json(struct_pack({keys}))::varchar, "
-        f"to_json(payload)::varchar from {judged} where len(reasons) > 0"
+        f"select array_to_string(_reasons, '; '), to_json(struct_pack({keys}))::varchar, "
+        f"to_json(_payload)::varchar from {judged} where len(_reasons) > 0"
     )
     with typed_errors(f"Keeping rejected rows of {asset}, partition {partition}"), connection.transaction():
         connection.execute(
@@ -48,7 +48,7 @@ def keep_rejected(
                 for reason, key_json, payload in rows:
                     copy.write_row((asset, partition, epoch, attempt, reason, key_json, payload))
     counts = engine.execute(
-        f"select reason, count(*) from (select unnest(reasons) as reason from {judged}) group by 1 order by 1"
+        f"select reason, count(*) from (select unnest(_reasons) as reason from {judged}) group by 1 order by 1"
     ).fetchall()
     return dict(counts)
 

@@ -1,7 +1,11 @@
-"""A contract as SQL: casts that lose nothing, and the reasons why a row is rejected."""
+"""A contract as SQL: casts that lose nothing, and the reasons why a row is rejected.
+
+The engine's own columns begin with _, which no column of a contract does.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import PermanentError
@@ -27,7 +31,7 @@ def typed_columns(asset: str, contract: Contract, produced: Mapping[str, str]) -
 
 
 def rejection_reasons(contract: Contract, produced: Mapping[str, str]) -> str:
-    """DuckDB expression: reasons to reject a row of `typed`, whose `payload` is the row as it came; empty if good."""
+    """DuckDB expression: reasons to reject a row of `typed`, whose `_payload` is the row as it came; empty if good."""
     cases = [case for c in contract.columns for case in _cases(c, produced[c.name])]
     if not cases:
         return "[]::varchar[]"
@@ -35,17 +39,27 @@ def rejection_reasons(contract: Contract, produced: Mapping[str, str]) -> str:
 
 
 def _typed(asset: str, column: ContractColumn, produced: str) -> str:
-    wanted, name = duckdb_type(column.type), f"raw.{quote(column.name)}"
+    wanted, name = duckdb_type(column.type), f"_raw.{quote(column.name)}"
     if produced == wanted:
         return name
     if produced == "VARCHAR":
-        return f"try_cast({name} as {wanted})"
+        parsed, exact = f"try_cast({name} as {wanted})", _exact_text(column.type)
+        return f"case when regexp_full_match({name}, {literal(exact)}) then {parsed} end" if exact else parsed
     if _widens(produced, wanted):
         return f"cast({name} as {wanted})"
     raise PermanentError(
         f"{asset}: column {column.name} is {produced} and the contract says {column.type}. "
         f"Cast it in the SQL, with the rounding that is meant."
     )
+
+
+def _exact_text(column_type: str) -> str | None:
+    """Pattern of texts that the type can hold whole: a cast alone rounds 1.5 to 2 and drops a date's time of day."""
+    decimal = DECIMAL.match(column_type)
+    if decimal:
+        return rf"\s*[+-]?\d*(\.\d{{0,{decimal[2]}}}0*)?\s*"
+    patterns = {"bigint": r"\s*[+-]?\d+\s*", "int": r"\s*[+-]?\d+\s*", "date": r"\s*\d+[-/]\d+[-/]\d+\s*"}
+    return patterns.get(column_type)
 
 
 def _widens(produced: str, wanted: str) -> bool:
@@ -59,7 +73,7 @@ def _widens(produced: str, wanted: str) -> bool:
 
 
 def _cases(column: ContractColumn, produced: str) -> Iterator[str]:
-    raw, typed = f"typed.payload.{quote(column.name)}", f"typed.{quote(column.name)}"
+    raw, typed = f"typed._payload.{quote(column.name)}", f"typed.{quote(column.name)}"
     if produced == "VARCHAR" and column.type != "string":
         reason = literal(f"{column.name} is not a {column.type}")
         yield f"case when {raw} is not null and {typed} is null then {reason} end"
@@ -88,5 +102,6 @@ def _bound(column: ContractColumn, value: object) -> str:
     if column.type == "string":
         return literal(str(value))
     if DECIMAL.match(column.type):
-        return f"{literal(str(value))}::decimal(38, {column.type.rsplit(',', 1)[1]}"
+        scale = max(0, -int(Decimal(str(value)).as_tuple().exponent))
+        return f"{literal(str(value))}::decimal(38, {scale})"
     return f"{literal(str(value))}::{duckdb_type(column.type)}"
