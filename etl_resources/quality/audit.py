@@ -102,26 +102,43 @@ def reconcile(
     compare: Mapping[str, str],
     capture: int,
 ) -> CheckResult:
-    """Compare a partition with the control totals of its capture (M15). A group on one side only is a difference."""
-    ours = {_key(r, key): r for r in rows}
-    theirs = {_key(r, key): r for r in totals}
+    """Compare a partition with the control totals of its capture (M15).
+
+    A group that isn't on both sides exactly once is a difference, and so is a measure without a number.
+    """
+    ours, theirs = _groups(rows, key), _groups(totals, key)
     differences = []
     for group in sorted(ours.keys() | theirs.keys()):
+        here, there, name = ours.get(group, []), theirs.get(group, []), " / ".join(group)
+        if (len(here), len(there)) != (1, 1):
+            differences.append(f"{name}: {len(here)} rows here, {len(there)} in the capture")
+            continue
         for measure, tolerance in compare.items():
-            a = Decimal(str(ours.get(group, {}).get(measure, 0)))
-            b = Decimal(str(theirs.get(group, {}).get(measure, 0)))
-            if abs(a - b) > Decimal(tolerance):
-                differences.append(f"{' / '.join(group)}: {measure} {a} here, {b} in the capture")
+            a, b = _number(here[0][measure]), _number(there[0][measure])
+            if a is None or b is None or abs(a - b) > Decimal(tolerance):
+                differences.append(f"{name}: {measure} {a} here, {b} in the capture")
     metadata: dict[str, Any] = {"groups": len(theirs), "differences": len(differences), "capture": capture}
     for measure in compare:
-        metadata[f"total_{measure}"] = str(sum(Decimal(str(r[measure])) for r in theirs.values()))
+        numbers = (_number(r[measure]) for group_rows in theirs.values() for r in group_rows)
+        metadata[f"total_{measure}"] = str(sum(n for n in numbers if n is not None))
     if differences:
         metadata["first"] = "; ".join(differences[:MAX_DIFFERENCES])
     return CheckResult(RECONCILED, not differences, metadata=metadata)
 
 
-def _key(row: Mapping[str, Any], key: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(row[k]) for k in key)
+def _groups(
+    rows: Iterable[Mapping[str, Any]], key: Sequence[str]
+) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(str(row[k]) for k in key), []).append(row)
+    return groups
+
+
+def _number(value: Any) -> Decimal | None:
+    """None for null and NaN, which equal nothing."""
+    number = None if value is None else Decimal(str(value))
+    return number if number is not None and number.is_finite() else None
 
 
 def _declared(check: Check, result: TransformResult, read: int) -> CheckResult:
