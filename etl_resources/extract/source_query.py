@@ -28,7 +28,7 @@ def select_fingerprints(source: PostgresSource, partition_column: str, ranges: S
     stamps = [n for n, c in source.columns.items() if c.type in ("date", "timestamptz")]
     infinite = " or ".join(f"not isfinite({expression(source, c)})" for c in stamps) or "false"
     newest = f"max({expression(source, source.change_column)})::text" if source.change_column else "null"
-    month = f"date_trunc('month', {expression(source, partition_column)})::date"
+    month = _month(source, partition_column)
     return (
         f"select {month} as month, count(*), sum(hash_record_extended(row({row}), 0))::text, {newest}, "
         f"count(*) filter (where {infinite}) "
@@ -40,7 +40,7 @@ def select_months_of_keys(source: PostgresSource, partition_column: str) -> str:
     """(key columns …, month) of the keys given as one array parameter per key column."""
     keys = ", ".join(expression(source, k) for k in source.key)
     arrays = ", ".join(f"%s::{_array_type(source, k)}[]" for k in source.key)
-    month = f"date_trunc('month', {expression(source, partition_column)})::date"
+    month = _month(source, partition_column)
     return f"select distinct {month} from {_from(source)} where ({keys}) in (select * from unnest({arrays}))"
 
 
@@ -58,9 +58,11 @@ def expression(source: PostgresSource, column: str) -> str:
 
 
 def within(source: PostgresSource, partition_column: str, ranges: Sequence[tuple[date, date]]) -> str:
-    """Condition that keeps the ranges (end excluded)."""
+    """Condition that keeps the ranges (end excluded). Months of a stamp are UTC months, as the table's are."""
     column = expression(source, partition_column)
-    return "(" + " or ".join(f"({column} >= date '{a}' and {column} < date '{b}')" for a, b in ranges) + ")"
+    first = "timestamptz '{} 00:00:00+00'" if _is_stamp(source, partition_column) else "date '{}'"
+    bounds = [(first.format(start), first.format(end)) for start, end in ranges]
+    return "(" + " or ".join(f"({column} >= {a} and {column} < {b})" for a, b in bounds) + ")"
 
 
 def _from(source: PostgresSource) -> str:
@@ -71,6 +73,17 @@ def _from(source: PostgresSource) -> str:
         parts.append(f"left join {quote_qualified(join.table)} j{i} on {on}")
         before = source.model_copy(update={"joins": source.joins[:i]})
     return " ".join(parts)
+
+
+def _month(source: PostgresSource, partition_column: str) -> str:
+    column = expression(source, partition_column)
+    if _is_stamp(source, partition_column):
+        column += " at time zone 'UTC'"
+    return f"date_trunc('month', {column})::date"
+
+
+def _is_stamp(source: PostgresSource, column: str) -> bool:
+    return source.columns[column].type == "timestamptz"
 
 
 def _array_type(source: PostgresSource, column: str) -> str:
