@@ -36,7 +36,7 @@ class PlatformStorage(DagsterStorage[DagsterInstance], ConfigurableClass):
     ) -> None:
         self._storage = storage
         self._inst_data = inst_data
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Dagster leaves it untyped
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:

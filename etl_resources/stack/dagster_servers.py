@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 from etl_resources.errors import SettingsError, TransientError
-from etl_resources.ledger.connection import connect
+from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.stack.ports import LOOPBACK, is_free
-from etl_resources.stack.processes import Command, recorded
+from etl_resources.stack.processes import Command, listens, recorded
 from etl_resources.stack.state import ServerRecord
 
 UI_PORT = 3000
@@ -78,7 +78,10 @@ class WebServer(_DagsterServer):
         return self._command("dagster_webserver", "-h", LOOPBACK, "-p", str(record.ports["http"]))
 
     def check(self, record: ServerRecord) -> None:
-        """GET /server_info. Raises TransientError."""
+        """GET /server_info, answered by our process and no stranger on its port. Raises TransientError."""
+        process = recorded(record, self._home)
+        if process is None or not listens(process, record.ports["http"]):
+            raise TransientError("web server: not listening yet")
         connection = http.client.HTTPConnection(LOOPBACK, record.ports["http"], timeout=5)
         try:
             connection.request("GET", "/server_info")
@@ -111,7 +114,8 @@ class Daemon(_DagsterServer):
             raise TransientError(f"daemon: no heartbeat for {age_s:.0f} s")
 
     def _heartbeat_age_s(self, process: psutil.Process) -> float:
-        with connect(self._platform_dsn, setting="platform database", timeout_s=5) as database:
+        setting = "platform database"
+        with connect(self._platform_dsn, setting=setting, timeout_s=5) as database, typed_errors(setting):
             if not database.execute("SELECT to_regclass('daemon_heartbeats')").fetchone()[0]:  # type: ignore[index]
                 raise TransientError("daemon: no heartbeat yet")
             found = database.execute(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from etl_resources.errors import DataPipelineError, SettingsError
-from etl_resources.ledger.connection import connect
+from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.settings import Settings, resolve_secret
 from etl_resources.stack.provision import (
     ERP_ADMIN_ROLE,
@@ -32,7 +32,7 @@ class ExternalPostgres:
 
     def check(self) -> None:
         """Connect and ask. Raises SettingsError or TransientError naming setting, host and port only."""
-        with connect(self.dsn, setting=self.setting, timeout_s=10) as connection:
+        with connect(self.dsn, setting=self.setting, timeout_s=10) as connection, typed_errors(self.setting):
             connection.execute("SELECT 1")
 
     @property

@@ -13,11 +13,20 @@ import psutil
 
 from etl_resources.errors import DataPipelineError, PermanentError, SettingsError, TransientError
 from etl_resources.stack import ports
-from etl_resources.stack.processes import Command, is_alive, marked, recorded, spawn, stop
+from etl_resources.stack.processes import (
+    Command,
+    everything,
+    is_alive,
+    main_process,
+    recorded,
+    spawn,
+    stop,
+)
 from etl_resources.stack.state import ServerRecord, StackState, save
 
 _ATTEMPTS = 3
 _POLL_S = 0.05
+_TELL_EVERY_S = 10
 _SETTLED_GRACE_S = 15
 """How long a server that has been up for a while may fail its check before it is restarted."""
 
@@ -72,12 +81,14 @@ class Launcher:
         `extra` is anything else that a restart depends on. Raises PermanentError when it can't be started.
         """
         record = self.record(server)
-        if running := self.find(server.name):
-            if record.fingerprint and record.fingerprint == self._fingerprint(server, record, extra):
-                self._remember(record, running[0])
+        if record.fingerprint and record.fingerprint == self._fingerprint(server, record, extra):
+            argv = server.command(record).argv
+            if running := main_process(record, self.home, server.name, argv):
+                self._remember(record, running)
                 return
-            self.progress(f"{server.name}: stopping a process that was started with other settings")
-            self._stop(server, running)
+        if leftovers := everything(record, self.home, server.name):
+            self.progress(f"{server.name}: stopping what was left running or has other settings")
+            self._stop(server, leftovers)
         self._start(server, record, extra, preferred or {})
 
     def await_ready(self, server: Server, extra: str = "") -> None:
@@ -96,13 +107,8 @@ class Launcher:
             else:
                 self._save()
                 return
-            self._stop(server, self.find(server.name))
+            self._stop(server, everything(record, self.home, server.name))
             self._start(server, record, extra, {})
-
-    def find(self, name: str) -> list[psutil.Process]:
-        """The server's processes: the recorded one, else those that carry this home's mark."""
-        process = recorded(self.state.servers[name], self.home) if name in self.state.servers else None
-        return [process] if process else marked(self.home, name)
 
     def log(self, name: str) -> Path:
         """Where the server's output goes."""
@@ -133,7 +139,7 @@ class Launcher:
         self._save()
 
     def _poll(self, server: Server, record: ServerRecord) -> None:
-        begun = time.monotonic()
+        begun, told_s = time.monotonic(), 0.0
         process = recorded(record, self.home)
         while True:
             problem = self._problem(server, record)
@@ -145,6 +151,9 @@ class Launcher:
             waited_s = time.monotonic() - begun
             if waited_s > _SETTLED_GRACE_S and age_s > server.start_timeout_s:
                 raise TransientError(f"not ready after {age_s:.0f} s: {problem}")
+            if waited_s > told_s + _TELL_EVERY_S:
+                told_s = waited_s
+                self.progress(f"{server.name}: still waiting: {problem}")
             time.sleep(_POLL_S)
 
     def _problem(self, server: Server, record: ServerRecord) -> DataPipelineError | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from etl_resources.errors import DataPipelineError, SettingsError
@@ -16,13 +17,14 @@ from etl_resources.stack.external import (
 )
 from etl_resources.stack.launch import Launcher, Server
 from etl_resources.stack.postgres import Postgres
-from etl_resources.stack.processes import marked, recorded, stop
+from etl_resources.stack.processes import everything, main_process, recorded, stop
 from etl_resources.stack.report import ServerStatus, StackStatus
 from etl_resources.stack.s3 import SeaweedFS
 from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save
 
 Progress = Callable[[str], None]
-_STOP_ORDER = (Daemon, WebServer, SeaweedFS, Postgres)
+_STOP_ORDER = ((Daemon, WebServer), (SeaweedFS, Postgres))
+"""Groups stop one after the other: a run that is cancelled still writes its end to Postgres."""
 
 
 def _silent(_: str) -> None:
@@ -65,17 +67,20 @@ def down(settings: Settings, progress: Progress = _silent) -> None:
         return
     with exclusive(home, progress):
         state = load(home)
-        for server in _STOP_ORDER:
-            record = state.servers.get(server.name, ServerRecord())
-            known = recorded(record, home)
-            processes = {p.pid: p for p in [*([known] if known else []), *marked(home, server.name)]}
-            if processes:
-                progress(f"{server.name}: stopping")
-                stop(list(processes.values()), gentle=server.stop_signal, grace_s=server.stop_grace_s)
-            record.pid = record.create_time = None
+        for group in _STOP_ORDER:
+            with ThreadPoolExecutor(len(group)) as pool:
+                list(pool.map(lambda server: _stop(server, home, state, progress), group))
         if state.servers:
             save(home, state)
         progress("stopped")
+
+
+def _stop(server: type[Server], home: Path, state: StackState, progress: Progress) -> None:
+    record = state.servers.get(server.name, ServerRecord())
+    if processes := everything(record, home, server.name):
+        progress(f"{server.name}: stopping")
+        stop(processes, gentle=server.stop_signal, grace_s=server.stop_grace_s)
+    record.pid = record.create_time = None
 
 
 def status(settings: Settings, *, bucket: str) -> StackStatus:
@@ -110,10 +115,11 @@ def _up_services(launcher: Launcher, external: External, bucket: str) -> None:
 
 def _forget_unused(launcher: Launcher, ui: bool) -> None:
     """Without UI, a web server that doesn't run is no part of the stack any more."""
-    if not ui:
-        for server in (WebServer, Daemon):
-            if server.name in launcher.state.servers and not launcher.find(server.name):
-                del launcher.state.servers[server.name]
+    for server in (WebServer, Daemon) if not ui else ():
+        record = launcher.state.servers.get(server.name)
+        if record and not recorded(record, launcher.home):
+            _stop(server, launcher.home, launcher.state, launcher.progress)
+            del launcher.state.servers[server.name]
 
 
 def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> None:
@@ -178,7 +184,8 @@ def _embedded(
 
 
 def _server_status(server: Server, record: ServerRecord, home: Path) -> ServerStatus:
-    process = recorded(record, home) or next(iter(marked(home, server.name)), None)
+    has_started = set(server.port_names) <= set(record.ports)
+    process = main_process(record, home, server.name, server.command(record).argv) if has_started else None
     problem = ""
     if process is None:
         problem = "Not running: `data-pipeline up` starts it."

@@ -16,11 +16,11 @@ from pathlib import Path
 import psutil
 
 from etl_resources.errors import PermanentError
-from etl_resources.ledger.connection import connect
+from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.settings import STACK_FILE
 from etl_resources.stack.account import Account, data_folder, reachable_copy, server_account
 from etl_resources.stack.ports import LOOPBACK
-from etl_resources.stack.processes import Command, is_alive, stop, wait_gone
+from etl_resources.stack.processes import Command, is_alive, marks, stop, wait_gone
 from etl_resources.stack.provision import DATABASE_ROLES, SUPERUSER, dsn, provision
 from etl_resources.stack.state import ServerRecord
 
@@ -45,7 +45,8 @@ class Postgres:
 
     name = "postgres"
     port_names: tuple[str, ...] = ("sql",)
-    start_timeout_s = 90
+    start_timeout_s = 300
+    """Replaying the log after a crash takes its time, and a restart would begin it anew."""
     stop_signal = signal.SIGINT  # "fast": clients are disconnected, everything is flushed
     stop_grace_s = 60
 
@@ -94,14 +95,16 @@ class Postgres:
         """A query as each role with its real password. Raises SettingsError or TransientError."""
         for role, database in DATABASE_ROLES.items():
             address = dsn(record, role, database)
-            with connect(address, setting=f"embedded Postgres, role {role}", timeout_s=5) as connection:
+            setting = f"embedded Postgres, role {role}"
+            with connect(address, setting=setting, timeout_s=5) as connection, typed_errors(setting):
                 connection.execute("SELECT 1")
 
     def settle(self, record: ServerRecord) -> None:
         """Make roles and databases as the superuser. Raises TransientError while it isn't ready."""
         if record.provisioned:
             return
-        with connect(dsn(record, SUPERUSER, "postgres"), setting="embedded Postgres", timeout_s=5) as connection:
+        address, setting = dsn(record, SUPERUSER, "postgres"), "embedded Postgres, superuser"
+        with connect(address, setting=setting, timeout_s=5) as connection, typed_errors(setting):
             provision(connection, record)
         record.provisioned = True
 
@@ -135,7 +138,7 @@ class Postgres:
             [str(self._binary(binary)), *arguments],
             input=text,
             cwd=folder,
-            env={**os.environ, **environment},
+            env={**os.environ, **environment, **marks(self._home, self.name)},  # a killed `up` leaves it behind
             capture_output=True,
             text=True,
             timeout=_INITDB_TIMEOUT_S,

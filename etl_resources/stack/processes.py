@@ -42,16 +42,15 @@ class Command:
 
 def spawn(command: Command, *, home: Path, server: str, log: Path) -> psutil.Process:
     """Start a server in the background, its output appended to the log. Raises PermanentError."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".log.1"))
-    marks = {HOME_MARK: str(home), SERVER_MARK: server}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         child = subprocess.Popen(
             command.argv,
             cwd=command.folder,
-            env={**os.environ, **command.environment, **marks},
+            env={**os.environ, **command.environment, **marks(home, server)},
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
@@ -66,6 +65,11 @@ def spawn(command: Command, *, home: Path, server: str, log: Path) -> psutil.Pro
         os.close(descriptor)
     _children[child.pid] = child
     return psutil.Process(child.pid)
+
+
+def marks(home: Path, server: str) -> dict[str, str]:
+    """Environment by which a process of this home is found again, recorded or not."""
+    return {HOME_MARK: str(home), SERVER_MARK: server}
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -111,6 +115,39 @@ def marked(home: Path, server: str) -> list[psutil.Process]:
         if environment.get(HOME_MARK) == str(home) and environment.get(SERVER_MARK) == server:
             found.append(process)
     return sorted(found, key=lambda p: p.create_time())
+
+
+def main_process(record: ServerRecord, home: Path, server: str, argv: list[str]) -> psutil.Process | None:
+    """The server itself: the recorded process, or an unrecorded one that was started with this command line.
+
+    What a killed server left behind carries its mark too, but is no server.
+    """
+    return recorded(record, home) or next((p for p in marked(home, server) if _argv(p) == argv), None)
+
+
+def everything(record: ServerRecord, home: Path, server: str) -> list[psutil.Process]:
+    """The server and what it, or a killed predecessor, left running."""
+    known = recorded(record, home)
+    return list({p.pid: p for p in [*([known] if known else []), *marked(home, server)]}.values())
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    """True when the process or a child of it listens on the port."""
+    for member in with_children([process]):
+        try:
+            sockets = member.net_connections(kind="tcp")
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+        if any(s.status == psutil.CONN_LISTEN and s.laddr.port == port for s in sockets):
+            return True
+    return False
+
+
+def _argv(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
 
 
 def with_children(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

@@ -65,7 +65,8 @@ class SeaweedFS:
     def prepare(self, record: ServerRecord) -> None:
         """Write the configuration. Raises PermanentError when the data folder can't be made."""
         folder = self._folder
-        (folder / "data").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for private in (folder, folder / "data"):
+            private.mkdir(mode=0o700, exist_ok=True)
         identity = {
             "name": "etl",
             "credentials": [{"accessKey": record.secrets[ACCESS_KEY], "secretKey": record.secrets[SECRET_KEY]}],
