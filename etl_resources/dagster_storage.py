@@ -26,6 +26,9 @@ from etl_resources.settings import load_settings
 
 _CREATION_LOCK = 7_201_536_002
 _LOCK_TIMEOUT_S = 60
+_STATEMENT_TIMEOUT_MS = 60_000
+_POOL_RECYCLE_S = 3_600
+_MAX_OVERFLOW = 20
 
 
 class PlatformStorage(DagsterStorage[DagsterInstance], ConfigurableClass):
@@ -107,7 +110,11 @@ def _postgres_storage(dsn: str) -> DagsterStorage[DagsterInstance]:
     from dagster_postgres import DagsterPostgresStorage
 
     with _creation_lock(dsn):
-        return DagsterPostgresStorage(sqlalchemy_url(dsn))
+        storage = DagsterPostgresStorage(sqlalchemy_url(dsn))
+    # Without this every event opens three connections, each with its password exchange: 70 ms an event instead of 5.
+    for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+        part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _POOL_RECYCLE_S, _MAX_OVERFLOW)
+    return storage
 
 
 @contextmanager

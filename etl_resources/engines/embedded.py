@@ -43,6 +43,7 @@ def connect(
     for name in ("httpfs", *extensions):
         import_extension(name)
         connection.execute(f"load {name}")
+    connection.execute("set enable_progress_bar = false")
     connection.execute("set timezone = 'UTC'")
     connection.execute(f"set s3_uploader_max_filesize = '{MAX_UPLOAD}'")
     connection.execute(f"set http_timeout = {settings.s3_timeout_s}")
