@@ -1,14 +1,16 @@
 """Order-independent content hash of a partition, equal in DuckDB and Postgres.
 
-The sum modulo 2^64 of the first 64 bits of md5 over a canonical text of each row: columns in contract order,
-length-prefixed text, '-' for null, timestamps as epoch microseconds. It detects change and proves parity; it is not
-a signature (a sum can be forged).
+The sum modulo 2^64 of the first 64 bits of md5 over a canonical text of each row: columns in contract order joined by
+chr(31), text after its length in bytes ('2:é'), '-' for null, true or false, dates as days and timestamps as
+microseconds since 1970 (no session setting renders them), decimals with all digits of their scale. It detects
+change and proves parity; it is not a signature (a sum can be forged).
 """
 
 from typing import Literal
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.identifiers import quote
+from etl_resources.manifest import DECIMAL
 
 Dialect = Literal["duckdb", "postgres"]
 
@@ -45,4 +47,9 @@ def _canonical(column: ContractColumn, dialect: Dialect) -> str:
     if column.type == "timestamptz":
         micros = f"epoch_us({name})" if dialect == "duckdb" else f"(extract(epoch from {name}) * 1000000)::bigint"
         return f"coalesce({micros}::text, '-')"
+    if column.type == "date":
+        return f"coalesce(({name} - date '1970-01-01')::text, '-')"
+    decimal = DECIMAL.match(column.type)
+    if decimal and decimal[1] == decimal[2]:  # DuckDB writes .05 where a decimal has no place before the point
+        return f"coalesce(regexp_replace({name}::text, '^(-?)[.]', '\\10.'), '-')"
     return f"coalesce({name}::text, '-')"
