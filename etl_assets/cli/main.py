@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from etl_assets.cli import demo, manifests, stack
+from etl_assets.cli import demo, manifests, query, stack
 from etl_resources.errors import DataPipelineError, TransientError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 manifests.register(app)
 demo.register(app)
+query.register(app)
 stack.register(app)
 
 EXIT_FAILED = 1

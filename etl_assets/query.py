@@ -1,0 +1,170 @@
+"""A reading SQL session over everything that is published: tables, served tables, the ledger.
+
+Tables are views over iceberg_scan of the metadata that is current when the statement starts: one pinned snapshot per
+table, the files that any other Iceberg reader sees, with deletes and schema evolution honoured and months pruned by
+the table's own statistics. (read_parquet over the pinned files starts a second sooner but repeats in our code what the
+format promises.) Only what a statement names is opened.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from etl_assets.graph.runtime import Runtime
+from etl_assets.query_statement import QueryRefusedError, Statement, check_statement
+from etl_resources.engines.embedded import attach_postgres, connect
+from etl_resources.engines.transform import engine_error
+from etl_resources.errors import PermanentError
+from etl_resources.identifiers import literal, quote, quote_qualified
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.suggest import hint
+
+if TYPE_CHECKING:
+    import duckdb
+
+BATCH_ROWS = 1_000
+"""Rows fetched at once; what is shown is never held as a whole."""
+POSTGRES = "postgres"
+LEDGER_VIEWS = {
+    "ledger.publishes": "etl.publishes",
+    "ledger.current_versions": "etl.current_versions",
+    "ledger.dead_letters": "etl.current_dead_letters",
+    "ledger.intents": "etl.intents",
+}
+"""Name in SQL → table of the ledger. Of the dead letters only those of current attempts."""
+
+
+@dataclass
+class QueryResult:
+    """Columns, and rows as they arrive."""
+
+    columns: Sequence[str]
+    types: Sequence[str]
+    batches: Iterator[list[tuple[Any, ...]]] = field(repr=False)
+
+
+@contextmanager
+def run_query(runtime: Runtime, sql: str) -> Iterator[QueryResult]:
+    """Run one reading statement and stream its rows; leaving the context stops it.
+
+    Raises QueryRefusedError, PermanentError for an unknown or unpublished table or a wrong query, TransientError when
+    a store can't be reached.
+    """
+    statement = check_statement(sql)
+    names = queryable(runtime)
+    for name in statement.tables:
+        if name not in names:
+            raise PermanentError(f"Unknown table {name!r}; {hint(name, names)}.")
+    if statement.lists_tables:
+        yield QueryResult(["name"], ["VARCHAR"], iter([[(n,) for n in names]]))
+        return
+    engine = _open(runtime, statement)
+    try:
+        yield _execute(engine, statement.sql)
+    finally:
+        engine.interrupt()
+        engine.close()
+
+
+def queryable(runtime: Runtime) -> list[str]:
+    """Names that a query may use: tables in the order of the flow, served tables, the ledger."""
+    return [*runtime.project.tables, *(n.name for n in runtime.project.serving), *LEDGER_VIEWS]
+
+
+def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection":
+    tables = [t for t in statement.tables if t in runtime.project.tables]
+    in_postgres = [t for t in statement.tables if t not in runtime.project.tables]
+    extensions = (("avro", "iceberg") if tables else ()) + (("postgres_scanner",) if in_postgres else ())
+    with ThreadPoolExecutor(1) as pool:  # each takes a second: the engine loads while the catalog answers
+        opening = pool.submit(connect, runtime.settings, extensions=extensions)
+        locations = {name: _metadata_location(runtime, name) for name in tables}
+        engine = opening.result()
+    if in_postgres:
+        _migrate_ledger(runtime, in_postgres)
+        attach_postgres(engine, runtime.settings.require_postgres(), POSTGRES)
+        _prove_served(engine, [n for n in in_postgres if n not in LEDGER_VIEWS])
+    for name, location in locations.items():
+        _create_view(engine, name, f"iceberg_scan({literal(location)})")
+    for name in in_postgres:
+        if name in LEDGER_VIEWS:
+            _create_view(engine, name, f"{POSTGRES}.{quote_qualified(LEDGER_VIEWS[name])}")
+    _lock(engine, runtime.bucket)
+    return engine
+
+
+def _metadata_location(runtime: Runtime, name: str) -> str:
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        return str(runtime.store.catalog.load_table(runtime.addresses[name].identifier).metadata_location)
+    except NoSuchTableError as e:
+        raise PermanentError(_not_published(name)) from e
+
+
+def _prove_served(engine: "duckdb.DuckDBPyConnection", names: Sequence[str]) -> None:
+    for name in names:
+        found = engine.execute(
+            "select 1 from duckdb_tables() where database_name || '.' || schema_name || '.' || table_name = ?", [name]
+        ).fetchone()
+        if found is None:
+            raise PermanentError(_not_published(name))
+
+
+def _not_published(name: str) -> str:
+    return f"{name} is not published yet. Materialize it, or run `data-pipeline demo`."
+
+
+def _migrate_ledger(runtime: Runtime, names: Sequence[str]) -> None:
+    if any(name in LEDGER_VIEWS for name in names):
+        with Ledger.open(runtime.settings):
+            pass
+
+
+def _create_view(engine: "duckdb.DuckDBPyConnection", name: str, expression: str) -> None:
+    schema, _, _table = name.partition(".")
+    engine.execute(f"create schema if not exists {quote(schema)}")
+    engine.execute(f"create view {quote_qualified(name)} as from {expression}")
+
+
+def _lock(engine: "duckdb.DuckDBPyConnection", bucket: str) -> None:
+    """From here on the engine reads the bucket and what is attached, and nothing else, whatever the statement says."""
+    engine.execute("set preserve_insertion_order = true")  # the same query shows the same first rows
+    engine.execute(f"set allowed_directories = [{literal(f's3://{bucket}/')}]")
+    engine.execute("set enable_external_access = false")
+    engine.execute("set lock_configuration = true")
+
+
+def _execute(engine: "duckdb.DuckDBPyConnection", sql: str) -> QueryResult:
+    import duckdb
+
+    try:
+        found = engine.extract_statements(sql)
+        kinds = {s.type for s in found}
+        if len(found) != 1 or not kinds <= {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}:
+            raise QueryRefusedError("The engine reads this as something else than one query. Write it more simply.")
+        cursor = engine.execute(found[0])
+    except duckdb.Error as e:
+        raise _query_error(e) from e
+    described = cursor.description or []
+    return QueryResult([d[0] for d in described], [str(d[1]) for d in described], _fetch(cursor))
+
+
+def _fetch(cursor: "duckdb.DuckDBPyConnection") -> Iterator[list[tuple[Any, ...]]]:
+    import duckdb
+
+    try:
+        while rows := cursor.fetchmany(BATCH_ROWS):
+            yield rows
+    except duckdb.Error as e:
+        raise _query_error(e) from e
+
+
+def _query_error(error: Exception) -> Exception:
+    """The engine's message with its position: a binder error without the marked line is of little use."""
+    import duckdb
+
+    if isinstance(error, duckdb.BinderException | duckdb.CatalogException | duckdb.ParserException):
+        return PermanentError(f"The query can't run: {str(error).strip()}")
+    return engine_error("The query failed", error)

@@ -1,0 +1,237 @@
+"""`data-pipeline verify`: rereads what every store holds and compares. Writes nothing, settles nothing.
+
+Stored hashes are never compared with each other only: one side of each comparison is always reread content.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import Project, ServingNode, TableNode
+from etl_assets.verify_differences import (
+    Commit,
+    ServedReading,
+    TableReading,
+    listed,
+    not_served,
+    served_differences,
+    table_differences,
+)
+from etl_assets.verify_report import AssetReport, VerifiedPartition, VerifyReport
+from etl_resources.calendar import months_between
+from etl_resources.conventions import BRANCH_PREFIX
+from etl_resources.engines.embedded import connect
+from etl_resources.engines.transform import engine_error
+from etl_resources.errors import PermanentError
+from etl_resources.ledger.ledger import Ledger, Publish
+from etl_resources.quality.stored_content import (
+    StoredContent,
+    batches,
+    duplicate_keys,
+    read_files,
+    read_served,
+    scan_rows,
+    unreadable,
+)
+from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA
+from etl_resources.suggest import hint
+from etl_resources.tables.head import PartitionHead, read_head
+from etl_resources.tables.schema import read_schema
+
+if TYPE_CHECKING:
+    import duckdb
+    from pyiceberg.table import Table
+
+Progress = Callable[[str], None]
+T = TypeVar("T")
+
+LEDGER_TRIES = 5
+LEDGER_WAIT_S = 1.0
+"""A publish is in the table a moment before it is in the ledger: looked at again this often."""
+
+
+def verify(runtime: Runtime, assets: Sequence[str], partitions: Sequence[str], progress: Progress) -> VerifyReport:
+    """Reread and compare the assets (default: all) for the partitions (default: all published).
+
+    Raises PermanentError for an unknown asset or partition, TransientError when a store can't be reached.
+    """
+    project = runtime.project
+    names = _known("asset", assets, [*project.tables, *(n.name for n in project.serving)])
+    wanted = frozenset(_known("partition", partitions, _calendar(project)))
+    engine = connect(runtime.settings, extensions=("avro", "iceberg"))
+    with Ledger.open(runtime.settings) as ledger:
+        session = _Session(runtime, ledger, engine, wanted, progress)
+        reports = {name: session.table(node) for name, node in project.tables.items() if not names or name in names}
+        for served in project.serving:
+            if not names or served.name in names:
+                reports[served.name] = session.served(served)
+        live = _live_attempts(ledger)
+        leftovers = [*session.branches_without(live), *_staging_without(ledger, live)]
+    return VerifyReport(tuple(reports.values()), tuple(leftovers))
+
+
+def _known(what: str, given: Sequence[str], valid: Sequence[str]) -> Sequence[str]:
+    for name in given:
+        if name not in valid:
+            raise PermanentError(f"Unknown {what} {name!r}; {hint(name, valid)}.")
+    return given
+
+
+def _calendar(project: Project) -> list[str]:
+    return months_between(project.platform.calendar.start, project.platform.calendar.end)
+
+
+@dataclass
+class _Session:
+    """One verification: stores opened once, each table read once."""
+
+    runtime: Runtime
+    ledger: Ledger
+    engine: "duckdb.DuckDBPyConnection"
+    wanted: frozenset[str]
+    progress: Progress
+    _readings: dict[str, TableReading] = field(default_factory=dict)
+    _branches: dict[str, list[str]] = field(default_factory=dict)
+
+    def table(self, node: TableNode) -> AssetReport:
+        """Files, ledger and an Iceberg reader's view of one table."""
+        reading = self._reading(node)
+        missing = sorted(self.wanted - set(reading.heads))
+        return AssetReport(
+            node.name,
+            ("Iceberg", "ledger"),
+            _verified(reading.content, {p: h.epoch for p, h in reading.heads.items()}),
+            table_differences(reading),
+            [f"not published: {listed(missing)}"] if missing else [],
+        )
+
+    def served(self, node: ServingNode) -> AssetReport:
+        """A Postgres target against its table's content, its commit table and the ledger."""
+        published = self._reading(node.table)
+        self.progress(f"{node.name}: rereading")
+        content, commits = self._served_content(node)
+        ledger = self._selected(self.ledger.current(node.name))
+        reading = ServedReading(node.name, node.table.name, content, commits, ledger, published.content)
+        waiting = not_served(reading)
+        return AssetReport(
+            node.name,
+            ("Postgres", "its commit table", "ledger", "Iceberg"),
+            _verified(content, {p: c.epoch for p, c in commits.items()}),
+            served_differences(reading),
+            [f"published but not served yet: {listed(waiting)}"] if waiting else [],
+        )
+
+    def branches_without(self, live: Collection[str]) -> list[str]:
+        """Branches of the tables that were read whose attempt is over."""
+        return [
+            f"branch {branch} of {asset}"
+            for asset, branches in self._branches.items()
+            for branch in branches
+            if branch.removeprefix(BRANCH_PREFIX) not in live
+        ]
+
+    def _reading(self, node: TableNode) -> TableReading:
+        if node.name not in self._readings:
+            self._readings[node.name] = self._read(node)
+        return self._readings[node.name]
+
+    def _read(self, node: TableNode) -> TableReading:
+        table, heads, publishes = self._head(node)
+        heads, publishes = self._selected(heads), self._selected(publishes)
+        if table is None or not heads:
+            return TableReading(node.name, heads, publishes)
+        self._branches[node.name] = [r for r in table.refs() if r.startswith(BRANCH_PREFIX)]
+        self.progress(f"{node.name}: rereading {len(heads)} partitions")
+        schema = read_schema(table.schema())
+        content, damaged = self._contents(node, schema, heads)
+        if damaged:
+            return TableReading(node.name, heads, publishes, content, damaged)
+        doubled = duplicate_keys(self.engine, node.contract, schema, heads)
+        try:
+            scanned = scan_rows(self.engine, node.contract, table.metadata_location)
+        except self._engine_errors as e:
+            raise engine_error(f"{node.name}: iceberg_scan", e) from e
+        return TableReading(node.name, heads, publishes, content, {}, self._selected(scanned), doubled)
+
+    def _head(self, node: TableNode) -> "tuple[Table | None, Mapping[str, PartitionHead], Mapping[str, Publish]]":
+        """Table, partitions and ledger of one moment: a publish between the two looks is waited for."""
+        from pyiceberg.exceptions import NoSuchTableError
+
+        for tries in range(1, LEDGER_TRIES + 1):
+            try:
+                table = self.runtime.store.catalog.load_table(self.runtime.addresses[node.name].identifier)
+            except NoSuchTableError:
+                return None, {}, self.ledger.current(node.name)
+            heads, publishes = read_head(table), self.ledger.current(node.name)
+            if {p: h.epoch for p, h in heads.items()} == {p: k.epoch for p, k in publishes.items()}:
+                break
+            if tries < LEDGER_TRIES:
+                time.sleep(LEDGER_WAIT_S)
+        return table, heads, publishes
+
+    def _contents(
+        self, node: TableNode, schema: str, heads: Mapping[str, PartitionHead]
+    ) -> tuple[dict[str, StoredContent], dict[str, str]]:
+        """Content by partition, and what is wrong with those that can't be read."""
+        content: dict[str, StoredContent] = {}
+        damaged: dict[str, str] = {}
+        queue = list(batches(heads))
+        while queue:
+            batch = queue.pop(0)
+            try:
+                some = {p: heads[p] for p in batch}
+                content |= read_files(self.engine, node.contract, schema, some)
+            except self._engine_errors as e:
+                if not unreadable(e):
+                    raise engine_error(f"{node.name}, partitions {listed(batch)}", e) from e
+                if len(batch) == 1:
+                    damaged[batch[0]] = str(e).splitlines()[0]
+                else:
+                    queue = [[p] for p in batch] + queue
+        return content, damaged
+
+    @property
+    def _engine_errors(self) -> type[Exception]:
+        import duckdb
+
+        return duckdb.Error
+
+    def _served_content(self, node: ServingNode) -> tuple[dict[str, StoredContent], dict[str, Commit]]:
+        with self.runtime.sink(node).connection() as connection, connection.transaction():
+            connection.execute("set transaction isolation level repeatable read, read only")
+            content = read_served(connection, node.table.contract, node.target.postgres)
+            exists = connection.execute("select to_regclass(%s)", (COMMITS,)).fetchone()
+            rows: list[Any] = []
+            if exists and exists[0]:
+                rows = connection.execute(
+                    f"select partition, epoch, version, rows from {COMMITS} where target = %s",
+                    (node.target.postgres,),
+                ).fetchall()
+        commits = {p: Commit(epoch, version, n) for p, epoch, version, n in rows}
+        return self._selected(content), self._selected(commits)
+
+    def _selected(self, by_partition: Mapping[str, T]) -> dict[str, T]:
+        return {p: v for p, v in sorted(by_partition.items()) if not self.wanted or p in self.wanted}
+
+
+def _verified(content: Mapping[str, StoredContent], epochs: Mapping[str, int]) -> dict[str, VerifiedPartition]:
+    return {p: VerifiedPartition(c.rows, c.version, epochs.get(p, 0)) for p, c in sorted(content.items())}
+
+
+def _live_attempts(ledger: Ledger) -> set[str]:
+    """Open attempts whose session still holds its lock."""
+    rows = ledger.connection.execute(
+        "select attempt from etl.intents where state = 'open' "
+        "and not pg_try_advisory_xact_lock_shared(hashtextextended('attempt:' || attempt, 0))"
+    ).fetchall()
+    return {attempt for (attempt,) in rows}
+
+
+def _staging_without(ledger: Ledger, live: Collection[str]) -> list[str]:
+    """Staging tables in Postgres whose attempt is over."""
+    rows = ledger.connection.execute(
+        "select tablename from pg_tables where schemaname = %s order by 1", (STAGING_SCHEMA,)
+    ).fetchall()
+    return [f"staging table {STAGING_SCHEMA}.{t}" for (t,) in rows if not any(t.endswith(a) for a in live)]
