@@ -5,7 +5,6 @@ compared in tests/integration/test_content_hash_postgres.py.
 """
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -103,8 +102,8 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    yield Engine()
+def engine() -> Engine:
+    return Engine()
 
 
 @given(rows=ROWS)

@@ -1,0 +1,1 @@
+"""Tests without servers, a few seconds all together. A package: tests/integration has modules of the same name."""
