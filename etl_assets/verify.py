@@ -5,7 +5,7 @@ Stored hashes are never compared with each other only: one side of each comparis
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl_assets.graph.runtime import Runtime
@@ -33,8 +33,10 @@ from etl_resources.quality.stored_content import (
     read_files,
     read_served,
     scan_rows,
+    served_columns,
     unreadable,
 )
+from etl_resources.run_token import run_token
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA
 from etl_resources.suggest import hint
 from etl_resources.tables.head import PartitionHead, read_head
@@ -109,16 +111,14 @@ class _Session:
 
     def served(self, node: ServingNode) -> AssetReport:
         """A Postgres target against its table's content, its commit table and the ledger."""
-        published = self._reading(node.table)
+        self._reading(node.table)
         self.progress(f"{node.name}: rereading")
-        content, commits = self._served_content(node)
-        ledger = self._selected(self.ledger.current(node.name))
-        reading = ServedReading(node.name, node.table.name, content, commits, ledger, published.content)
+        reading = self._served(node)
         waiting = not_served(reading)
         return AssetReport(
             node.name,
             ("Postgres", "its commit table", "ledger", "Iceberg"),
-            _verified(content, {p: c.epoch for p, c in commits.items()}),
+            _verified(reading.content, {p: c.epoch for p, c in reading.commits.items()}),
             served_differences(reading),
             [f"published but not served yet: {listed(waiting)}"] if waiting else [],
         )
@@ -143,17 +143,28 @@ class _Session:
         if table is None or not heads:
             return TableReading(node.name, heads, publishes)
         self._branches[node.name] = [r for r in table.refs() if r.startswith(BRANCH_PREFIX)]
-        self.progress(f"{node.name}: rereading {len(heads)} partitions")
+        columns = {f.name for f in table.schema().fields}
+        reading = TableReading(
+            node.name, heads, publishes,
+            missing_columns=[c for c in node.contract.names if c not in columns],
+            outdated=_outdated(node.name, node.dataset.tenant, node.logic_version, publishes),
+        )  # fmt: skip
+        if reading.missing_columns:
+            return reading
+        self.progress(f"{node.name}: rereading {len(heads)} partition{'' if len(heads) == 1 else 's'}")
+        return self._reread(node, table, reading)
+
+    def _reread(self, node: TableNode, table: "Table", reading: TableReading) -> TableReading:
         schema = read_schema(table.schema())
-        content, damaged = self._contents(node, schema, heads)
+        content, damaged = self._contents(node, schema, reading.heads)
         if damaged:
-            return TableReading(node.name, heads, publishes, content, damaged)
-        doubled = duplicate_keys(self.engine, node.contract, schema, heads)
+            return replace(reading, content=content, unreadable=damaged)
         try:
-            scanned = scan_rows(self.engine, node.contract, table.metadata_location)
+            doubled = duplicate_keys(self.engine, node.contract, schema, reading.heads)
+            scanned = self._selected(scan_rows(self.engine, node.contract, table.metadata_location))
         except self._engine_errors as e:
-            raise engine_error(f"{node.name}: iceberg_scan", e) from e
-        return TableReading(node.name, heads, publishes, content, {}, self._selected(scanned), doubled)
+            raise engine_error(f"{node.name}: reading keys and iceberg_scan", e) from e
+        return replace(reading, content=content, scanned=scanned, duplicates=doubled)
 
     def _head(self, node: TableNode) -> "tuple[Table | None, Mapping[str, PartitionHead], Mapping[str, Publish]]":
         """Table, partitions and ledger of one moment: a publish between the two looks is waited for."""
@@ -198,19 +209,29 @@ class _Session:
 
         return duckdb.Error
 
-    def _served_content(self, node: ServingNode) -> tuple[dict[str, StoredContent], dict[str, Commit]]:
+    def _served(self, node: ServingNode) -> ServedReading:
+        published, contract, target = self._reading(node.table), node.table.contract, node.target.postgres
         with self.runtime.sink(node).connection() as connection, connection.transaction():
             connection.execute("set transaction isolation level repeatable read, read only")
-            content = read_served(connection, node.table.contract, node.target.postgres)
+            columns = served_columns(connection, target)
+            missing = [c for c in contract.names if c not in columns] if columns else []
+            content = read_served(connection, contract, target) if columns and not missing else {}
             exists = connection.execute("select to_regclass(%s)", (COMMITS,)).fetchone()
             rows: list[Any] = []
             if exists and exists[0]:
                 rows = connection.execute(
-                    f"select partition, epoch, version, rows from {COMMITS} where target = %s",
-                    (node.target.postgres,),
+                    f"select partition, epoch, version from {COMMITS} where target = %s", (target,)
                 ).fetchall()
-        commits = {p: Commit(epoch, version, n) for p, epoch, version, n in rows}
-        return self._selected(content), self._selected(commits)
+        ledger = self._selected(self.ledger.current(node.name))
+        return ServedReading(
+            node.name, node.table.name,
+            content=self._selected(content),
+            commits=self._selected({p: Commit(epoch, version) for p, epoch, version in rows}),
+            ledger=ledger,
+            published=published.content,
+            missing_columns=missing,
+            outdated=_outdated(node.name, node.table.dataset.tenant, node.logic_version, ledger),
+        )  # fmt: skip
 
     def _selected(self, by_partition: Mapping[str, T]) -> dict[str, T]:
         return {p: v for p, v in sorted(by_partition.items()) if not self.wanted or p in self.wanted}
@@ -218,6 +239,16 @@ class _Session:
 
 def _verified(content: Mapping[str, StoredContent], epochs: Mapping[str, int]) -> dict[str, VerifiedPartition]:
     return {p: VerifiedPartition(c.rows, c.version, epochs.get(p, 0)) for p, c in sorted(content.items())}
+
+
+def _outdated(asset: str, tenant: str, logic_version: str, publishes: Mapping[str, Publish]) -> frozenset[str]:
+    """Partitions that today's logic would give another token for the inputs that were read."""
+    return frozenset(
+        partition
+        for partition, known in publishes.items()
+        if known.token
+        != run_token(tenant=tenant, asset=asset, partition=partition, logic_version=logic_version, inputs=known.inputs)
+    )
 
 
 def _live_attempts(ledger: Ledger) -> set[str]:

@@ -12,6 +12,7 @@ RESTORE = (
     "Its files changed after they were published, or the ledger did: restore them from a backup. "
     "A rerun prunes the partition while its inputs are the same."
 )
+OUTDATED = "It was published under another version of its manifest, which hashes other columns: materialize it, then verify again."
 MATERIALIZE = "Materialize this partition: the run settles what an interrupted one left."
 REPLACE = "Delete its row from etl_serving.commits, then materialize this partition: the run replaces it."
 
@@ -29,6 +30,10 @@ class TableReading:
     scanned: Mapping[str, int] | None = None
     """Partition → rows by iceberg_scan; None when it failed because of unreadable files."""
     duplicates: Sequence[DuplicateKeys] = ()
+    missing_columns: Sequence[str] = ()
+    """Columns of the contract that the table doesn't have yet; nothing is reread then."""
+    outdated: Collection[str] = frozenset()
+    """Partitions whose token isn't what today's manifests give for the same inputs."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,6 @@ class Commit:
 
     epoch: int
     version: str
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,14 @@ class ServedReading:
     ledger: Mapping[str, Publish]
     published: Mapping[str, StoredContent]
     """Partition → reread content of the Iceberg table that it serves."""
+    missing_columns: Sequence[str] = ()
+    outdated: Collection[str] = frozenset()
 
 
 def table_differences(reading: TableReading) -> list[Difference]:
     """Files against ledger, ledger against table, Iceberg reader against files, keys."""
-    found = [d for p in sorted(reading.heads) for d in _partition(reading, p)]
+    found = [_columns(reading.asset, reading.missing_columns)] if reading.missing_columns else []
+    found += [d for p in sorted(reading.heads) for d in _partition(reading, p)]
     for partition in sorted(set(reading.ledger) - set(reading.heads)):
         known = reading.ledger[partition]
         advice = "The table lost a published partition: restore it, or materialize it again."
@@ -68,6 +75,11 @@ def table_differences(reading: TableReading) -> list[Difference]:
         surplus = f"{twice.keys} keys with {twice.surplus_rows} surplus rows in {where}"
         found.append(Difference(reading.asset, twice.first, "keys", "each key once", surplus, advice))
     return found
+
+
+def _columns(asset: str, missing: Sequence[str]) -> Difference:
+    advice = "The contract is newer than the table: materialize the asset, which adds them."
+    return Difference(asset, None, "columns", "the contract's", f"no {', '.join(missing)}", advice)
 
 
 def _partition(reading: TableReading, partition: str) -> Iterator[Difference]:
@@ -87,7 +99,8 @@ def _partition(reading: TableReading, partition: str) -> Iterator[Difference]:
         yield Difference(asset, partition, "rows", f"{known.rows} (ledger)", f"{content.rows} (files)", RESTORE)
     if content.version != known.version:
         expected, found = f"{known.version} (ledger)", f"{content.version} (files)"
-        yield Difference(asset, partition, "content", expected, found, RESTORE)
+        advice = OUTDATED if partition in reading.outdated else RESTORE
+        yield Difference(asset, partition, "content", expected, found, advice)
     if content.outside:
         found = f"{content.outside} rows of another one"
         yield Difference(asset, partition, "files", "rows of this partition only", found, RESTORE)
@@ -110,6 +123,8 @@ def _scan(reading: TableReading, scanned: Mapping[str, int]) -> Iterator[Differe
 
 def served_differences(reading: ServedReading) -> list[Difference]:
     """Postgres against the commit table and the ledger, and against the Iceberg content (parity)."""
+    if reading.missing_columns:
+        return [_columns(reading.asset, reading.missing_columns)]
     found = [d for p in sorted(reading.commits) for d in _committed(reading, p)]
     for partition in sorted(set(reading.content) - set(reading.commits)):
         rows = f"{reading.content[partition].rows} rows"
@@ -126,7 +141,8 @@ def _committed(reading: ServedReading, partition: str) -> Iterator[Difference]:
     content = reading.content.get(partition) or EMPTY
     if content.version != commit.version:
         expected, found = f"{commit.version} (commit table)", f"{content.version} (rows)"
-        yield Difference(asset, partition, "content", expected, found, REPLACE)
+        advice = OUTDATED if partition in reading.outdated else REPLACE
+        yield Difference(asset, partition, "content", expected, found, advice)
     if known is None or (known.epoch, known.version) != (commit.epoch, commit.version):
         found = f"epoch {known.epoch}, {known.version} (ledger)" if known else "no publish (ledger)"
         expected = f"epoch {commit.epoch}, {commit.version} (commit table)"

@@ -10,6 +10,7 @@ from etl_assets.graph.outcome import (
     AssetIdentity,
     PartitionOutcome,
     check_events,
+    event_pointers,
     failing_clearly,
     materialization,
     raise_failures,
@@ -140,10 +141,12 @@ def _run_capture(
                 yield dg.Output(table.batch, output_name=output_name(identity.key))
             elif table.batch is not None:
                 table.batch.publish()  # not selected, or only some partitions are good
-            for outcome in table.outcomes:
-                if outcome.error is None:
-                    yield materialization(identity, outcome)
-                    yield from _source_events(identity, outcome)
+            good = [o for o in table.outcomes if o.error is None]
+            for outcome in good:
+                yield from _source_events(identity, outcome)
+            pointers = event_pointers(context.instance, identity, [o.partition for o in good])
+            for outcome in good:
+                yield materialization(identity, outcome, pointers)
         raise_failures(f"bronze of {system}", [o for t in step.tables.values() for o in t.outcomes])
 
 

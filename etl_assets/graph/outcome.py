@@ -4,7 +4,7 @@ Order (verified on Dagster 1.13): check evaluations, check outputs, the Output, 
 the later event wins, so that every partition gets its own data version although the run covers a range.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,12 +66,32 @@ def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) 
             )
 
 
-def materialization(identity: AssetIdentity, outcome: PartitionOutcome) -> dg.AssetMaterialization:
-    """The event of a partition that is current now, with its data version and those of its inputs."""
+EventPointers = Mapping[str, Mapping[str, int]]
+"""Input's name → partition → its newest event."""
+
+
+def event_pointers(instance: dg.DagsterInstance, identity: AssetIdentity, partitions: Collection[str]) -> EventPointers:
+    """Newest events of the inputs; take them before planning, so that none is newer than what was read."""
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+    return {
+        name: instance.event_log_storage.get_latest_storage_id_by_partition(key, kind, set(partitions))
+        for name, key in identity.input_keys.items()
+    }
+
+
+def materialization(
+    identity: AssetIdentity, outcome: PartitionOutcome, pointers: EventPointers
+) -> dg.AssetMaterialization:
+    """The event of a partition that is current now, with its data version and those of its inputs.
+
+    Dagster tells whether a partition is out of date from both: input versions and pointers to the inputs' events.
+    """
     tags = {"dagster/data_version": outcome.version, "dagster/code_version": identity.code_version}
     for i in outcome.inputs:
         if i.asset in identity.input_keys:
-            tags[f"dagster/input_data_version/{identity.input_keys[i.asset].to_user_string()}"] = i.version
+            key = identity.input_keys[i.asset].to_user_string()
+            tags[f"dagster/input_data_version/{key}"] = i.version
+            tags[f"dagster/input_event_pointer/{key}"] = str(pointers[i.asset].get(outcome.partition, "NULL"))
     return dg.AssetMaterialization(
         asset_key=identity.key,
         partition=outcome.partition,

@@ -9,6 +9,7 @@ import dagster as dg
 from etl_assets.graph.outcome import (
     AssetIdentity,
     check_events,
+    event_pointers,
     failing_clearly,
     materialization,
     raise_failures,
@@ -36,6 +37,7 @@ def run_serving_step(
     with failing_clearly(), Ledger.open(runtime.settings) as ledger:
         sink.ensure()
         sink.settle(ledger)
+        pointers = event_pointers(context.instance, identity, context.partition_keys)
         the_plan = _plan(context, runtime, node, sink, ledger)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = _stage(runtime, sink, ledger, the_plan) if the_plan.attempt else []
@@ -50,7 +52,7 @@ def run_serving_step(
             batch.publish()
         for outcome in outcomes:
             if outcome.error is None:
-                yield materialization(identity, settled(outcome, batch, ledger, node.name))
+                yield materialization(identity, settled(outcome, batch, ledger, node.name), pointers)
         report(node.name, "published", partitions=len(computed), pruned=len(the_plan.pruned))
         raise_failures(node.name, outcomes)
 

@@ -14,6 +14,7 @@ from etl_assets.graph.outcome import (
     AssetIdentity,
     PartitionOutcome,
     check_events,
+    event_pointers,
     failing_clearly,
     materialization,
     raise_failures,
@@ -215,6 +216,7 @@ def run_table_step(
     """The body of a table's asset."""
     with failing_clearly(), Ledger.open(runtime.settings) as ledger:
         step = TableStep(runtime, node, ledger, context.run_id)
+        pointers = event_pointers(context.instance, identity, context.partition_keys)
         the_plan = step.plan(context.partition_keys)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = step.compute(the_plan) if the_plan.todo else []
@@ -230,7 +232,7 @@ def run_table_step(
             batch.publish()
         for outcome in outcomes:
             if outcome.error is None:
-                yield materialization(identity, settled(outcome, batch, ledger, node.name))
+                yield materialization(identity, settled(outcome, batch, ledger, node.name), pointers)
         report(node.name, "published", partitions=len(computed), pruned=len(the_plan.pruned))
         raise_failures(node.name, outcomes)
 
