@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl_resources.extract.moved_rows import Moves, links
-from tests.unit.test_moved_rows import Keys, Lake
+from tests.unit.test_find_moves import Keys, Lake
 
 MONTHS = ["2024-01", "2024-02", "2024-03", "2024-04", "2024-05"]
 Table = Mapping[str, frozenset[int]]
