@@ -30,12 +30,10 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
     from pyiceberg.catalog import load_catalog
 
     endpoint, key, secret = settings.require_s3()
-    uri = settings.require_postgres()
-    scheme, _, rest = uri.partition("://")
     return load_catalog(
         CATALOG_NAME,
         type="sql",
-        uri=f"{scheme.partition('+')[0]}+psycopg2://{rest}".replace("postgres+", "postgresql+"),
+        uri=_sqlalchemy_url(settings.require_postgres()),
         warehouse=warehouse,
         **{
             "s3.endpoint": endpoint,
@@ -48,6 +46,24 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
             "pool_pre_ping": "true",
         },
     )
+
+
+def _sqlalchemy_url(dsn: str) -> str:
+    """A DSN as SQLAlchemy wants it; libpq also takes `host=… dbname=…`, which is no URL."""
+    from psycopg.conninfo import conninfo_to_dict
+    from sqlalchemy import URL
+
+    parts = {k: str(v) for k, v in conninfo_to_dict(dsn).items() if v is not None}
+    port = parts.pop("port", None)
+    return URL.create(
+        "postgresql+psycopg2",
+        username=parts.pop("user", None),
+        password=parts.pop("password", None),
+        host=parts.pop("host", None),
+        port=int(port) if port else None,
+        database=parts.pop("dbname", None),
+        query=parts,
+    ).render_as_string(hide_password=False)
 
 
 def ensure_table(
