@@ -108,6 +108,8 @@ class Launcher:
                 self._save()
                 return
             self._stop(server, everything(record, self.home, server.name))
+            if attempt == _ATTEMPTS - 1:
+                record.ports = {}  # whatever is wrong with these, the last attempt shall not depend on it
             self._start(server, record, extra, {})
 
     def log(self, name: str) -> Path:

@@ -70,6 +70,8 @@ def down(settings: Settings, progress: Progress = _silent) -> None:
         for group in _STOP_ORDER:
             with ThreadPoolExecutor(len(group)) as pool:
                 list(pool.map(lambda server: _stop(server, home, state, progress), group))
+        if SeaweedFS.name in state.servers:
+            SeaweedFS.remove_sockets(state.servers[SeaweedFS.name])
         if state.servers:
             save(home, state)
         progress("stopped")

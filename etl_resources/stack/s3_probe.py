@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ _REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "AccessDenied", "403"
 _MISSING = {"NoSuchBucket", "404"}
 
 
+@lru_cache(maxsize=4)
 def client(endpoint: str, access_key: str, secret_key: str, region: str = "us-east-1") -> Any:
     """A client that tries once and doesn't use a proxy for loopback."""
     import boto3
