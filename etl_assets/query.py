@@ -3,7 +3,7 @@
 Tables are views over iceberg_scan of the metadata that is current when the statement starts: one pinned snapshot per
 table, the files that any other Iceberg reader sees, with deletes and schema evolution honoured and months pruned by
 the table's own statistics. (read_parquet over the pinned files starts a second sooner but repeats in our code what the
-format promises.) Only what a statement names is opened.
+format promises.) Only what a statement names is opened. Without ORDER BY the order of rows is open, as in all SQL.
 """
 
 from collections.abc import Iterator, Sequence
@@ -130,7 +130,6 @@ def _create_view(engine: "duckdb.DuckDBPyConnection", name: str, expression: str
 
 def _lock(engine: "duckdb.DuckDBPyConnection", bucket: str) -> None:
     """From here on the engine reads the bucket and what is attached, and nothing else, whatever the statement says."""
-    engine.execute("set preserve_insertion_order = true")  # the same query shows the same first rows
     engine.execute(f"set allowed_directories = [{literal(f's3://{bucket}/')}]")
     engine.execute("set enable_external_access = false")
     engine.execute("set lock_configuration = true")

@@ -138,7 +138,10 @@ class _Session:
         return self._readings[node.name]
 
     def _read(self, node: TableNode) -> TableReading:
-        table, heads, publishes = self._head(node)
+        try:
+            table, heads, publishes = self._head(node)
+        except ValueError as e:  # a path without partition, epoch and token
+            return TableReading(node.name, {}, {}, foreign=str(e))
         heads, publishes = self._selected(heads), self._selected(publishes)
         if table is None or not heads:
             return TableReading(node.name, heads, publishes)

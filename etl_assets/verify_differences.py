@@ -12,7 +12,7 @@ RESTORE = (
     "Its files changed after they were published, or the ledger did: restore them from a backup. "
     "A rerun prunes the partition while its inputs are the same."
 )
-OUTDATED = "It was published under another version of its manifest, which hashes other columns: materialize it, then verify again."
+OUTDATED = "It was published under another version of its manifest, so hashes may differ: materialize it, then verify."
 MATERIALIZE = "Materialize this partition: the run settles what an interrupted one left."
 REPLACE = "Delete its row from etl_serving.commits, then materialize this partition: the run replaces it."
 
@@ -32,6 +32,8 @@ class TableReading:
     duplicates: Sequence[DuplicateKeys] = ()
     missing_columns: Sequence[str] = ()
     """Columns of the contract that the table doesn't have yet; nothing is reread then."""
+    foreign: str | None = None
+    """A file that this platform didn't write, in words; nothing is reread then."""
     outdated: Collection[str] = frozenset()
     """Partitions whose token isn't what today's manifests give for the same inputs."""
 
@@ -61,6 +63,9 @@ class ServedReading:
 
 def table_differences(reading: TableReading) -> list[Difference]:
     """Files against ledger, ledger against table, Iceberg reader against files, keys."""
+    if reading.foreign is not None:
+        advice = "Another writer committed to the table: set its main branch back to the snapshot before."
+        return [Difference(reading.asset, None, "files", "this platform's only", reading.foreign, advice)]
     found = [_columns(reading.asset, reading.missing_columns)] if reading.missing_columns else []
     found += [d for p in sorted(reading.heads) for d in _partition(reading, p)]
     for partition in sorted(set(reading.ledger) - set(reading.heads)):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from etl_assets.graph.runtime import Runtime
 
 ROWS_SHOWN = 50
+EXPLAINED = ["explain_key", "explain_value"]
+"""Columns of EXPLAIN: the plan is a drawing, not a row."""
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +70,8 @@ def sql(
             write_json(result.columns, rows, sys.stdout)
         elif as_csv:
             write_csv(result.columns, rows, sys.stdout)
+        elif list(result.columns) == EXPLAINED:
+            print("\n".join(plan for _, plan in rows))
         else:
             write_table(result.columns, result.types, rows, sys.stdout)
         if limit is not None and next(every, None) is not None:

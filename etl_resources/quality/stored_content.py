@@ -105,15 +105,18 @@ def scan_rows(engine: "duckdb.DuckDBPyConnection", contract: Contract, metadata_
     return {p: int(n) for p, n in rows}
 
 
-def read_served(connection: "psycopg.Connection[Any]", contract: Contract, target: str) -> dict[str, StoredContent]:
-    """Partition → content of a Postgres table, one query; run it in a transaction with a snapshot of its own.
+def served_columns(connection: "psycopg.Connection[Any]", target: str) -> set[str]:
+    """Columns of a Postgres table; none when it isn't there."""
+    rows = connection.execute(
+        "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
+        (quote_qualified(target),),
+    ).fetchall()
+    return {name for (name,) in rows}
 
-    Empty when the table isn't there. Sets time zone and date style of the transaction: the hash is over text.
-    """
-    connection.execute("set local timezone = 'UTC'; set local datestyle = 'ISO'")
-    exists = connection.execute("select to_regclass(%s)", (quote_qualified(target),)).fetchone()
-    if exists is None or exists[0] is None:
-        return {}
+
+def read_served(connection: "psycopg.Connection[Any]", contract: Contract, target: str) -> dict[str, StoredContent]:
+    """Partition → content of a Postgres table, one query; in the caller's transaction, whose time zone it sets."""
+    connection.execute("set local timezone = 'UTC'")
     rows = connection.execute(
         f"select coalesce(to_char({quote(contract.partition_column)}, 'YYYY-MM'), '{NO_PARTITION}'), count(*), "
         f"{content_hash(contract, 'postgres')} from {quote_qualified(target)} group by 1"
