@@ -1,0 +1,306 @@
+"""A lake of a test's own on the stack's servers: platform database, ERP, bucket and home; dropped afterwards.
+
+A test module asks for it with `pytest_plugins = ["tests.lake"]`. Invariants that must hold after every run, whatever
+happened before, are in tests/invariants.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from uuid import uuid4
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from etl_assets.definitions import build_definitions
+from etl_assets.demo.erp import create_erp
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import load_project
+from etl_resources.settings import Settings, load_settings, resolve_secret
+from tests.integration.oracle import NetRevenueRow, net_revenue
+
+SCALE = 0.01
+PROJECT_DIR = Path(__file__).parent.parent
+ORDERS, LINES = "bronze/sales_orders", "bronze/sales_lines"
+SILVER_ORDERS, SILVER_LINES = "silver/sales_orders", "silver/sales_lines"
+GDP, KPI, SERVED = "gdp/gdp_sales", "kpi/kpi_net_revenue", "postgres/analytics/kpi_net_revenue"
+ALL_ASSETS = (ORDERS, LINES, SILVER_ORDERS, SILVER_LINES, GDP, KPI, SERVED)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass
+class Run:
+    """What one run told Dagster."""
+
+    success: bool
+    run_id: str
+    statuses: dict[str, dict[str, str]]
+    """Asset → partition → status of its last materialization."""
+    errors: list[str]
+    """Messages of the failed steps, outermost first."""
+    events: list[dg.DagsterEvent] = field(default_factory=list, repr=False)
+
+    @property
+    def error(self) -> str:
+        return "\n".join(self.errors)
+
+    def published(self, asset: str) -> set[str]:
+        """Partitions of which this run published new content."""
+        return {p for p, status in self.statuses.get(asset, {}).items() if status == "published"}
+
+    def partitions(self, asset: str, *statuses: str) -> set[str]:
+        return {p for p, status in self.statuses.get(asset, {}).items() if status in statuses}
+
+    def materializations(self, asset: str) -> dict[str, dg.AssetMaterialization]:
+        """Partition → its last materialization, the one that counts."""
+        found = [e.step_materialization_data.materialization for e in self.events if e.is_step_materialization]
+        return {m.partition: m for m in found if m.asset_key.to_user_string() == asset and m.partition}
+
+    def to_json(self) -> str:
+        return json.dumps([self.success, self.run_id, self.statuses, self.errors])
+
+
+class Lake:
+    """One pipeline with its own databases and bucket."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env = dict(env)
+        self.platform_dsn, self.erp_dsn = env["ETL_POSTGRES_DSN"], env["ERP_DSN"]
+        self.home = Path(env["ETL_HOME"])
+
+    @cached_property
+    def settings(self) -> Settings:
+        with self.environment():
+            return load_settings()
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        return Runtime(load_project(), self.settings)
+
+    @contextmanager
+    def environment(self, **changed: str) -> Iterator[None]:
+        """The lake's variables, and nothing of the caller's own."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "DAGSTER_"))}
+        with mock.patch.dict(os.environ, {**kept, **self.env, **changed}, clear=True):
+            yield
+
+    def materialize(
+        self, first: str, last: str | None = None, selection: Sequence[str] | None = None, **changed: str
+    ) -> Run:
+        """Run the job over a range of months in this process."""
+        with self.environment(**changed):
+            return execute(first, last, selection)
+
+    def spawn(
+        self,
+        first: str,
+        last: str | None = None,
+        *,
+        interrupt: Mapping[str, Any] | None = None,
+        barrier: Path | None = None,
+        **changed: str,
+    ) -> "Child":
+        """The same in a process that can be killed. `interrupt`: see tests/fault/driver.py."""
+        task = {"first": first, "last": last, "interrupt": interrupt, "barrier": str(barrier) if barrier else None}
+        log = self.home / f"child-{uuid4().hex[:8]}.log"
+        with self.environment(**changed), log.open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.fault.driver", json.dumps(task)],
+                cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            )  # fmt: skip
+        return Child(process, log)
+
+    def erp(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Statements in the ERP, committed at once."""
+        return _execute(self.erp_dsn, sql, parameters)
+
+    def platform(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Statements in the platform's database."""
+        return _execute(self.platform_dsn, sql, parameters)
+
+    def oracle(self, *months: str) -> list[NetRevenueRow]:
+        """What the KPI must be, by plain SQL in the ERP."""
+        return [r for r in net_revenue(self.erp_dsn) if not months or f"{r[0]:%Y-%m}" in months]
+
+    def published_kpi(self, *months: str) -> list[NetRevenueRow]:
+        """The KPI as it is served."""
+        rows: list[Any] = self.platform(
+            "select month, nation, currency, orders, lines, net_revenue, average_order_value "
+            "from analytics.kpi_net_revenue where cardinality(%s::text[]) = 0 or to_char(month, 'YYYY-MM') = any(%s) "
+            "order by month, nation collate \"C\", currency",
+            list(months), list(months),
+        )  # fmt: skip
+        return rows
+
+    def months_of(self, asset: str, where: str) -> set[str]:
+        """Months in which rows of a table of the lake lie that meet a condition."""
+        return {m for m, _ in self.rows(asset, "strftime(order_date, '%Y-%m'), 1", where)}
+
+    def rows(self, asset: str, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+        """Rows of a published Iceberg table, e.g. gdp/gdp_sales."""
+        from etl_resources.engines.embedded import connect
+        from etl_resources.ledger.ledger import Ledger
+        from etl_resources.tables.input_tables import parquet_scan
+
+        with Ledger.open(self.settings) as ledger:
+            pinned = self.runtime.store.pin(ledger, self.runtime.addresses[asset.replace("/", ".")])
+        paths = sorted(path for head in pinned.heads.values() for path in head.data_paths)
+        with connect(self.settings) as engine:
+            return engine.execute(
+                f"select {columns} from {parquet_scan(paths, pinned.schema)} where {where}"
+            ).fetchall()
+
+
+@dataclass
+class Child:
+    """A run in another process."""
+
+    process: "subprocess.Popen[str]"
+    log: Path
+
+    def wait(self, timeout_s: float = 120) -> Run | None:
+        """Its result, or None when it was killed."""
+        out, _ = self.process.communicate(timeout=timeout_s)
+        if self.process.returncode < 0:
+            return None
+        assert self.process.returncode == 0, self.log.read_text()[-3000:]
+        return Run(*json.loads(out.splitlines()[-1]))
+
+
+def execute(first: str, last: str | None, selection: Sequence[str] | None) -> Run:
+    """Run the job over a range of months with the environment's settings."""
+    job = build_definitions().resolve_job_def("all_layers")
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            run_config=QUIET,
+            tags=tags,
+            asset_selection=[dg.AssetKey(s.split("/")) for s in selection] if selection else None,
+        )
+        events = list(result.all_events)
+    statuses: dict[str, dict[str, str]] = {}
+    errors: list[str] = []
+    for event in events:
+        if event.is_step_materialization:
+            m = event.step_materialization_data.materialization
+            if m.partition and "status" in m.metadata:
+                statuses.setdefault(m.asset_key.to_user_string(), {})[m.partition] = str(m.metadata["status"].value)
+        elif event.is_step_failure:
+            errors += _messages(event.step_failure_data)
+    return Run(result.success, result.run_id, statuses, errors, events)
+
+
+def _messages(data: Any) -> list[str]:
+    found, error = [], data.error
+    if data.user_failure_data and data.user_failure_data.description:
+        found.append(data.user_failure_data.description)
+    while error is not None:
+        found.append(f"{error.cls_name}: {error.message.strip()}")
+        error = error.cause
+    return found
+
+
+@contextmanager
+def new_lake(folder: Path) -> Iterator[Lake]:
+    """A lake whose ERP is a copy of the session's template. Needs the stack's servers."""
+    import boto3
+
+    name, server, settings = f"lake_{uuid4().hex[:10]}", _server_dsn(), load_settings()
+    template = _erp_template(server)
+    endpoint, key, secret = settings.require_s3()
+    bucket = name.replace("_", "-")
+    s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
+                      region_name=settings.s3_region)  # fmt: skip
+    s3.create_bucket(Bucket=bucket)
+    _execute(server, f"create database {name}_platform")
+    _execute(server, f"create database {name}_erp template {template}")
+    try:
+        yield Lake({
+            "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
+            "ETL_S3_ACCESS_KEY": key, "ETL_S3_SECRET_KEY": secret,
+            "ETL_POSTGRES_DSN": make_conninfo(server, dbname=f"{name}_platform"),
+            "ERP_DSN": make_conninfo(server, dbname=f"{name}_erp"),
+        })  # fmt: skip
+    finally:
+        for suffix in ("platform", "erp"):
+            _execute(server, f"drop database {name}_{suffix} with (force)")
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            keys = [{"Key": o["Key"]} for o in page.get("Contents", [])]
+            if keys:
+                s3.delete_objects(Bucket=bucket, Delete={"Objects": keys})
+        s3.delete_bucket(Bucket=bucket)
+
+
+@pytest.fixture(scope="session")
+def make_lake(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Lake]]:
+    """Makes lakes that live until the session ends."""
+    from contextlib import ExitStack
+
+    with ExitStack() as lakes:
+        yield lambda: lakes.enter_context(new_lake(tmp_path_factory.mktemp("lake")))
+    _drop_template()
+
+
+@pytest.fixture
+def lake(stack: object, tmp_path: Path) -> Iterator[Lake]:
+    """An empty lake for one test."""
+    with new_lake(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def module_lake(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """An empty lake that the tests of a module share."""
+    with new_lake(tmp_path_factory.mktemp("lake")) as made:
+        yield made
+
+
+_templates: dict[str, str] = {}
+
+
+def _erp_template(server: str) -> str:
+    if server not in _templates:
+        name = f"erp_template_{os.getpid()}"
+        _execute(server, f"drop database if exists {name} with (force)")
+        _execute(server, f"create database {name}")
+        dsn = make_conninfo(server, dbname=name)
+        create_erp(dsn, scale=SCALE, work_dir=load_settings().home / "work", progress=lambda _: None)
+        _templates[server] = name
+    return _templates[server]
+
+
+def _drop_template() -> None:
+    for server, name in _templates.items():
+        _execute(server, f"drop database if exists {name} with (force)")
+    _templates.clear()
+
+
+def _server_dsn() -> str:
+    """A role that may create databases: the embedded server's superuser, else the ERP's admin."""
+    from etl_resources.stack.provision import SUPERUSER, dsn
+    from etl_resources.stack.state import load
+
+    record = load(load_settings().home).servers.get("postgres")
+    if record is not None and SUPERUSER in record.secrets:
+        return dsn(record, SUPERUSER, "postgres")
+    admin = resolve_secret("env:ERP_ADMIN_DSN")
+    parts = {k: v for k, v in conninfo_to_dict(admin).items() if k != "dbname"}
+    return make_conninfo(make_conninfo("", **parts), dbname="postgres")
+
+
+def _execute(dsn: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(sql.encode(), parameters or None)
+        return cursor.fetchall() if cursor.description else []
