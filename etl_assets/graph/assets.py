@@ -11,13 +11,13 @@ from etl_assets.graph.outcome import (
     PartitionOutcome,
     check_events,
     event_pointers,
-    failing_clearly,
     materialization,
     raise_failures,
 )
 from etl_assets.graph.partitions import monthly_partitions
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.quality.audit import RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, check_name
 
 TABLES, POSTGRES = "tables", "postgres"
@@ -125,6 +125,7 @@ def _run_capture(
     identities: Mapping[str, AssetIdentity],
 ) -> Iterator[Any]:
     from etl_assets.graph.capture_step import CaptureStep
+    from etl_assets.graph.table_step import settled
     from etl_resources.ledger.ledger import Ledger
 
     with failing_clearly(), Ledger.open(runtime.settings) as ledger:
@@ -141,7 +142,7 @@ def _run_capture(
                 yield dg.Output(table.batch, output_name=output_name(identity.key))
             elif table.batch is not None:
                 table.batch.publish()  # not selected, or only some partitions are good
-            good = [o for o in table.outcomes if o.error is None]
+            good = [settled(o, table.batch, ledger, name) for o in table.outcomes if o.error is None]
             for outcome in good:
                 yield from _source_events(identity, outcome)
             pointers = event_pointers(context.instance, identity, [o.partition for o in good])

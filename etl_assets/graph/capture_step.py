@@ -88,7 +88,7 @@ class CaptureStep:
             source=SourceTable(node.dataset.source, node.dataset.partitions.by),
             field_ids=field_ids(table.schema()),
             schema=read_schema(table.schema()),
-            published=store.pin(self._ledger, address),
+            published=store.pin(self._ledger, address, strict=False),
             attempt=new_attempt(self._run_id),
         )
 
@@ -102,11 +102,16 @@ class CaptureStep:
                 publish = table.published.publishes.get(partition)
                 if publish is None or not self._is_current(table, partition, publish):
                     changed.add(partition)
+        changed |= {p for p in requested if p not in changed and not self._of_one_capture(p)}
         for table in self.tables.values():
             table.outcomes += [
                 _pruned(table.published.publishes[p], table.fingerprints[p]) for p in requested if p not in changed
             ]
         return sorted(changed)
+
+    def _of_one_capture(self, partition: str) -> bool:
+        """A run that ended between the publishes of two tables left them with different captures, equal or not."""
+        return len({t.published.publishes[partition].epoch for t in self.tables.values()}) == 1
 
     def _is_current(self, table: BronzeTable, partition: str, publish: Publish) -> bool:
         return publish.fingerprint == table.fingerprints[partition] and publish.token == self._token(
@@ -219,12 +224,14 @@ class CaptureStep:
                 table.attempt,
                 self._run_id,
                 written,
-                prove=self._no_key_elsewhere(table),
+                prove=self._no_key_elsewhere(table, {w.staged.partition for w in written}, linked, epoch),
             )
         else:
             self._ledger.settle(table.attempt, "failed", "no partition passed its audit")
 
-    def _no_key_elsewhere(self, table: BronzeTable) -> Callable[["Table"], None]:
+    def _no_key_elsewhere(
+        self, table: BronzeTable, good: set[str], linked: Mapping[str, tuple[str, ...]], epoch: int
+    ) -> Callable[["Table"], None]:
         """A capture that was published since this one looked may hold a row that is here now: look again."""
 
         def prove(head: "Table") -> None:
@@ -233,29 +240,39 @@ class CaptureStep:
             if snapshot is None or snapshot.snapshot_id == pinned.snapshot_id:
                 return
             heads = read_head(head)
-            ours = {parse_staged_path(p)[0] for p in table.paths}
-            paths = [
+            fenced = {p for p in good if p in heads and heads[p].epoch > epoch}
+            torn = held_back(linked, fenced)
+            if torn:
+                raise TransientError(
+                    f"{table.node.name}: a newer capture published {', '.join(sorted(fenced))} meanwhile, which "
+                    f"exchanged rows with {', '.join(sorted(torn))}. Capture again."
+                )
+            winners = good - fenced
+            ours = [path for path in table.paths if parse_staged_path(path)[0] in winners]
+            theirs = [
                 path
                 for partition, h in heads.items()
-                if partition not in ours
+                if partition not in winners
                 and h.epoch != (pinned.heads[partition].epoch if partition in pinned.heads else 0)
                 for path in h.data_paths
             ]
-            if not paths or not table.paths:
-                return
-            engine = connect(self._runtime.settings)
-            key = ", ".join(map(quote, table.source.source.key))
-            found = engine.execute(
-                f"select count(*) from {parquet_scan(table.paths, table.schema)} "
-                f"semi join {parquet_scan(paths, table.schema)} using ({key})"
-            ).fetchone()
-            if found and found[0]:
-                raise TransientError(
-                    f"{table.node.name}: {found[0]} captured rows are in another partition that was published "
-                    "meanwhile. Capture again."
-                )
+            if ours and theirs:
+                self._prove_disjoint(table, ours, theirs)
 
         return prove
+
+    def _prove_disjoint(self, table: BronzeTable, ours: list[str], theirs: list[str]) -> None:
+        key = ", ".join(map(quote, table.source.source.key))
+        with connect(self._runtime.settings) as engine:
+            found = engine.execute(
+                f"select count(*) from {parquet_scan(ours, table.schema)} "
+                f"semi join {parquet_scan(theirs, table.schema)} using ({key})"
+            ).fetchone()
+        if found and found[0]:
+            raise TransientError(
+                f"{table.node.name}: {found[0]} captured rows are in another partition that was published "
+                "meanwhile. Capture again."
+            )
 
     def _audit(self, table: BronzeTable, found: CapturedPartition, epoch: int) -> PartitionOutcome:
         """Rows against the server's own count in the same snapshot, and the key."""

@@ -5,18 +5,15 @@ the later event wins, so that every partition gets its own data version although
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from etl_resources.errors import DataPipelineError, TransientError, UnknownCommitError
+from etl_resources.errors import TransientError
+from etl_resources.io_managers.failure import MAX_RETRIES, RETRY_WAIT_S
 from etl_resources.quality.audit import CheckResult
 from etl_resources.run_token import InputVersion
-
-MAX_RETRIES = 2
-RETRY_WAIT_S = 2.0
 
 
 @dataclass
@@ -119,17 +116,6 @@ def raise_failures(asset: str, outcomes: Sequence[PartitionOutcome]) -> None:
         + " | ".join(lines),
         allow_retries=False,
     )
-
-
-@contextmanager
-def failing_clearly() -> Iterator[None]:
-    """Our errors as Dagster's: transient ones ask for a retry, permanent ones fail with one clear line."""
-    try:
-        yield
-    except (TransientError, UnknownCommitError) as e:
-        raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=RETRY_WAIT_S) from e
-    except DataPipelineError as e:
-        raise dg.Failure(description=str(e), allow_retries=False) from e
 
 
 def _metadata(value: Any) -> Any:

@@ -10,7 +10,6 @@ from etl_assets.graph.outcome import (
     AssetIdentity,
     check_events,
     event_pointers,
-    failing_clearly,
     materialization,
     raise_failures,
 )
@@ -20,6 +19,7 @@ from etl_assets.project import ServingNode
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import DataPipelineError, PermanentError
+from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, plan
 from etl_resources.progress import report

@@ -15,7 +15,6 @@ from etl_assets.graph.outcome import (
     PartitionOutcome,
     check_events,
     event_pointers,
-    failing_clearly,
     materialization,
     raise_failures,
 )
@@ -26,6 +25,7 @@ from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import JUDGED, Transform, engine_error, run_transform
 from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.extract.capture import write_empty
+from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.planning import Plan, PlannedPartition, held_back, plan
@@ -57,7 +57,7 @@ class TableStep:
 
     def __init__(self, runtime: Runtime, node: TableNode, ledger: Ledger, run_id: str) -> None:
         self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
-        self._writing_dead_letters = threading.Lock()  # the ledger's connection has one transaction at a time
+        self._on_ledger = threading.Lock()  # the ledger's connection has one transaction at a time
         self._address: TableAddress = runtime.addresses[node.name]
         table = runtime.store.ensure(self._address)
         contract = node.dataset.table(node.layer)
@@ -177,7 +177,7 @@ class TableStep:
     def _keep_rejected(
         self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition
     ) -> Mapping[str, int]:
-        with self._writing_dead_letters:
+        with self._on_ledger:
             return keep_rejected(
                 self._ledger.connection,
                 engine,
@@ -196,8 +196,10 @@ class TableStep:
         if self._node.layer != "kpi" or kpi is None or kpi.accept is None:
             return []
         rule = kpi.accept.reconcile
-        epochs = capture_epochs(self._ledger.connection, planned.inputs).get((rule.system, planned.partition), set())
-        found = self._ledger.totals(self._node.dataset.dataset, planned.partition, epochs)
+        with self._on_ledger:
+            captures = capture_epochs(self._ledger.connection, planned.inputs)
+            epochs = captures.get((rule.system, planned.partition), set())
+            found = self._ledger.totals(self._node.dataset.dataset, planned.partition, epochs)
         if found is None:
             raise PermanentError(
                 f"{self._node.name}, partition {planned.partition}: the captures that it is made from took no control "

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.io_managers.reader import PublishedRows
 from etl_resources.io_managers.s3_tables import Reader
 
@@ -21,7 +22,8 @@ class PostgresIOManager(dg.IOManager):
         """Publish the batch; None means that everything was pruned."""
         if batch is None:
             return
-        outcome = batch.publish()
+        with failing_clearly():
+            outcome = batch.publish()
         context.add_output_metadata(
             {"published_partitions": len(outcome.published), "fenced_partitions": len(outcome.fenced)}
         )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.io_managers.reader import PublishedRows
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class S3TableIOManager(dg.IOManager):
         """Publish the batch in one commit; None means that everything was pruned."""
         if batch is None:
             return
-        outcome = batch.publish()
+        with failing_clearly():
+            outcome = batch.publish()
         context.add_output_metadata(
             {
                 "snapshot_id": str(outcome.snapshot_id),

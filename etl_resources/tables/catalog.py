@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
 from etl_resources.settings import Settings
+from etl_resources.tables.commit import ConflictError, retry_conflicts
 from etl_resources.tables.schema import iceberg_schema, partition_spec
 
 if TYPE_CHECKING:
@@ -93,23 +94,27 @@ def ensure_table(
             table = catalog.load_table(identifier)
     if table.current_snapshot() is None:
         table = _add_empty_snapshot(catalog, table, identifier)
-    return _evolve(table, wanted, identifier)
+    return retry_conflicts(
+        lambda n: _evolve(table if n == 1 else catalog.load_table(identifier), wanted, identifier)
+    )
 
 
 def _add_empty_snapshot(catalog: "Catalog", table: "Table", identifier: str) -> "Table":
     """An empty table accepts commits to main only; staging needs a head to branch from."""
     from pyiceberg.exceptions import CommitFailedException
 
-    with suppress(CommitFailedException), table.transaction().update_snapshot().fast_append():
-        pass  # another writer may be first; its snapshot serves as well
-    table = catalog.load_table(identifier)
-    if table.current_snapshot() is None:
-        table.append(table.schema().as_arrow().empty_table())
-        table = catalog.load_table(identifier)
-    return table
+    with (
+        suppress(CommitFailedException),  # another writer may be first; its snapshot serves as well
+        table.transaction() as transaction,
+        transaction.update_snapshot().fast_append(),
+    ):
+        pass
+    return catalog.load_table(identifier)
 
 
 def _evolve(table: "Table", wanted: "Schema", identifier: str) -> "Table":
+    from pyiceberg.exceptions import CommitFailedException
+
     current = table.schema()
     names = {f.name: f for f in current.fields}
     added = [f for f in wanted.fields if f.name not in names]
@@ -124,11 +129,14 @@ def _evolve(table: "Table", wanted: "Schema", identifier: str) -> "Table":
     dropped = set(names) - {f.name for f in wanted.fields}
     if not (added or relaxed or dropped):
         return table
-    with table.update_schema() as update:
-        for field in added:
-            update.add_column(field.name, field.field_type, doc=field.doc)
-        for field in relaxed:
-            update.make_column_optional(field.name)
-        for name in dropped:
-            update.delete_column(name)
+    try:
+        with table.update_schema() as update:
+            for field in added:
+                update.add_column(field.name, field.field_type, doc=field.doc)
+            for field in relaxed:
+                update.make_column_optional(field.name)
+            for name in dropped:
+                update.delete_column(name)
+    except CommitFailedException as e:
+        raise ConflictError(f"{identifier}: the table changed while its columns were evolved ({e}).") from e
     return table.refresh()

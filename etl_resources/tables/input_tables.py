@@ -10,7 +10,7 @@ from etl_resources.run_token import InputVersion
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import PartitionHead, read_head
 from etl_resources.tables.schema import read_schema
-from etl_resources.tables.settle import settle_table
+from etl_resources.tables.settle import recognise_published, settle_table
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -48,11 +48,11 @@ def parquet_scan(paths: list[str], schema: str) -> str:
     return f"read_parquet([{', '.join(map(literal, paths))}], schema = {schema})"
 
 
-def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> PinnedTable:
+def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress, *, strict: bool = True) -> PinnedTable:
     """The table as it is published now.
 
-    A publish that the ledger doesn't know yet (its writer died in between) is settled first. Raises PermanentError
-    when it can't be.
+    A publish that the ledger doesn't know yet (its writer died, or is between commit and evidence) is recorded first.
+    Raises PermanentError when it can't be, if strict.
     """
     from pyiceberg.exceptions import NoSuchTableError
 
@@ -65,9 +65,10 @@ def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> PinnedTabl
     publishes = ledger.at_epochs(address.asset, epochs)
     if len(publishes) < len(epochs):
         settle_table(catalog, ledger, address)
+        recognise_published(table, ledger, epochs)
         publishes = ledger.at_epochs(address.asset, epochs)
     unknown = sorted(set(epochs) - set(publishes))
-    if unknown:
+    if unknown and strict:
         raise PermanentError(
             f"{address.asset}: the ledger doesn't know who published {', '.join(unknown)}. Was it restored from an "
             "older backup? Materialize the asset again to publish them anew."

@@ -1,7 +1,7 @@
 """Publish: one compare-and-swap that makes audited partitions visible, fenced by epoch and by the attempt's branch."""
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etl_resources.conventions import branch_name, parse_staged_path
@@ -38,7 +38,7 @@ class PublishOutcome:
     published: tuple[StagedPartition, ...]
     fenced: tuple[str, ...]
     how: str
-    """fast_forward | rebase | fenced"""
+    """fast_forward | rebase | fenced | read_back"""
     tries: int = 1
 
 
@@ -68,7 +68,7 @@ def publish(
             settled = find_published(catalog.load_table(identifier), attempt)
             if settled is None:
                 raise
-            return settled
+            return replace(settled, fenced=_left_out(table, staged_id, settled, good), tries=n)
 
     return retry_conflicts(once)
 
@@ -103,11 +103,11 @@ def _publish_once(
     if not winners:
         compare_and_swap(catalog, table, guards, (drop,))
         return PublishOutcome(head.snapshot_id, (), fenced, "fenced", tries)
+    _prove_aliases(identifier, winners, heads)  # also before a fast-forward: the head may have moved before staging
     if staged_snapshot.parent_snapshot_id == head.snapshot_id and len(winners) == len(staged):
         forward = point_branch("main", staged_id)
         compare_and_swap(catalog, table, guards, (forward, drop))
         return PublishOutcome(staged_id, tuple(winners), fenced, "fast_forward", tries)
-    _prove_aliases(identifier, winners, heads)
     names = {p.partition for p in winners}
     producer, updates = build_snapshot(
         table,
@@ -117,6 +117,14 @@ def _publish_once(
     )
     compare_and_swap(catalog, table, guards, (*updates, drop), producer)
     return PublishOutcome(producer.snapshot_id, tuple(winners), fenced, "rebase", tries)
+
+
+def _left_out(
+    table: "Table", staged_id: int, outcome: PublishOutcome, good: Collection[str] | None
+) -> tuple[str, ...]:
+    """Staged partitions that were wanted and not published: they were fenced."""
+    wanted = {p for p in partitions_of(properties_of(table, staged_id)) if good is None or p in good}
+    return tuple(sorted(wanted - {p.partition for p in outcome.published}))
 
 
 def _prove_aliases(identifier: str, winners: Collection[StagedPartition], heads: dict[str, PartitionHead]) -> None:
@@ -154,7 +162,11 @@ def drop_branch(catalog: "Catalog", identifier: str, attempt: str) -> bool:
         if ref is None:
             return False
         guard = ref_is(branch, ref.snapshot_id)
-        compare_and_swap(catalog, table, (guard,), (remove_branch(branch),))
+        try:
+            compare_and_swap(catalog, table, (guard,), (remove_branch(branch),))
+        except UnknownCommitError:
+            if branch in catalog.load_table(identifier).refs():
+                raise
         return True
 
     return retry_conflicts(once)

@@ -4,14 +4,17 @@ An attempt is dead when the session that opened it is gone. The fence comes firs
 never publish), then the record: published if main's history has it, else abandoned.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.publish import drop_branch, find_published
+from etl_resources.tables.stage import ATTEMPT_KEY, partitions_of, properties_of
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 
 def settle_table(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> dict[str, str]:
@@ -32,3 +35,17 @@ def settle_table(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> d
             ledger.record_published(attempt, [p.partition for p in outcome.published], outcome.snapshot_id)
             settled[attempt] = "published"
     return settled
+
+
+def recognise_published(table: "Table", ledger: Ledger, epochs: Mapping[str, int]) -> None:
+    """Record what main's history shows as published at these epochs, whoever its writer is and whether it lives.
+
+    A live writer between its commit and its evidence records the same later; a reader need not wait for it.
+    """
+    from pyiceberg.table.snapshots import ancestors_of
+
+    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
+        properties = properties_of(table, snapshot.snapshot_id)
+        published = partitions_of(properties)
+        if any(epochs.get(p.partition) == p.epoch for p in published.values()):
+            ledger.record_published(properties[ATTEMPT_KEY], list(published), snapshot.snapshot_id)

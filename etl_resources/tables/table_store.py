@@ -75,9 +75,9 @@ class TableStore:
         """Settle attempts whose writer died."""
         return settle_table(self.catalog, ledger, address)
 
-    def pin(self, ledger: Ledger, address: TableAddress) -> PinnedTable:
-        """The table as published now."""
-        return pin(self.catalog, ledger, address)
+    def pin(self, ledger: Ledger, address: TableAddress, *, strict: bool = True) -> PinnedTable:
+        """The table as published now. Not strict: partitions unknown to the ledger have no publish."""
+        return pin(self.catalog, ledger, address, strict=strict)
 
     def published_epochs(self, address: TableAddress) -> dict[str, int]:
         """Partition → epoch of what is published."""
