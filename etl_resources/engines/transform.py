@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from etl_resources.classify import classify
 from etl_resources.contract import Contract
-from etl_resources.errors import PermanentError, TransientError
+from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.content_hash import content_hash, row_text, version_of
 from etl_resources.quality.rules import rejection_reasons, typed_columns
@@ -131,12 +132,6 @@ def _count(engine: "duckdb.DuckDBPyConnection", query: str) -> int:
 
 
 def engine_error(what: str, error: Exception) -> Exception:
-    """DuckDB's error as one of ours: network and storage may recover, a wrong query doesn't."""
-    import duckdb
-
-    text = next(iter(str(error).splitlines()), type(error).__name__)
-    if isinstance(error, duckdb.HTTPException | duckdb.IOException):
-        return TransientError(f"{what}: {text}")
-    if isinstance(error, duckdb.OutOfMemoryException):
-        return PermanentError(f"{what}: {text}. Choose a larger size in the manifest's runner.")
-    return PermanentError(f"{what}: {text}")
+    """DuckDB's error as one of ours, saying what was being done."""
+    known = classify(error) or PermanentError(str(error))
+    return type(known)(f"{what}: {known}")

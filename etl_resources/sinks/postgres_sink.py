@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from etl_resources.calendar import month_bounds
 from etl_resources.contract import Contract
 from etl_resources.errors import FencedError, PermanentError, TransientError
 from etl_resources.identifiers import quote, quote_qualified
@@ -194,11 +195,8 @@ class PostgresSink:
             conflict = f"on conflict ({', '.join(map(quote, self.key))}) {action}"
             connection.execute(f"insert into {target} ({names}) {rows} {conflict}", (partition,))
             return
-        connection.execute(
-            f"delete from {target} where date_trunc('month', {quote(self.contract.partition_column)}::timestamp) "
-            "= %s::timestamp",
-            (f"{partition}-01",),
-        )
+        column = quote(self.contract.partition_column)
+        connection.execute(f"delete from {target} where {column} >= %s and {column} < %s", month_bounds(partition))
         connection.execute(f"insert into {target} ({names}) {rows}", (partition,))
 
     def _record_commit(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition) -> None:
