@@ -1,22 +1,24 @@
 """Servers that tests of several folders share."""
 
 import os
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from etl_resources import stack as servers
-from etl_resources.settings import load_settings
-from etl_resources.stack import StackStatus
+if TYPE_CHECKING:
+    from etl_resources.stack import StackStatus
 
 BUCKET = "pp-dw-test"
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackStatus]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StackStatus]":
     """Embedded Postgres and S3, empty, for the whole session; load_settings() finds them, no outside setting does."""
+    from etl_resources import stack as servers
+    from etl_resources.settings import load_settings
+    from tests.integration.stack_project import remove_home
+
     home = tmp_path_factory.mktemp("project") / ".etl"
     with pytest.MonkeyPatch.context() as environment:
         for name in os.environ:
@@ -29,9 +31,3 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StackStatus]:
         finally:
             servers.down(load_settings(home=home))
             remove_home(home)
-
-
-def remove_home(home: Path) -> None:
-    """Delete a stopped home with its data, which may be in a system folder when the tests run as root."""
-    shutil.rmtree((home / "postgres").resolve(), ignore_errors=True)
-    shutil.rmtree(home, ignore_errors=True)

@@ -23,7 +23,7 @@ from tests.integration.stack_project import (
     write_row,
 )
 
-SERVERS = ("postgres", "s3")
+SERVICES = ("postgres", "s3")
 
 
 def pids(project: Project) -> dict[str, int]:
@@ -50,7 +50,7 @@ def test_up_is_repeatable_and_two_at_once_start_one_stack(project: Project) -> N
     errors = [process.communicate(timeout=180)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     first = pids(project)
-    assert set(first) == set(SERVERS)
+    assert set(first) == set(SERVICES)
     status = project.up()
     assert pids(project) == first
     assert all(server["healthy"] for server in status["servers"])
@@ -116,7 +116,7 @@ def test_an_up_that_is_killed_is_finished_by_the_next(project: Project, line: st
     project.up_killed_at(line)
     left = pids(project)
     status = project.up()
-    assert set(pids(project)) == set(SERVERS)
+    assert set(pids(project)) == set(SERVICES)
     assert left.items() <= pids(project).items(), "a usable server was restarted"
     write_row(status, line)
     write_object(status, "key")
@@ -143,7 +143,7 @@ def test_down_stops_its_own_servers_only(started: Project, project: Project) -> 
     mine = project.up()
     write_row(mine, "stays")
     assert project.run("down").returncode == 0
-    assert not any(processes(project.home, name) for name in SERVERS)
+    assert not any(processes(project.home, name) for name in SERVICES)
     assert project.run("down").returncode == 0
     assert rows(project.up()) == {"stays"}
     project.run("down")
@@ -175,7 +175,7 @@ def test_a_lost_state_file_costs_the_passwords_only(started: Project) -> None:
     assert after["postgres_dsn"] != before["postgres_dsn"]
     assert mark in rows(after)
     assert objects(after)[mark] == mark
-    assert set(pids(started)) == set(SERVERS)
+    assert set(pids(started)) == set(SERVICES)
 
 
 def external(status: dict[str, str]) -> dict[str, str]:
@@ -197,7 +197,7 @@ def test_external_servers_are_used_and_nothing_is_started(started: Project, proj
     assert {(s["name"], s["kind"], s["healthy"]) for s in status["servers"]} == {
         (name, "external", True) for name in ("postgres", "erp", "s3")
     }
-    assert not any(processes(project.home, name) for name in SERVERS)
+    assert not any(processes(project.home, name) for name in SERVICES)
     assert project.run("status", **theirs).returncode == 0
     assert project.run("down", **theirs).returncode == 0
     assert pids(started) == before
@@ -211,7 +211,7 @@ def test_only_the_missing_half_is_embedded(started: Project, project: Project) -
     assert status["erp_admin_dsn"] is None
     assert status["postgres_dsn"] == project.state["settings"]["postgres_dsn"]
     assert project.state["secrets"] == {}
-    assert set(pids(project)) == set(SERVERS)
+    assert set(pids(project)) == set(SERVICES)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_the_web_server_comes_back_and_down_takes_its_children_along(started: Pr
     """Its code servers outlive a killed web server for a while: they are no web server, and must not stay."""
     status = started.up("--ui")
     before = pids(started)
-    assert set(before) == {*SERVERS, "dagster-webserver", "dagster-daemon"}
+    assert set(before) == {*SERVICES, "dagster-webserver", "dagster-daemon"}
     kill(before["dagster-webserver"])
     status = started.up("--ui")
     after = pids(started)

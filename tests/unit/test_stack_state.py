@@ -12,9 +12,8 @@ from pydantic import SecretStr
 
 from etl_resources.dagster_storage import sqlalchemy_url
 from etl_resources.errors import PermanentError, SettingsError, TransientError
-from etl_resources.settings import STACK_FILE, Settings
+from etl_resources.settings import STACK_FILE, Settings, load_settings
 from etl_resources.stack import ServerStatus, StackStatus, ports
-from etl_resources.stack import state as stack_state
 from etl_resources.stack.account import Account, data_folder, reachable
 from etl_resources.stack.external import ExternalS3, embedded_values, external_services
 from etl_resources.stack.processes import Command, is_alive, main_process, marked, recorded, spawn, stop
@@ -33,15 +32,15 @@ def silent(_: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [n for n in os.environ if n.startswith(("ETL_", "ERP_"))]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("ETL_HOME", str(tmp_path))
 
 
 def settings(home: Path, **values: str) -> Settings:
-    return Settings.model_construct(
-        home=home, **{k: SecretStr(v) if "key" in k or "dsn" in k else v for k, v in values.items()}
-    )
+    secret = {k: SecretStr(v) for k, v in values.items() if "key" in k or "dsn" in k}
+    return load_settings(home=home, **{**values, **secret})
 
 
 def test_state_survives_the_round_trip_and_is_private(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_an_interrupted_save_leaves_the_old_state(tmp_path: Path, monkeypatch: p
     def broken(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stack_state.os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, StackState())
     assert load(tmp_path) == BOTH
