@@ -1,0 +1,112 @@
+"""The commit protocol against a model of three lines, under any interleaving of attempts (stateful, seeded)."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, precondition, rule
+
+from etl_resources.errors import FencedError, TransientError
+from etl_resources.tables.publish import drop_branch, find_published
+from tests.integration.local_table import (
+    EMPTY,
+    FEB,
+    IDENTIFIER,
+    JAN,
+    MAR,
+    LocalTable,
+    close,
+    prove_epochs_grow,
+    sqlite_catalog,
+)
+
+PARTITIONS = st.sampled_from([JAN, FEB, MAR])
+CONTENTS = st.dictionaries(PARTITIONS, st.sampled_from([EMPTY, 10, 20, 30]), min_size=1)
+
+
+class CommitProtocol(RuleBasedStateMachine):
+    """Partition → (epoch, value) is all there is to know; the table must agree after every step."""
+
+    attempts = Bundle("attempts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="commit-protocol-"))
+        self.epoch = 0
+        self.current: dict[str, tuple[int, int]] = {}
+        self.staged: dict[str, tuple[int, int, dict[str, int], dict[str, int]]] = {}
+        """Attempt → (snapshot, epoch, contents, alias_of), while its branch is there."""
+
+    @initialize()
+    def create(self) -> None:
+        self.catalog = sqlite_catalog(self.folder)
+        self.table = LocalTable(self.catalog, self.folder)
+
+    @rule(target=attempts, contents=CONTENTS)
+    def stage(self, contents: dict[str, int]) -> str:
+        """An epoch is drawn and everything is computed; publishing comes at once, later or never."""
+        return self._stage(contents, {})
+
+    @precondition(lambda self: self.current)
+    @rule(target=attempts, data=st.data(), others=CONTENTS)
+    def stage_with_an_alias(self, data: st.DataObject, others: dict[str, int]) -> str:
+        """One partition turned out equal to what is published now."""
+        equal = data.draw(st.sampled_from(sorted(self.current)))
+        base, value = self.current[equal]
+        return self._stage({**others, equal: value}, {equal: base})
+
+    def _stage(self, contents: dict[str, int], alias_of: dict[str, int]) -> str:
+        self.epoch += 1
+        attempt = f"attempt-{self.epoch}"
+        snapshot = self.table.stage(attempt, self.epoch, contents, alias_of=alias_of)
+        self.staged[attempt] = (snapshot, self.epoch, contents, alias_of)
+        return attempt
+
+    @rule(attempt=attempts, good=st.none() | st.sets(PARTITIONS))
+    def publish(self, attempt: str, good: set[str] | None) -> None:
+        """By its writer, in time or as a zombie, twice even, whole or without what failed its audit."""
+        if attempt not in self.staged:
+            with pytest.raises(FencedError):
+                self.table.publish(attempt, 1, good)
+            return
+        snapshot, epoch, contents, alias_of = self.staged[attempt]
+        wanted = {p for p in contents if good is None or p in good}
+        winners = {p for p in wanted if epoch > self.current.get(p, (0, 0))[0]}
+        if any(p in alias_of and self.current[p][0] != alias_of[p] for p in winners):
+            with pytest.raises(TransientError):
+                self.table.publish(attempt, snapshot, good)
+            return
+        outcome = self.table.publish(attempt, snapshot, good)
+        assert {p.partition for p in outcome.published} == winners
+        assert set(outcome.fenced) == wanted - winners
+        assert (find_published(self.table.table, attempt) is not None) == bool(winners)
+        self.current |= {p: (epoch, contents[p]) for p in winners}
+        del self.staged[attempt]
+
+    @rule(attempt=consumes(attempts))
+    def recover(self, attempt: str) -> None:
+        """The attempt is declared dead, whether it is or not."""
+        assert drop_branch(self.catalog, IDENTIFIER, attempt) == (attempt in self.staged)
+        self.staged.pop(attempt, None)
+
+    @invariant()
+    def readers_see_what_the_newest_epochs_published(self) -> None:
+        """No loss, no duplicate, no torn partition, no resurrection."""
+        if not hasattr(self, "table"):
+            return
+        assert self.table.contents() == {p: v for p, (_, v) in sorted(self.current.items()) if v != EMPTY}
+        assert self.table.epochs() == {p: e for p, (e, _) in sorted(self.current.items())}
+        assert self.table.branches() == set(self.staged)
+
+    def teardown(self) -> None:
+        if hasattr(self, "table"):
+            prove_epochs_grow(self.table)
+            close(self.catalog)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+TestCommitProtocol = CommitProtocol.TestCase
+TestCommitProtocol.settings = settings(max_examples=12, stateful_step_count=14, deadline=None)
