@@ -54,7 +54,7 @@ def _tokens(sql: str) -> list[Token]:
     try:
         return Dialect.get_or_raise("duckdb").tokenize(sql)
     except TokenError as e:
-        raise QueryRefusedError(f"The statement can't be read: {e}.") from e
+        raise QueryRefusedError(f"The statement can't be read: {e}. {ALLOWED}.") from e
 
 
 def _without_end(sql: str) -> str:
