@@ -19,7 +19,7 @@ from benchmarks.harness import Result, bench_project, peak_rss_mb, save
 from etl_resources.calendar import contiguous_ranges, months_between
 from etl_resources.engines.embedded import connect
 from etl_resources.extract.capture import capture_table
-from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
+from etl_resources.extract.postgres import READER_WORK_MEM, SourceTable, open_source, snapshot_of
 from etl_resources.extract.source_query import select_rows
 from etl_resources.tables.schema import field_ids
 
@@ -93,7 +93,17 @@ def main() -> None:
 def bare_copy(dsn: str, statement: str) -> int:
     """Bytes of `psql -c 'COPY … TO STDOUT (FORMAT binary)' | wc -c`."""
     psql = POSTGRES_BIN_PATH / "psql"
-    copy = subprocess.Popen([psql, dsn, "-qc", f"copy ({statement}) to stdout (format binary)"], stdout=subprocess.PIPE)
+    copy = subprocess.Popen(
+        [
+            psql,
+            dsn,
+            "-qc",
+            f"set work_mem = '{READER_WORK_MEM}'",
+            "-c",
+            f"copy ({statement}) to stdout (format binary)",
+        ],
+        stdout=subprocess.PIPE,
+    )
     counted = subprocess.run(["wc", "-c"], stdin=copy.stdout, capture_output=True, check=True)
     assert copy.wait() == 0
     return int(counted.stdout)
