@@ -1,0 +1,48 @@
+"""Memory is bounded by batch and engine settings, not by the size of a partition: measured, in processes of their own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+
+PROGRAM = """
+import resource, sys
+from pathlib import Path
+import duckdb
+from etl_resources.contract import Contract, ContractColumn as C
+from etl_resources.engines.transform import Transform, run_transform
+rows, folder = int(sys.argv[1]), Path(sys.argv[2])
+contract = Contract((C("id", "bigint", False), C("day", "date", False), C("text", "string"), C("amount", "decimal(18,2)")),
+                    ("id",), "day")
+engine = duckdb.connect(config={"threads": 1, "memory_limit": "300MB", "temp_directory": str(folder / "spill"),
+                                "preserve_insertion_order": False})
+engine.execute("set enable_progress_bar = false")
+engine.execute(f"copy (select i as id, date '2024-01-01' + (i % 28)::int as day, md5(i::text) || md5((i + 1)::text) as text, "
+               f"(i % 1000)::decimal(18,2) as amount from range({rows}) t(i)) to '{folder}/in.parquet' (format parquet)")
+transform = Transform("silver.t", "select * from bronze.t", contract, "bronze.t", "id", "{id: 1, day: 2, text: 3, amount: 4}")
+result = run_transform(engine, transform, {"bronze.t": f"read_parquet('{folder}/in.parquet')"}, f"{folder}/out.parquet",
+                       lambda e: {})
+assert result.written == rows, result
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+SMALL, LARGE = 500_000, 4_000_000
+
+
+def _peak_mb(rows: int, folder: Path) -> int:
+    folder.mkdir()
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(rows), str(folder)], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return int(run.stdout)
+
+
+def test_a_partition_eight_times_as_large_takes_no_more_memory(tmp_path: Path) -> None:
+    """4 million rows of 64 characters are 350 MB; an engine of 300 MB must spill them, not grow with them."""
+    small, large = _peak_mb(SMALL, tmp_path / "small"), _peak_mb(LARGE, tmp_path / "large")
+    assert large < 700, (small, large)
+    assert large - small < 250, (small, large)
