@@ -5,15 +5,15 @@ happened before, are in tests/invariants.py.
 """
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 from uuid import uuid4
 
@@ -27,7 +27,11 @@ from etl_assets.demo.erp import create_erp
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_resources.settings import Settings, load_settings, resolve_secret
+from tests.fault.driver import run_task
 from tests.integration.oracle import NetRevenueRow, net_revenue
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 SCALE = 0.01
 PROJECT_DIR = Path(__file__).parent.parent
@@ -35,6 +39,8 @@ ORDERS, LINES = "bronze/sales_orders", "bronze/sales_lines"
 SILVER_ORDERS, SILVER_LINES = "silver/sales_orders", "silver/sales_lines"
 GDP, KPI, SERVED = "gdp/gdp_sales", "kpi/kpi_net_revenue", "postgres/analytics/kpi_net_revenue"
 ALL_ASSETS = (ORDERS, LINES, SILVER_ORDERS, SILVER_LINES, GDP, KPI, SERVED)
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["tests.lake", "etl_assets.graph.capture_step", "etl_resources.tables.table_store"])
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -111,14 +117,12 @@ class Lake:
         **changed: str,
     ) -> "Child":
         """The same in a process that can be killed. `interrupt`: see tests/fault/driver.py."""
-        task = {"first": first, "last": last, "interrupt": interrupt, "barrier": str(barrier) if barrier else None}
-        log = self.home / f"child-{uuid4().hex[:8]}.log"
-        with self.environment(**changed), log.open("w") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fault.driver", json.dumps(task)],
-                cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=stderr, text=True,
-            )  # fmt: skip
-        return Child(process, log)
+        task = {"first": first, "last": last, "interrupt": interrupt, "barrier": barrier and str(barrier)}
+        stem = self.home / f"child-{uuid4().hex[:8]}"
+        environment = {**self.env, **changed}
+        process = _SERVER.Process(target=run_task, args=(task, environment, stem))
+        process.start()
+        return Child(process, stem)
 
     def erp(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Statements in the ERP, committed at once."""
@@ -165,31 +169,45 @@ class Lake:
 class Child:
     """A run in another process."""
 
-    process: "subprocess.Popen[str]"
-    log: Path
+    process: "BaseProcess"
+    stem: Path
 
-    def wait(self, timeout_s: float = 120) -> Run | None:
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.stem.with_suffix(".log").read_text()
+
+    def wait(self, timeout_s: float = 180) -> Run | None:
         """Its result, or None when it was killed."""
-        out, _ = self.process.communicate(timeout=timeout_s)
-        if self.process.returncode < 0:
+        self.process.join(timeout_s)
+        assert self.process.exitcode is not None, f"still running after {timeout_s} s"
+        if self.process.exitcode == -signal.SIGKILL:
             return None
-        assert self.process.returncode == 0, self.log.read_text()[-3000:]
-        return Run(*json.loads(out.splitlines()[-1]))
+        assert self.process.exitcode == 0, self.log[-3000:]
+        return Run(*json.loads(self.stem.with_suffix(".json").read_text()))
+
+
+@cache
+def _instance() -> dg.DagsterInstance:
+    """One per process: making it costs as much as a small run."""
+    return dg.DagsterInstance.ephemeral()
 
 
 def execute(first: str, last: str | None, selection: Sequence[str] | None) -> Run:
     """Run the job over a range of months with the environment's settings."""
     job = build_definitions().resolve_job_def("all_layers")
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            run_config=QUIET,
-            tags=tags,
-            asset_selection=[dg.AssetKey(s.split("/")) for s in selection] if selection else None,
-        )
-        events = list(result.all_events)
+    result = job.execute_in_process(
+        instance=_instance(),
+        raise_on_error=False,
+        run_config=QUIET,
+        tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
+        asset_selection=[dg.AssetKey(s.split("/")) for s in selection] if selection else None,
+    )
+    events = list(result.all_events)
     statuses: dict[str, dict[str, str]] = {}
     errors: list[str] = []
     for event in events:

@@ -1,7 +1,6 @@
 """One run of the job in a process of its own, which may be made to end or to stop at a chosen point.
 
-`python -m tests.fault.driver '{"first": "2024-01", "last": null, "interrupt": {...}, "barrier": null}'` prints the run
-as one line of JSON. An interrupt has
+A task has `first`, `last`, `interrupt` and `barrier`; each but the first may be None. An interrupt has
   target   what to wrap: "etl_resources.tables.table_store:publish" or "module:Class.method"
   when     "before" the call, or "after" it returned
   match    text that one of the call's arguments must contain (default: any call)
@@ -11,7 +10,6 @@ as one line of JSON. An interrupt has
 
 import functools
 import importlib
-import json
 import os
 import signal
 import sys
@@ -67,16 +65,18 @@ def wait_at(barrier: Path) -> None:
         time.sleep(POLL_S)
 
 
-def main() -> None:
-    task = json.loads(sys.argv[1])
+def run_task(task: Mapping[str, Any], environment: Mapping[str, str], stem: Path) -> None:
+    """The process's body: writes the run to {stem}.json, everything printed to {stem}.log."""
+    with stem.with_suffix(".log").open("w") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
+    for name in [n for n in os.environ if n.startswith(("ETL_", "ERP_", "DAGSTER_"))]:
+        del os.environ[name]
+    os.environ.update(environment)
     from tests.lake import execute
 
     if task["interrupt"]:
         interrupt(task["interrupt"])
     if task["barrier"]:
         wait_at(Path(task["barrier"]))
-    print(execute(task["first"], task["last"], None).to_json(), flush=True)  # noqa: T201  (its result)
-
-
-if __name__ == "__main__":
-    main()
+    stem.with_suffix(".json").write_text(execute(task["first"], task["last"], None).to_json())
