@@ -16,10 +16,18 @@ from etl_resources.stack.ports import LOOPBACK, is_free
 from etl_resources.stack.processes import Command, listens, recorded
 from etl_resources.stack.state import ServerRecord
 
+PROJECT_FILES = ("dagster.yaml", "workspace.yaml")
 UI_PORT = 3000
 """Preferred, because people know it; any free one when it is taken."""
 HEARTBEAT_MAX_AGE_S = 120
 """The daemon beats every 30 s; a loaded machine is late."""
+
+
+def require_project(project_dir: Path) -> None:
+    """Raises SettingsError when the folder isn't a project's: nothing shall be started in a wrong one."""
+    for needed in PROJECT_FILES:
+        if not (project_dir / needed).exists():
+            raise SettingsError(f"{project_dir} has no {needed}. Run from the project's folder, or use --no-ui.")
 
 
 class _DagsterServer:
@@ -41,12 +49,7 @@ class _DagsterServer:
         return {}
 
     def prepare(self, record: ServerRecord) -> None:  # noqa: ARG002  (Server)
-        """Copy the project's dagster.yaml to DAGSTER_HOME. Raises SettingsError when a file is missing."""
-        for needed in ("dagster.yaml", "workspace.yaml"):
-            if not (self._project_dir / needed).exists():
-                raise SettingsError(
-                    f"{self._project_dir} has no {needed}. Run from the project's folder, or use --no-ui."
-                )
+        """Copy the project's dagster.yaml to DAGSTER_HOME, as it is today."""
         folder = self._home / "dagster"
         folder.mkdir(mode=0o700, exist_ok=True)
         temporary = folder / f".dagster.yaml.{secrets.token_hex(4)}"

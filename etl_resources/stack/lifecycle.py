@@ -7,7 +7,7 @@ from pathlib import Path
 
 from etl_resources.errors import DataPipelineError, SettingsError
 from etl_resources.settings import Settings
-from etl_resources.stack.dagster_servers import Daemon, WebServer
+from etl_resources.stack.dagster_servers import PROJECT_FILES, Daemon, WebServer, require_project
 from etl_resources.stack.external import (
     ERP_ADMIN_SECRET,
     ERP_SECRET,
@@ -40,6 +40,8 @@ def up(
     Raises SettingsError for an unusable external service, TransientError or PermanentError when a server of
     ours doesn't become ready; the others keep running then.
     """
+    if ui:
+        require_project(project_dir)
     home = _make_home(settings)
     with exclusive(home, progress):
         state = load(home)
@@ -129,7 +131,7 @@ def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> No
     platform_dsn = external.platform.dsn if external.platform else values["postgres_dsn"]
     web = WebServer(launcher.home, project_dir, platform_dsn)
     daemon = Daemon(launcher.home, project_dir, platform_dsn)
-    files = [path.read_bytes() for name in ("dagster.yaml", "workspace.yaml") if (path := project_dir / name).exists()]
+    files = [(project_dir / name).read_bytes() for name in PROJECT_FILES]
     dependencies = repr((platform_dsn, external, sorted(values.items()), sorted(erp.items()), files))
     extra = hashlib.sha256(dependencies.encode()).hexdigest()
     launcher.launch(web, extra, web.preferred_ports())
