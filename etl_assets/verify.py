@@ -25,7 +25,8 @@ from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
-from etl_resources.ledger.ledger import Ledger, Publish
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.records import Publish
 from etl_resources.quality.stored_content import (
     StoredContent,
     batches,

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etl_assets.verify_report import Difference
-from etl_resources.ledger.ledger import Publish
+from etl_resources.ledger.records import Publish
 from etl_resources.quality.stored_content import EMPTY, DuplicateKeys, StoredContent
 from etl_resources.tables.head import PartitionHead
 

@@ -40,12 +40,15 @@ def table_location(bucket: str, layer: str, dataset: str) -> str:
 
 
 def staged_folder(location: str, partition: str, epoch: int, token: str) -> str:
-    """Folder of one attempt at one partition; readers of the table learn epoch and token from it."""
+    """Folder of one attempt at one partition; readers of the table learn the epoch from it.
+
+    token: the run token; for a capture, whose token is known only after it is hashed, the attempt's own digits.
+    """
     return f"{location}/data/partition={partition}/epoch={epoch}-{token[:16]}"
 
 
 def parse_staged_path(path: str) -> tuple[str, int, str]:
-    """(partition, epoch, first 16 digits of the token) that a data file's path carries.
+    """(partition, epoch, first 16 digits of the token or, in bronze, of the attempt) in a data file's path.
 
     Raises ValueError when the path is not of this form: somebody else wrote that file.
     """

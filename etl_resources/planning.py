@@ -7,8 +7,9 @@ proof (token and input versions) kept.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from etl_resources.ledger.ledger import IntendedPartition, Ledger, Publish
+from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
+from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.tables.input_tables import PinnedTable
 

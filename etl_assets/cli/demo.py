@@ -106,6 +106,6 @@ def _print_next(result: "DemoResult") -> None:
     if result.ui_url:
         print(f"  open {result.ui_url} : assets, partitions, checks and runs")
     print("  data-pipeline demo                       again: everything is pruned, with the proof")
-    print('  data-pipeline sql "from kpi.kpi_net_revenue limit 5"')
+    print('  data-pipeline sql "from kpi.kpi_net_revenue order by month desc limit 5"')
     print("  data-pipeline verify                     reread both stores and compare their content")
     print("  data-pipeline down                       stop the servers, keep the data")

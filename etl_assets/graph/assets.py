@@ -125,7 +125,7 @@ def _run_capture(
     identities: Mapping[str, AssetIdentity],
 ) -> Iterator[Any]:
     from etl_assets.graph.capture_step import CaptureStep
-    from etl_assets.graph.table_step import settled
+    from etl_assets.graph.computed import settled
     from etl_resources.ledger.ledger import Ledger
 
     with failing_clearly(), Ledger.open(runtime.settings) as ledger:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from etl_assets.graph.computed import Computed, hold_back_linked, outcomes_of, settled
 from etl_assets.graph.outcome import (
     AssetIdentity,
     check_events,
@@ -14,7 +15,6 @@ from etl_assets.graph.outcome import (
     raise_failures,
 )
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.table_step import Computed, hold_back_linked, outcomes_of, settled
 from etl_assets.project import ServingNode
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error

@@ -7,53 +7,16 @@ from the tables after a crash (tables/settle).
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import TransientError
 from etl_resources.ledger.connection import connect, migrate, typed_errors
-from etl_resources.run_token import InputVersion, inputs_as_json
+from etl_resources.ledger.records import PUBLISH_COLUMNS, RECORD_PUBLISHED, IntendedPartition, Publish, publish_of
+from etl_resources.run_token import inputs_as_json
 from etl_resources.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
-
-
-@dataclass(frozen=True)
-class Publish:
-    """One published version of a partition, as the ledger knows it."""
-
-    asset: str
-    partition: str
-    epoch: int
-    token: str
-    version: str
-    rows: int
-    size_bytes: int
-    snapshot_id: int | None
-    inputs: tuple[InputVersion, ...]
-    linked: tuple[str, ...]
-    fingerprint: str | None
-    alias_of: int | None
-    counts: Mapping[str, int]
-    run_id: str
-    attempt: str
-
-
-@dataclass(frozen=True)
-class IntendedPartition:
-    """A partition that an attempt means to publish. The token of a capture is known only after hashing it."""
-
-    partition: str
-    epoch: int
-    token: str | None
-    inputs: tuple[InputVersion, ...] = ()
-
-
-_PUBLISH_COLUMNS = (
-    "asset, partition, epoch, token, version, rows, size_bytes, snapshot_id, inputs, linked, fingerprint, "
-    "alias_of, counts, run_id, attempt"
-)
 
 
 class Ledger:
@@ -62,6 +25,7 @@ class Ledger:
     def __init__(self, connection: "psycopg.Connection[Any]", lock_timeout_s: int) -> None:
         self._connection = connection
         self._lock_timeout_s = lock_timeout_s
+        self._held: set[str] = set()
 
     @classmethod
     @contextmanager
@@ -133,7 +97,8 @@ class Ledger:
     def open_attempt(self, asset: str, run_id: str, attempt: str | None = None) -> str:
         """Record an intent and hold its lock while this session lives. The attempt's id."""
         attempt = attempt or new_attempt(run_id)
-        self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (f"attempt:{attempt}",))
+        self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (_attempt_key(attempt),))
+        self._held.add(attempt)
         self._connection.execute(
             "insert into etl.intents (attempt, asset, run_id) values (%s, %s, %s)", (attempt, asset, run_id)
         )
@@ -165,7 +130,7 @@ class Ledger:
         """Evidence of a publish, from the intent; the same call settles it after a crash. Idempotent."""
         with self._connection.transaction():
             self._connection.execute(
-                _RECORD_PUBLISHED, {"attempt": attempt, "partitions": list(partitions), "snapshot_id": snapshot_id}
+                RECORD_PUBLISHED, {"attempt": attempt, "partitions": list(partitions), "snapshot_id": snapshot_id}
             )
             self._settle(attempt, "published", None)
 
@@ -184,20 +149,20 @@ class Ledger:
     def current(self, asset: str, partitions: Iterable[str] | None = None) -> dict[str, Publish]:
         """Partition → its newest publish known to the ledger."""
         rows = self._connection.execute(
-            f"select {_PUBLISH_COLUMNS} from etl.current_versions "
+            f"select {PUBLISH_COLUMNS} from etl.current_versions "
             "where asset = %(asset)s and (%(some)s::text[] is null or partition = any(%(some)s))",
             {"asset": asset, "some": None if partitions is None else list(partitions)},
         ).fetchall()
-        return {p.partition: p for p in map(_publish, rows)}
+        return {p.partition: p for p in map(publish_of, rows)}
 
     def at_epochs(self, asset: str, epochs: Mapping[str, int]) -> dict[str, Publish]:
         """Partition → the publish with exactly that epoch; partitions unknown at it are absent."""
         rows = self._connection.execute(
-            f"select {_PUBLISH_COLUMNS} from etl.publishes "
+            f"select {PUBLISH_COLUMNS} from etl.publishes "
             "join unnest(%s::text[], %s::bigint[]) as wanted(p, e) on p = partition and e = epoch where asset = %s",
             (list(epochs), list(epochs.values()), asset),
         ).fetchall()
-        return {p.partition: p for p in map(_publish, rows)}
+        return {p.partition: p for p in map(publish_of, rows)}
 
     def linked_since(self, asset: str, partition: str, epoch: int) -> set[str]:
         """Partitions that exchanged rows with this one in publishes after `epoch`."""
@@ -247,11 +212,21 @@ class Ledger:
             "update etl.intents set state = %s, reason = %s, settled_at = now() where attempt = %s",
             (state, reason, attempt),
         )
+        if attempt in self._held:
+            self._held.remove(attempt)
+            self._connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (_attempt_key(attempt),))
 
     def _is_dead(self, attempt: str) -> bool:
-        key = f"attempt:{attempt}"
-        row = self._connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (key,)).fetchone()
-        return bool(row and row[0])  # kept: nobody else settles it while this session does
+        """Whether no session holds the attempt; if so this one holds it until it is settled."""
+        if attempt in self._held:
+            return False
+        row = self._connection.execute(
+            "select pg_try_advisory_lock(hashtextextended(%s, 0))", (_attempt_key(attempt),)
+        ).fetchone()
+        dead = bool(row and row[0])
+        if dead:
+            self._held.add(attempt)
+        return dead
 
     @contextmanager
     def _waiting(self, for_what: str) -> Iterator[None]:
@@ -263,57 +238,10 @@ class Ledger:
             raise TransientError(f"Waited {self._lock_timeout_s} s for {for_what}. Try again.") from e
 
 
+def _attempt_key(attempt: str) -> str:
+    return f"attempt:{attempt}"
+
+
 def new_attempt(run_id: str) -> str:
     """A new attempt's id: the run and a random part."""
     return f"{run_id[:8]}-{uuid.uuid4().hex[:12]}"
-
-
-_RECORD_PUBLISHED = """
-insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,
-                           linked, fingerprint, counts, stage_s, attempt, run_id)
-select i.asset, p.partition, p.epoch, p.token, staged ->> 'version', (staged ->> 'alias_of')::bigint,
-       (staged ->> 'rows')::bigint, (staged ->> 'size_bytes')::bigint, %(snapshot_id)s,
-       coalesce(staged -> 'inputs', p.inputs),
-       array(select jsonb_array_elements_text(coalesce(staged -> 'linked', '[]'))), staged ->> 'fingerprint',
-       coalesce(staged -> 'counts', '{}'), (staged ->> 'stage_s')::float8, i.attempt, i.run_id
-from etl.intents i join etl.intent_partitions p using (attempt)
-where i.attempt = %(attempt)s and p.partition = any(%(partitions)s) and p.staged is not null
-on conflict (asset, partition, epoch) do nothing
-"""
-
-
-def _publish(row: Sequence[Any]) -> Publish:
-    (
-        asset,
-        partition,
-        epoch,
-        token,
-        version,
-        rows,
-        size,
-        snapshot,
-        inputs,
-        linked,
-        fingerprint,
-        alias,
-        counts,
-        run_id,
-        attempt,
-    ) = row
-    return Publish(
-        asset,
-        partition,
-        epoch,
-        token,
-        version,
-        rows,
-        size,
-        snapshot,
-        tuple(InputVersion(**i) for i in inputs),
-        tuple(linked),
-        fingerprint,
-        alias,
-        counts,
-        run_id,
-        attempt,
-    )

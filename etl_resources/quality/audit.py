@@ -126,9 +126,7 @@ def reconcile(
     return CheckResult(RECONCILED, not differences, metadata=metadata)
 
 
-def _groups(
-    rows: Iterable[Mapping[str, Any]], key: Sequence[str]
-) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+def _groups(rows: Iterable[Mapping[str, Any]], key: Sequence[str]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(str(row[k]) for k in key), []).append(row)

@@ -14,6 +14,8 @@ from etl_resources.manifest import DECIMAL
 
 Dialect = Literal["duckdb", "postgres"]
 
+SCHEME = "h1"
+"""Name of the definition above; a changed definition is a new name, so that old hashes are never compared with new."""
 _MODULUS = "18446744073709551616"
 
 
@@ -35,8 +37,8 @@ def content_hash(contract: Contract, dialect: Dialect) -> str:
 
 
 def version_of(rows: int, hash_digits: str) -> str:
-    """Version of a partition's content: row count and hash, e.g. 1896-00f3…"""
-    return f"{rows}-{hash_digits}"
+    """Version of a partition's content: row count, hash and hash scheme, e.g. 1896-00f3…-h1."""
+    return f"{rows}-{hash_digits}-{SCHEME}"
 
 
 def _canonical(column: ContractColumn, dialect: Dialect) -> str:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import psycopg
 
 BATCH_ROWS = 10_000
+MAX_NAME_PART = 40
+"""Characters of the target in a staging table's name: Postgres cuts names at 63, and the attempt must stay whole."""
 PARTITION_COLUMN = "etl_partition"
 
 
@@ -219,7 +221,7 @@ class PostgresSink:
 
     def _staging(self, attempt: str) -> str:
         schema, _, table = self.target.partition(".")
-        return f"{quote(STAGING_SCHEMA)}.{quote(f'{schema}_{table}_{attempt}'[:63])}"
+        return f"{quote(STAGING_SCHEMA)}.{quote(f'{schema}_{table}'[:MAX_NAME_PART] + f'_{attempt}')}"
 
     def counts(self) -> Mapping[str, tuple[int, str]]:
         """Partition → (rows, version) reread from the served rows."""

@@ -94,9 +94,7 @@ def ensure_table(
             table = catalog.load_table(identifier)
     if table.current_snapshot() is None:
         table = _add_empty_snapshot(catalog, table, identifier)
-    return retry_conflicts(
-        lambda n: _evolve(table if n == 1 else catalog.load_table(identifier), wanted, identifier)
-    )
+    return retry_conflicts(lambda n: _evolve(table if n == 1 else catalog.load_table(identifier), wanted, identifier))
 
 
 def _add_empty_snapshot(catalog: "Catalog", table: "Table", identifier: str) -> "Table":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl_resources.conventions import parse_staged_path
+from etl_resources.errors import PermanentError
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -43,7 +44,10 @@ def read_head(table: "Table", snapshot_id: int | None = None) -> dict[str, Parti
     heads: dict[str, PartitionHead] = {}
     for manifest in snapshot.manifests(table.io) if snapshot else []:
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-            partition, epoch, token_prefix = parse_staged_path(entry.data_file.file_path)
+            try:
+                partition, epoch, token_prefix = parse_staged_path(entry.data_file.file_path)
+            except ValueError as e:
+                raise PermanentError(f"{'.'.join(table.name())}: {e} Remove it with the tool that added it.") from e
             head = heads.setdefault(partition, PartitionHead())
             head.files.append(entry.data_file)
             if epoch > head.epoch:

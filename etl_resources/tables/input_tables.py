@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl_resources.errors import PermanentError
-from etl_resources.ledger.ledger import Ledger, Publish
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.records import Publish
 from etl_resources.run_token import InputVersion
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import PartitionHead, read_head

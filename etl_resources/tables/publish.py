@@ -119,9 +119,7 @@ def _publish_once(
     return PublishOutcome(producer.snapshot_id, tuple(winners), fenced, "rebase", tries)
 
 
-def _left_out(
-    table: "Table", staged_id: int, outcome: PublishOutcome, good: Collection[str] | None
-) -> tuple[str, ...]:
+def _left_out(table: "Table", staged_id: int, outcome: PublishOutcome, good: Collection[str] | None) -> tuple[str, ...]:
     """Staged partitions that were wanted and not published: they were fenced."""
     wanted = {p for p in partitions_of(properties_of(table, staged_id)) if good is None or p in good}
     return tuple(sorted(wanted - {p.partition for p in outcome.published}))

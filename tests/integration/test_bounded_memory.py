@@ -1,4 +1,4 @@
-"""Memory is bounded by batch and engine settings, not by the size of a partition: measured, in processes of their own."""
+"""Memory is bounded by batch and engine settings, not by the size of a partition: each measured in its own process."""
 
 import subprocess
 import sys
@@ -12,19 +12,24 @@ PROGRAM = """
 import resource, sys
 from pathlib import Path
 import duckdb
-from etl_resources.contract import Contract, ContractColumn as C
+from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.transform import Transform, run_transform
+
 rows, folder = int(sys.argv[1]), Path(sys.argv[2])
-contract = Contract((C("id", "bigint", False), C("day", "date", False), C("text", "string"), C("amount", "decimal(18,2)")),
-                    ("id",), "day")
-engine = duckdb.connect(config={"threads": 1, "memory_limit": "300MB", "temp_directory": str(folder / "spill"),
-                                "preserve_insertion_order": False})
+types = {"id": "bigint", "day": "date", "text": "string", "amount": "decimal(18,2)"}
+contract = Contract(tuple(ContractColumn(n, t) for n, t in types.items()), ("id",), "day")
+engine = duckdb.connect(config={
+    "threads": 1, "memory_limit": "300MB", "temp_directory": str(folder / "spill"), "preserve_insertion_order": False,
+})
 engine.execute("set enable_progress_bar = false")
-engine.execute(f"copy (select i as id, date '2024-01-01' + (i % 28)::int as day, md5(i::text) || md5((i + 1)::text) as text, "
-               f"(i % 1000)::decimal(18,2) as amount from range({rows}) t(i)) to '{folder}/in.parquet' (format parquet)")
-transform = Transform("silver.t", "select * from bronze.t", contract, "bronze.t", "id", "{id: 1, day: 2, text: 3, amount: 4}")
-result = run_transform(engine, transform, {"bronze.t": f"read_parquet('{folder}/in.parquet')"}, f"{folder}/out.parquet",
-                       lambda e: {})
+engine.execute(f'''
+    copy (select i as id, date '2024-01-01' + (i % 28)::int as day, md5(i::text) || md5((i + 1)::text) as text,
+                 (i % 1000)::decimal(18,2) as amount
+          from range({rows}) t(i)) to '{folder}/in.parquet' (format parquet)''')
+ids = "{id: 1, day: 2, text: 3, amount: 4}"
+transform = Transform("silver.t", "select * from bronze.t", contract, "bronze.t", "id", ids)
+inputs = {"bronze.t": f"read_parquet('{folder}/in.parquet')"}
+result = run_transform(engine, transform, inputs, f"{folder}/out.parquet", lambda engine: {})
 assert result.written == rows, result
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

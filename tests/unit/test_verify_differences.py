@@ -16,7 +16,7 @@ from etl_assets.verify_differences import (
     table_differences,
 )
 from etl_assets.verify_report import AssetReport, Difference, VerifiedPartition, VerifyReport
-from etl_resources.ledger.ledger import Publish
+from etl_resources.ledger.records import Publish
 from etl_resources.quality.stored_content import DuplicateKeys, StoredContent, batches
 from etl_resources.tables.head import PartitionHead
 

@@ -1,0 +1,196 @@
+"""One bronze table during a capture: its identity, its audit, and what it hands to the store."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from etl_assets.graph.outcome import PartitionOutcome
+from etl_assets.project import TableNode
+from etl_resources.conventions import parse_staged_path
+from etl_resources.engines.embedded import connect
+from etl_resources.errors import PermanentError, TransientError
+from etl_resources.extract.capture import CapturedPartition, write_empty
+from etl_resources.extract.postgres import SourceTable
+from etl_resources.identifiers import quote
+from etl_resources.ledger.lineage import source_asset
+from etl_resources.ledger.records import Publish
+from etl_resources.planning import held_back
+from etl_resources.quality.audit import ROWS_ACCOUNTED, UNIQUE_KEY, CheckResult
+from etl_resources.run_token import InputVersion, run_token
+from etl_resources.settings import Settings
+from etl_resources.tables.address import TableAddress
+from etl_resources.tables.head import read_head
+from etl_resources.tables.input_tables import PinnedTable, parquet_scan
+from etl_resources.tables.stage import StagedPartition
+from etl_resources.tables.table_store import StagedBatch, WrittenPartition
+
+if TYPE_CHECKING:
+    import duckdb
+    from pyiceberg.table import Table
+
+
+@dataclass
+class BronzeTable:
+    """What a capture knows of one of its tables."""
+
+    node: TableNode
+    system: str
+    settings: Settings
+    address: TableAddress
+    source: SourceTable
+    field_ids: str
+    schema: str
+    published: PinnedTable
+    attempt: str
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    paths: list[str] = field(default_factory=list)
+    outcomes: list[PartitionOutcome] = field(default_factory=list)
+    batch: StagedBatch | None = None
+
+    def is_current(self, partition: str, publish: Publish) -> bool:
+        """Whether observation sees what was captured for the published version, by today's logic."""
+        unchanged = publish.fingerprint == self.fingerprints[partition]
+        return unchanged and publish.token == self.token(partition, publish.version)
+
+    def token(self, partition: str, version: str) -> str:
+        """Run token of a captured content."""
+        return run_token(
+            tenant=self.node.dataset.tenant,
+            asset=self.node.name,
+            partition=partition,
+            logic_version=self.node.logic_version,
+            inputs=[self.input(partition, version)],
+        )
+
+    def input(self, partition: str, version: str) -> InputVersion:
+        """The source's partition as an input."""
+        return InputVersion(source_asset(self.system, self.source.name), partition, version)
+
+    def audit(self, found: CapturedPartition, epoch: int) -> PartitionOutcome:
+        """Rows against the server's own count in the same snapshot, and the key."""
+        server_rows = int(self.fingerprints[found.partition].split(":")[1])
+        checks = [
+            CheckResult(
+                ROWS_ACCOUNTED,
+                server_rows == found.rows,
+                metadata={"read": server_rows, "written": found.rows, "rejected": 0, "deduplicated": 0, "filtered": 0},
+            ),
+            CheckResult(UNIQUE_KEY, found.keys == found.rows, metadata={"rows": found.rows, "keys": found.keys}),
+        ]
+        outcome = PartitionOutcome(
+            found.partition,
+            "published",
+            found.version,
+            self.token(found.partition, found.version),
+            [self.input(found.partition, found.version)],
+            checks,
+            metadata={
+                "dagster/partition_row_count": found.rows,
+                "epoch": epoch,
+                "source_fingerprint": self.fingerprints[found.partition],
+            },
+        )
+        blocked = [c for c in checks if c.blocks]
+        if blocked:
+            outcome.status = "failed"
+            outcome.error = PermanentError(
+                f"{self.node.name}, partition {found.partition} failed its audit: {'; '.join(map(str, blocked))}."
+            )
+        return outcome
+
+    def written(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        outcome: PartitionOutcome,
+        found: CapturedPartition | None,
+        linked: tuple[str, ...],
+        epoch: int,
+    ) -> WrittenPartition:
+        """An audited partition for the store: its files, or a marker when the content is the published one."""
+        current = self.published.publishes.get(outcome.partition)
+        alias = current.epoch if current and current.version == outcome.version else None
+        if alias is not None:
+            outcome.status = "unchanged"
+        paths = found.paths if found else ()
+        if alias is not None or not paths:
+            paths = (
+                write_empty(
+                    engine,
+                    self.address,
+                    outcome.partition,
+                    epoch=epoch,
+                    token=outcome.token,
+                    field_ids=self.field_ids,
+                ),
+            )
+        rows = found.rows if found else 0
+        staged = StagedPartition(outcome.partition, outcome.token, epoch, outcome.version, rows, alias)
+        counts = {"read": rows, "written": rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
+        evidence = {
+            "counts": counts,
+            "linked": list(linked),
+            "fingerprint": self.fingerprints[outcome.partition],
+            "inputs": [vars(i) for i in outcome.inputs],
+        }
+        return WrittenPartition(staged, paths, evidence)
+
+    def no_key_elsewhere(
+        self, good: set[str], linked: Mapping[str, tuple[str, ...]], epoch: int
+    ) -> Callable[["Table"], None]:
+        """A capture that was published since this one looked may hold a row that is here now: look again."""
+
+        def prove(head: "Table") -> None:
+            pinned = self.published
+            snapshot = head.current_snapshot()
+            if snapshot is None or snapshot.snapshot_id == pinned.snapshot_id:
+                return
+            heads = read_head(head)
+            fenced = {p for p in good if p in heads and heads[p].epoch > epoch}
+            torn = held_back(linked, fenced)
+            if torn:
+                raise TransientError(
+                    f"{self.node.name}: a newer capture published {', '.join(sorted(fenced))} meanwhile, which "
+                    f"exchanged rows with {', '.join(sorted(torn))}. Capture again."
+                )
+            winners = good - fenced
+            ours = [path for path in self.paths if parse_staged_path(path)[0] in winners]
+            theirs = [
+                path
+                for partition, h in heads.items()
+                if partition not in winners
+                and h.epoch != (pinned.heads[partition].epoch if partition in pinned.heads else 0)
+                for path in h.data_paths
+            ]
+            if ours and theirs:
+                self.prove_disjoint(ours, theirs)
+
+        return prove
+
+    def prove_disjoint(self, ours: list[str], theirs: list[str]) -> None:
+        key = ", ".join(map(quote, self.source.source.key))
+        with connect(self.settings) as engine:
+            found = engine.execute(
+                f"select count(*) from {parquet_scan(ours, self.schema)} "
+                f"semi join {parquet_scan(theirs, self.schema)} using ({key})"
+            ).fetchone()
+        if found and found[0]:
+            raise TransientError(
+                f"{self.node.name}: {found[0]} captured rows are in another partition that was published "
+                "meanwhile. Capture again."
+            )
+
+    def pruned(self, partition: str) -> PartitionOutcome:
+        """The outcome of a partition that did not change."""
+        publish = self.published.publishes[partition]
+        return PartitionOutcome(
+            publish.partition,
+            "pruned",
+            publish.version,
+            publish.token,
+            publish.inputs,
+            metadata={
+                "dagster/partition_row_count": publish.rows,
+                "epoch": publish.epoch,
+                "proof": f"source fingerprint is still {self.fingerprints[partition]}",
+            },
+        )

@@ -1,0 +1,95 @@
+"""Rows of the ledger as Python knows them, and the SQL that writes and reads them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from etl_resources.run_token import InputVersion
+
+
+@dataclass(frozen=True)
+class Publish:
+    """One published version of a partition, as the ledger knows it."""
+
+    asset: str
+    partition: str
+    epoch: int
+    token: str
+    version: str
+    rows: int
+    size_bytes: int
+    snapshot_id: int | None
+    inputs: tuple[InputVersion, ...]
+    linked: tuple[str, ...]
+    fingerprint: str | None
+    alias_of: int | None
+    counts: Mapping[str, int]
+    run_id: str
+    attempt: str
+
+
+@dataclass(frozen=True)
+class IntendedPartition:
+    """A partition that an attempt means to publish. The token of a capture is known only after hashing it."""
+
+    partition: str
+    epoch: int
+    token: str | None
+    inputs: tuple[InputVersion, ...] = ()
+
+
+PUBLISH_COLUMNS = (
+    "asset, partition, epoch, token, version, rows, size_bytes, snapshot_id, inputs, linked, fingerprint, "
+    "alias_of, counts, run_id, attempt"
+)
+
+RECORD_PUBLISHED = """
+insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,
+                           linked, fingerprint, counts, stage_s, attempt, run_id)
+select i.asset, p.partition, p.epoch, p.token, staged ->> 'version', (staged ->> 'alias_of')::bigint,
+       (staged ->> 'rows')::bigint, (staged ->> 'size_bytes')::bigint, %(snapshot_id)s,
+       coalesce(staged -> 'inputs', p.inputs),
+       array(select jsonb_array_elements_text(coalesce(staged -> 'linked', '[]'))), staged ->> 'fingerprint',
+       coalesce(staged -> 'counts', '{}'), (staged ->> 'stage_s')::float8, i.attempt, i.run_id
+from etl.intents i join etl.intent_partitions p using (attempt)
+where i.attempt = %(attempt)s and p.partition = any(%(partitions)s) and p.staged is not null
+on conflict (asset, partition, epoch) do nothing
+"""
+
+
+def publish_of(row: Sequence[Any]) -> Publish:
+    """A row of PUBLISH_COLUMNS."""
+    (
+        asset,
+        partition,
+        epoch,
+        token,
+        version,
+        rows,
+        size,
+        snapshot,
+        inputs,
+        linked,
+        fingerprint,
+        alias,
+        counts,
+        run_id,
+        attempt,
+    ) = row
+    return Publish(
+        asset,
+        partition,
+        epoch,
+        token,
+        version,
+        rows,
+        size,
+        snapshot,
+        tuple(InputVersion(**i) for i in inputs),
+        tuple(linked),
+        fingerprint,
+        alias,
+        counts,
+        run_id,
+        attempt,
+    )
