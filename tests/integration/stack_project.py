@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -115,6 +116,25 @@ def processes(home: Path, server: str) -> list[psutil.Process]:
         if alive and environment.get(HOME_MARK) == str(home) and environment.get(SERVER_MARK) == server:
             found.append(process)
     return found
+
+
+def pids(project: Project) -> dict[str, int]:
+    """Of the servers that run, children left out."""
+    found = {}
+    for name in project.state["servers"]:
+        members = processes(project.home, name)
+        own = {p.pid for p in members}
+        parents = [p.pid for p in members if p.ppid() not in own]
+        assert len(parents) <= 1, f"{len(parents)} {name} servers run"
+        if parents:
+            found[name] = parents[0]
+    return found
+
+
+def kill(*victims: int) -> None:
+    """As the out-of-memory killer does."""
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
 
 
 def write_row(status: dict[str, Any], text: str) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import signal
 import socket
 import stat
 import subprocess
@@ -16,7 +15,9 @@ import pytest
 
 from tests.integration.stack_project import (
     Project,
+    kill,
     objects,
+    pids,
     processes,
     rows,
     write_object,
@@ -24,24 +25,6 @@ from tests.integration.stack_project import (
 )
 
 SERVICES = ("postgres", "s3")
-
-
-def pids(project: Project) -> dict[str, int]:
-    """Of the servers that run, children left out."""
-    found = {}
-    for name in project.state["servers"]:
-        members = processes(project.home, name)
-        own = {p.pid for p in members}
-        parents = [p.pid for p in members if p.ppid() not in own]
-        assert len(parents) <= 1, f"{len(parents)} {name} servers run"
-        if parents:
-            found[name] = parents[0]
-    return found
-
-
-def kill(*victims: int) -> None:
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_up_is_repeatable_and_two_at_once_start_one_stack(project: Project) -> None:
