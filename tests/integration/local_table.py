@@ -1,6 +1,9 @@
-"""One Iceberg table in a local folder with an SQLite catalog: the commit protocol needs no server."""
+"""One Iceberg table in a local folder with an SQLite catalog: the commit protocol needs no server.
 
-from collections.abc import Iterable, Mapping
+A test module asks for the fixture with `pytest_plugins = ["tests.integration.local_table"]`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import ancestors_of
@@ -147,30 +151,16 @@ def prove_epochs_grow(table: LocalTable) -> None:
     assert table.epochs() == dict(sorted(seen.items()))
 
 
-class Interfering:
-    """A catalog in which something happens around the first commit that is sent."""
-
-    def __init__(self, catalog: Catalog, *, before: Any = None, after: Any = None, lose: bool = False) -> None:
-        self._catalog, self._before, self._after, self._lose = catalog, before, after, lose
-        self.commits = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._catalog, name)
-
-    def commit_table(self, *request: Any) -> Any:
-        self.commits += 1
-        if self.commits > 1:
-            return self._catalog.commit_table(*request)
-        if self._before is not None:
-            self._before()
-        if self._lose:
-            raise self._after
-        answer = self._catalog.commit_table(*request)
-        if self._after is not None:
-            raise self._after
-        return answer
-
-
 def close(catalog: Catalog) -> None:
     with suppress(AttributeError):
         catalog.engine.dispose()  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Iterator[LocalTable]:
+    """An empty table; afterwards epochs must have grown, whatever the test did."""
+    catalog = sqlite_catalog(tmp_path)
+    local = LocalTable(catalog, tmp_path)
+    yield local
+    prove_epochs_grow(local)
+    close(catalog)
