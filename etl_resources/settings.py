@@ -119,7 +119,7 @@ def _stack_file(home: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as e:
-        raise SettingsError(f"{home / STACK_FILE} can't be read: {e}. Run `data-pipeline up` to rewrite it.") from e
+        raise SettingsError(f"{home / STACK_FILE} can't be read: {e}. Move it away and run `data-pipeline up`.") from e
     return data
 
 
