@@ -132,7 +132,7 @@ def _creation_lock(dsn: str) -> Iterator[None]:
 
 
 def _keep_connections(part: object) -> None:
-    """Dagster's pool keeps one connection, but storing an event takes two at once: the second was made anew each time."""
+    """Dagster keeps one connection, but storing an event takes two at once: the second was made anew each time."""
     from sqlalchemy.pool import QueuePool
 
     pool = getattr(getattr(part, "_engine", None), "pool", None)
