@@ -5,13 +5,14 @@ import sys
 import typer
 
 from etl_assets.cli import demo, manifests, query, stack
-from etl_resources.errors import DataPipelineError, TransientError
+from etl_resources.classify import classify
+from etl_resources.errors import TransientError
 
 app = typer.Typer(
     name="data-pipeline",
     help="Manifest-driven ETL with exactly-once commits. Start with `data-pipeline demo`.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 manifests.register(app)
@@ -28,6 +29,9 @@ def main() -> None:
     """Run the CLI; a known error is one line on stderr, anything else is a crash with its traceback."""
     try:
         app()
-    except DataPipelineError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(EXIT_TRY_AGAIN if isinstance(e, TransientError) else EXIT_FAILED)
+    except Exception as e:
+        known = classify(e)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
+        sys.exit(EXIT_TRY_AGAIN if isinstance(known, TransientError) else EXIT_FAILED)

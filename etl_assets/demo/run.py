@@ -74,18 +74,19 @@ def run_demo(
     )
     result.seconds["source"] = _since(started)
     result.rows = {f"erp.{table}": rows for table, rows in erp.rows.items()}
-    _materialize(result, wanted)
+    _materialize(result, wanted, project_dir)
     return result
 
 
-def _materialize(result: DemoResult, wanted: Sequence[str]) -> None:
+def _materialize(result: DemoResult, wanted: Sequence[str], project_dir: Path) -> None:
     import dagster as dg
 
     from etl_assets.definitions import build_definitions
     from etl_resources.ledger.ledger import Ledger
     from etl_resources.quality.dead_letters import rejected_by_reason
+    from etl_resources.stack.dagster_servers import write_dagster_home
 
-    os.environ.setdefault("DAGSTER_HOME", str((load_settings().home / "dagster").resolve()))
+    os.environ.setdefault("DAGSTER_HOME", str(write_dagster_home(load_settings().home, project_dir)))
     definitions = build_definitions()
     job = definitions.resolve_job_def(ALL_LAYERS)
     started = time.monotonic()

@@ -23,6 +23,16 @@ HEARTBEAT_MAX_AGE_S = 120
 """The daemon beats every 30 s; a loaded machine is late."""
 
 
+def write_dagster_home(home: Path, project_dir: Path) -> Path:
+    """DAGSTER_HOME of a project: {home}/dagster with the project's dagster.yaml as it is today."""
+    folder = home.resolve() / "dagster"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = folder / f".dagster.yaml.{secrets.token_hex(4)}"
+    shutil.copyfile(project_dir / "dagster.yaml", temporary)
+    temporary.replace(folder / "dagster.yaml")
+    return folder
+
+
 def require_project(project_dir: Path) -> None:
     """Raises SettingsError when the folder isn't a project's: nothing shall be started in a wrong one."""
     for needed in PROJECT_FILES:
@@ -50,11 +60,7 @@ class _DagsterServer:
 
     def prepare(self, record: ServerRecord) -> None:  # noqa: ARG002  (Server)
         """Copy the project's dagster.yaml to DAGSTER_HOME, as it is today."""
-        folder = self._home / "dagster"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        temporary = folder / f".dagster.yaml.{secrets.token_hex(4)}"
-        shutil.copyfile(self._project_dir / "dagster.yaml", temporary)
-        temporary.replace(folder / "dagster.yaml")
+        write_dagster_home(self._home, self._project_dir)
 
     def settle(self, record: ServerRecord) -> None:
         """Nothing to make: Dagster creates its tables."""
