@@ -9,6 +9,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from etl_assets.graph import table_step
+from etl_resources.sinks.postgres_sink import PostgresSink
+from etl_resources.tables import table_store
 from tests.fault.proxy import Proxy, proxy_to
 from tests.invariants import prove_whole
 from tests.lake import KPI, SERVED, Lake, Run
@@ -101,49 +104,39 @@ def test_a_storage_that_refuses_leaves_the_published_data_as_it_was(
     failed_clearly(run, *words)
 
 
-def cutting(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, proxy: Proxy, *, after: bool = False) -> None:
-    """Cut the proxy at the first call of a function."""
+def cutting(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, proxy: Proxy, *, match: str = "", when: str = "before"
+) -> None:
+    """Cut the proxy before, or after, the first call of a function that has `match` among its arguments."""
     original: Callable[..., Any] = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if not after:
+        here = any(match in str(a) for a in args)
+        if here and when == "before":
             proxy.cut()
         result = original(*args, **kwargs)
-        proxy.cut()
+        if here:
+            proxy.cut()
         return result
 
     monkeypatch.setattr(owner, name, wrapped)
 
 
 @pytest.mark.parametrize(
-    "where", ["serving, before its transaction", "serving, inside its transaction", "kpi, committed"]
+    ("owner", "name", "match", "when"),
+    [
+        pytest.param(PostgresSink, "publish", "", "before", id="serving, before its transaction"),
+        pytest.param(PostgresSink, "_move", "", "after", id="serving, inside its transaction"),
+        pytest.param(table_store, "publish", "kpi", "after", id="kpi, committed without evidence"),
+    ],
 )
 def test_a_postgres_that_dies_while_publishing_is_settled_by_the_next_run(
-    changed: Lake, monkeypatch: pytest.MonkeyPatch, where: str
+    changed: Lake, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, match: str, when: str
 ) -> None:
     """Ledger, catalog and serving live in one server: it goes away at the worst moment, and comes back."""
-    from etl_resources.sinks.postgres_sink import PostgresSink
-    from etl_resources.tables import table_store
-
-    owner, name, after = {
-        "serving, before its transaction": (PostgresSink, "publish", False),
-        "serving, inside its transaction": (PostgresSink, "_move", True),
-        "kpi, committed": (table_store, "publish", True),
-    }[where]
     parts = conninfo_to_dict(changed.platform_dsn)
     with proxy_to(str(parts["host"]), int(str(parts["port"]))) as proxy, unchanged(changed):
-        if where == "kpi, committed":
-            before = table_store.publish
-
-            def only_kpi(catalog: Any, identifier: str, *args: Any, **kwargs: Any) -> Any:
-                outcome = before(catalog, identifier, *args, **kwargs)
-                if "kpi" in identifier:
-                    proxy.cut()
-                return outcome
-
-            monkeypatch.setattr(table_store, "publish", only_kpi)
-        else:
-            cutting(monkeypatch, owner, name, proxy, after=after)
+        cutting(monkeypatch, owner, name, proxy, match=match, when=when)
         run = changed.materialize(MONTH, ETL_POSTGRES_DSN=elsewhere(changed.platform_dsn, port=proxy.port))
     monkeypatch.undo()
 
@@ -158,8 +151,6 @@ def test_a_storage_that_dies_during_a_run_leaves_the_rest_to_the_next_one(
     changed: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bronze is published, the silver step finds no storage: nothing half is seen, and the next run goes on there."""
-    from etl_assets.graph import table_step
-
     address = urlsplit(changed.env["ETL_S3_ENDPOINT"])
     with proxy_to(str(address.hostname), int(address.port or 80)) as proxy, unchanged(changed):
         cutting(monkeypatch, table_step, "run_transform", proxy)

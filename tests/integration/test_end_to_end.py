@@ -195,9 +195,11 @@ def dagster_materialize(
 
 
 def test_dagsters_own_command_materializes_partitions_and_ranges(lake: Lake, tmp_path: Path) -> None:
-    """Nothing of ours is needed to run the graph: the command of Dagster's documentation does, and tells by its code."""
-    lake.erp("update erp.order_lines set extended_price = extended_price + 1 where line_number = 1 and order_id in "
-             "(select order_id from erp.orders where order_date >= '2024-01-01' and order_date < '2024-06-01')")  # fmt: skip
+    """Nothing of ours is needed to run the graph: Dagster's own command does it."""
+    lake.erp(
+        "update erp.order_lines set extended_price = extended_price + 1 where line_number = 1 and order_id in "
+        "(select order_id from erp.orders where order_date >= '2024-01-01' and order_date < '2024-06-01')"
+    )
 
     one = dagster_materialize(lake, tmp_path, ["--select", "bronze/sales_orders", "--partition", "2024-05"])
     months = dagster_materialize(lake, tmp_path, ["--select", "*", "--partition-range", "2024-01...2024-03"])
