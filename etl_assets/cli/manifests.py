@@ -25,9 +25,12 @@ def validate(
 ) -> None:
     """Check all manifests and their SQL without touching data; every error with file and line."""
     from etl_assets.project import ASSETS_FOLDER, load_project
+    from etl_assets.project_binding import binding_errors
 
     try:
         project = load_project(path or ASSETS_FOLDER)
+        if errors_of_engine := tuple(binding_errors(project)):
+            raise ManifestErrors(errors_of_engine)
     except ManifestErrors as e:
         if as_json:
             errors = [{"file": x.file, "line": x.line, "message": x.message} for x in e.errors]

@@ -1,5 +1,6 @@
 """One bronze table during a capture: its identity, its audit, and what it hands to the store."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ class BronzeTable:
     schema: str
     published: PinnedTable
     attempt: str
+    started: float = field(default_factory=time.monotonic)
     fingerprints: dict[str, str] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
     outcomes: list[PartitionOutcome] = field(default_factory=list)
@@ -131,6 +133,7 @@ class BronzeTable:
             "linked": list(linked),
             "fingerprint": self.fingerprints[outcome.partition],
             "inputs": [vars(i) for i in outcome.inputs],
+            "stage_s": round(time.monotonic() - self.started, 3),
         }
         return WrittenPartition(staged, paths, evidence)
 

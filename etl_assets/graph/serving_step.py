@@ -24,7 +24,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, plan
 from etl_resources.progress import report
 from etl_resources.quality.audit import ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, CheckResult
-from etl_resources.sinks.postgres_sink import PostgresBatch, PostgresSink
+from etl_resources.sinks.postgres_sink import PostgresBatch, PostgresSink, StagedRows
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import WrittenPartition
 
@@ -99,10 +99,10 @@ def _audited(
     ledger: Ledger,
     attempt: str,
     planned: PlannedPartition,
-    found: tuple[int, int, str],
+    found: StagedRows,
     started: float,
 ) -> Computed:
-    rows, keys, version = found
+    rows, keys, version = found.rows, found.keys, found.version
     expected = planned.inputs[0].version
     read = int(expected.split("-")[0])
     counts = {"read": read, "written": rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
@@ -123,7 +123,7 @@ def _audited(
         attempt,
         planned.partition,
         planned.token,
-        {"version": version, "rows": rows, "alias_of": alias, "size_bytes": 0, **evidence},
+        {"version": version, "rows": rows, "alias_of": alias, "size_bytes": found.size_bytes, **evidence},
     )
     return Computed(planned, WrittenPartition(staged, (), evidence), checks)
 

@@ -32,6 +32,16 @@ MAX_NAME_PART = 40
 PARTITION_COLUMN = "etl_partition"
 
 
+@dataclass(frozen=True)
+class StagedRows:
+    """What the staging table holds of a partition, counted by the server."""
+
+    rows: int
+    keys: int
+    version: str
+    size_bytes: int
+
+
 @dataclass
 class PostgresBatch:
     """A staged set of partitions. Publishing twice is harmless."""
@@ -116,8 +126,8 @@ class PostgresSink:
 
     def copy_partition(
         self, engine: "duckdb.DuckDBPyConnection", attempt: str, partition: str, scan: str
-    ) -> tuple[int, int, str]:
-        """(rows, distinct keys, version) of a partition as it stands in the staging table after COPY."""
+    ) -> "StagedRows":
+        """A partition as it stands in the staging table after COPY."""
         names = ", ".join(map(quote, self.contract.names))
         cursor = engine.execute(f"select {names} from {scan}")
         with self.connection() as connection:
@@ -130,12 +140,14 @@ class PostgresSink:
                         copy.write_row((partition, *row))
             keys = ", ".join(map(quote, self.key))
             counted = connection.execute(
-                f"select count(*), count(distinct ({keys})), {content_hash(self.contract, 'postgres')} "
-                f"from {self._staging(attempt)} where {PARTITION_COLUMN} = %s",
+                f"select count(*), count(distinct ({keys})), {content_hash(self.contract, 'postgres')}, "
+                f"coalesce(sum(pg_column_size(staged.*)), 0) "
+                f"from {self._staging(attempt)} as staged where {PARTITION_COLUMN} = %s",
                 (partition,),
             ).fetchone()
         assert counted is not None  # noqa: S101  (an aggregate always returns a row)
-        return int(counted[0]), int(counted[1]), version_of(int(counted[0]), counted[2])
+        rows, distinct, digest, size = counted
+        return StagedRows(int(rows), int(distinct), version_of(int(rows), digest), int(size))
 
     def publish(self, batch: PostgresBatch) -> PublishOutcome:
         """One transaction: lock the partitions' commit rows, check epochs, replace or upsert, write token and epoch."""
