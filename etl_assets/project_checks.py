@@ -5,12 +5,15 @@ from collections.abc import Iterable, Iterator
 from etl_assets.project_column_checks import column_errors
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_resolve import TableDraft
+from etl_resources.conventions import META_RUN_ID, database_name, table_name
 from etl_resources.errors import ManifestError
 from etl_resources.manifest import Calendar, Dataset, Platform, PostgresSource
 from etl_resources.manifest_file import ManifestFile
 from etl_resources.suggest import hint
 
 PARTITION_TYPES = ("date", "timestamptz")
+RESERVED_COLUMNS = ("partition", "epoch", META_RUN_ID)
+"""Names that the platform gives to its own columns and folders."""
 File = ManifestFile[Dataset]
 
 
@@ -26,11 +29,13 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
         for layer in dataset.layers:
             draft = drafts[f"{layer}.{name}"]
             yield from column_errors(draft)
-            yield from _partition_column(draft)
+            yield from _reserved_names(draft)
+            yield from _partition_column(draft, platform.calendar)
             if layer != "bronze":
                 yield from _key(file, draft.contract.names, draft.contract.key, layer)
         yield from _serving(file, drafts[f"{dataset.layers[-1]}.{name}"], platform)
     yield from _served_twice(files)
+    yield from _same_table(files, drafts)
 
 
 def _names_of_platform(file: File, platform: Platform) -> Iterator[ManifestError]:
@@ -95,7 +100,7 @@ def _source(file: File, source: PostgresSource) -> Iterator[ManifestError]:
             joined.setdefault(name, join.table)
 
 
-def _partition_column(draft: TableDraft) -> Iterator[ManifestError]:
+def _partition_column(draft: TableDraft, calendar: Calendar) -> Iterator[ManifestError]:
     by, layer = draft.contract.partition_column, draft.layer
     section = "source" if layer == "bronze" else layer
     types = {c.name: c.type for c in draft.contract.columns}
@@ -105,6 +110,31 @@ def _partition_column(draft: TableDraft) -> Iterator[ManifestError]:
     elif types[by] and types[by] not in PARTITION_TYPES:
         message = f"partition column {by!r} is a {types[by]}; valid: {', '.join(PARTITION_TYPES)}"
         yield draft.file.error(message, section, "columns", by)
+    elif types[by] == "timestamptz" and calendar.time_zone != "UTC":
+        message = f"partition column {by!r} is a timestamptz, whose months are those of UTC in the tables"
+        yield draft.file.error(
+            f"{message}; the calendar is {calendar.time_zone}: partition by a date", section, "columns", by
+        )
+
+
+def _reserved_names(draft: TableDraft) -> Iterator[ManifestError]:
+    section = "source" if draft.layer == "bronze" else draft.layer
+    for name in draft.contract.names:
+        if name in RESERVED_COLUMNS:
+            message = f"column {name!r} has a name that the platform uses; rename it (in the source: in a view)"
+            yield draft.file.error(message, section, "columns", name)
+
+
+def _same_table(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Iterator[ManifestError]:
+    """gdp of `sales` and gdp of `gdp_sales` have the same name in the catalog."""
+    seen: dict[tuple[str, str], str] = {}
+    prefix = files.platform.model.database_prefix
+    for name, draft in drafts.items():
+        place = (database_name(prefix, draft.layer), table_name(draft.layer, draft.dataset))
+        if place in seen:
+            message = f"{name} and {seen[place]} would be the same table {'.'.join(place)}; rename one dataset"
+            yield draft.file.error(message, "dataset")
+        seen.setdefault(place, name)
 
 
 def _key(file: File, columns: Iterable[str], key: Iterable[str], *at: str | int) -> Iterator[ManifestError]:

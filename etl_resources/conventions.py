@@ -8,6 +8,8 @@ import re
 
 LAYERS = ("bronze", "silver", "gdp", "kpi")
 BRANCH_PREFIX = "wap-"
+META_RUN_ID = "meta_run_id"
+"""Column that bronze adds: the run that delivered the row (G2). It is audit data, outside the content hash."""
 
 _STAGED_FILE = re.compile(r"/partition=([0-9A-Za-z-]+)/epoch=(\d+)-([0-9a-f]+)/")
 

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from etl_resources.conventions import parse_staged_path, staged_folder
+from etl_resources.conventions import META_RUN_ID, parse_staged_path, staged_folder
 from etl_resources.engines.transform import engine_error
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.input_tables import parquet_scan
-from etl_resources.tables.schema import META_RUN_ID, duckdb_type
+from etl_resources.tables.schema import duckdb_type
 
 if TYPE_CHECKING:
     import duckdb

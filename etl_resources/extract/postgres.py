@@ -129,7 +129,7 @@ class PostgresSnapshot:
 @contextmanager
 def open_source(dsn: str, *, setting: str, timeout_s: int) -> Iterator["psycopg.Connection[Any]"]:
     """A read-only connection to a system of record."""
-    options = f"-c default_transaction_read_only=on -c work_mem={READER_WORK_MEM}"
+    options = f"-c default_transaction_read_only=on -c work_mem={READER_WORK_MEM} -c timezone=UTC"
     connection = connect(dsn, setting=setting, timeout_s=timeout_s, options=options)
     with connection:
         yield connection

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
+from etl_resources.conventions import META_RUN_ID
 from etl_resources.identifiers import quote
 from etl_resources.manifest import DECIMAL
 
@@ -10,9 +11,6 @@ if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
     from pyiceberg.types import PrimitiveType
-
-META_RUN_ID = "meta_run_id"
-"""Column that bronze adds: the run that delivered the row (G2). It is audit data, outside the content hash."""
 
 PARTITION_FIELD = "partition_month"
 _PARTITION_FIELD_ID = 1000

@@ -186,12 +186,13 @@ def test_a_reader_need_not_wait_for_a_writer_that_stopped_before_its_evidence(pu
         published, tmp_path, "etl_resources.tables.table_store:publish", "silver_sales_lines", when="after"
     )
     try:
-        other = published.materialize(MONTH, **IMPATIENT)
+        reader = published.materialize(MONTH, selection=[GDP], **IMPATIENT)
     finally:
         os.kill(writer.pid, signal.SIGCONT)
     late = writer.wait()
 
-    assert other.success, other.error
+    assert reader.success, reader.error
+    assert reader.published(GDP) == {MONTH}
     assert late is not None
     assert late.success, late.error
     await_sessions_gone(published)

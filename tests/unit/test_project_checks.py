@@ -1,5 +1,6 @@
 """What fields mean to each other: an edit of the project is an error with file, line and valid values."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,20 @@ def test_error_names_file_line_and_what_is_valid(
     place = f"{file}:{line_of(project / file, at)}: "
     found = errors_of(project)
     assert any(e.startswith(place) and message in e for e in found), f"{place}{message} not among {found}"
+
+
+def test_two_datasets_that_would_share_a_table_are_refused(project: Path) -> None:
+    """gdp of `sales` and of `gdp_sales` have one name in the catalog: one would overwrite the other."""
+    shutil.copytree(project / "datasets/gdp_sales", project / "datasets/sales")
+    edit(project / "datasets/sales/manifest.yaml", "dataset: gdp_sales", "dataset: sales")
+    (error,) = errors_of(project)
+    assert "gdp.gdp_sales" in error
+    assert "gdp.sales" in error
+    assert "would be the same table pp_dw_gold.gdp_sales" in error
+
+
+def test_a_reserved_column_name_is_refused(project: Path) -> None:
+    """A source column `epoch` would be taken for the folder of the attempt."""
+    edit(project / ORDERS, "    clerk: string", "    epoch: string")
+    (error,) = errors_of(project)
+    assert "column 'epoch' has a name that the platform uses" in error
