@@ -169,7 +169,7 @@ def stop(processes: list[psutil.Process], *, gentle: signal.Signals, grace_s: fl
     for process in _topmost(processes):
         _signal(process, gentle)
     deadline = time.monotonic() + grace_s
-    left = wait_gone(everyone, deadline)
+    left = with_children(wait_gone(everyone, deadline))  # with those that were started meanwhile
     for process in left:
         _signal(process, signal.SIGKILL)
     wait_gone(left, time.monotonic() + 10)

@@ -115,9 +115,7 @@ def test_tables_have_the_generators_rows(erp: Erp) -> None:
     names = {"region": "regions", "nation": "nations", "customer": "customers"}
     names |= {"orders": "orders", "lineitem": "order_lines"}
     for generated, table in names.items():
-        assert erp.query(f"SELECT count(*) FROM erp.{table}") == erp.generated(
-            f"SELECT count(*) FROM {generated}"
-        )
+        assert erp.query(f"SELECT count(*) FROM erp.{table}") == erp.generated(f"SELECT count(*) FROM {generated}")
 
 
 def test_lines_keep_the_generators_values(erp: Erp) -> None:
@@ -207,9 +205,7 @@ def test_recreating_replaces_the_scale(empty_dsn: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("schema", ["erp", "erp_building"])
 @pytest.mark.parametrize("recreate", [False, True])
-def test_somebody_elses_schema_is_left_alone(
-    empty_dsn: str, tmp_path: Path, schema: str, recreate: bool
-) -> None:
+def test_somebody_elses_schema_is_left_alone(empty_dsn: str, tmp_path: Path, schema: str, recreate: bool) -> None:
     """The database may be a real one: a name in common is no right to drop anything."""
     with psycopg.connect(empty_dsn) as connection:
         connection.execute(f"CREATE SCHEMA {schema}")
@@ -222,9 +218,7 @@ def test_somebody_elses_schema_is_left_alone(
 
 
 @pytest.mark.parametrize("killed_after", ["generated", "loaded customers", "loaded order_lines"])
-def test_a_killed_build_leaves_nothing_and_a_rerun_completes(
-    empty_dsn: str, tmp_path: Path, killed_after: str
-) -> None:
+def test_a_killed_build_leaves_nothing_and_a_rerun_completes(empty_dsn: str, tmp_path: Path, killed_after: str) -> None:
     """Half an ERP that looks ready would feed wrong numbers that agree with their source."""
     _kill_build(empty_dsn, tmp_path, killed_after)
     with psycopg.connect(empty_dsn) as connection:
@@ -265,9 +259,7 @@ def test_two_builders_make_one_erp(empty_dsn: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"password": "hunter2"}, {"port": "1"}, {"dbname": "no_such_database"}])
-def test_a_bad_dsn_is_named_without_its_password(
-    empty_dsn: str, tmp_path: Path, changed: dict[str, str]
-) -> None:
+def test_a_bad_dsn_is_named_without_its_password(empty_dsn: str, tmp_path: Path, changed: dict[str, str]) -> None:
     dsn = make_conninfo(empty_dsn, **changed)
     parts = conninfo_to_dict(dsn)
     with pytest.raises(SettingsError, match="ERP_ADMIN_DSN") as raised:
