@@ -18,15 +18,15 @@ from unittest import mock
 from uuid import uuid4
 
 import dagster as dg
-import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from etl_assets.definitions import build_definitions
 from etl_assets.demo.erp import create_erp
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
-from etl_resources.settings import Settings, load_settings, resolve_secret
+from etl_resources.settings import Settings, load_settings
+from tests.databases import execute, server_dsn
 from tests.fault.driver import run_task
 from tests.integration.oracle import NetRevenueRow, net_revenue
 
@@ -126,11 +126,11 @@ class Lake:
 
     def erp(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Statements in the ERP, committed at once."""
-        return _execute(self.erp_dsn, sql, parameters)
+        return execute(self.erp_dsn, sql, parameters)
 
     def platform(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Statements in the platform's database."""
-        return _execute(self.platform_dsn, sql, parameters)
+        return execute(self.platform_dsn, sql, parameters)
 
     def oracle(self, *months: str) -> list[NetRevenueRow]:
         """What the KPI must be, by plain SQL in the ERP."""
@@ -235,15 +235,15 @@ def new_lake(folder: Path) -> Iterator[Lake]:
     """A lake whose ERP is a copy of the session's template. Needs the stack's servers."""
     import boto3
 
-    name, server, settings = f"lake_{uuid4().hex[:10]}", _server_dsn(), load_settings()
+    name, server, settings = f"lake_{uuid4().hex[:10]}", server_dsn(), load_settings()
     template = _erp_template(server)
     endpoint, key, secret = settings.require_s3()
     bucket = name.replace("_", "-")
     s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
                       region_name=settings.s3_region)  # fmt: skip
     s3.create_bucket(Bucket=bucket)
-    _execute(server, f"create database {name}_platform")
-    _execute(server, f"create database {name}_erp template {template}")
+    execute(server, f"create database {name}_platform")
+    execute(server, f"create database {name}_erp template {template}")
     try:
         yield Lake({
             "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
@@ -253,7 +253,7 @@ def new_lake(folder: Path) -> Iterator[Lake]:
         })  # fmt: skip
     finally:
         for suffix in ("platform", "erp"):
-            _execute(server, f"drop database {name}_{suffix} with (force)")
+            execute(server, f"drop database {name}_{suffix} with (force)")
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             keys = [{"Key": o["Key"]} for o in page.get("Contents", [])]
             if keys:
@@ -291,8 +291,8 @@ _templates: dict[str, str] = {}
 def _erp_template(server: str) -> str:
     if server not in _templates:
         name = f"erp_template_{os.getpid()}"
-        _execute(server, f"drop database if exists {name} with (force)")
-        _execute(server, f"create database {name}")
+        execute(server, f"drop database if exists {name} with (force)")
+        execute(server, f"create database {name}")
         dsn = make_conninfo(server, dbname=name)
         create_erp(dsn, scale=SCALE, work_dir=load_settings().home / "work", progress=lambda _: None)
         _templates[server] = name
@@ -301,24 +301,5 @@ def _erp_template(server: str) -> str:
 
 def _drop_template() -> None:
     for server, name in _templates.items():
-        _execute(server, f"drop database if exists {name} with (force)")
+        execute(server, f"drop database if exists {name} with (force)")
     _templates.clear()
-
-
-def _server_dsn() -> str:
-    """A role that may create databases: the embedded server's superuser, else the ERP's admin."""
-    from etl_resources.stack.provision import SUPERUSER, dsn
-    from etl_resources.stack.state import load
-
-    record = load(load_settings().home).servers.get("postgres")
-    if record is not None and SUPERUSER in record.secrets:
-        return dsn(record, SUPERUSER, "postgres")
-    admin = resolve_secret("env:ERP_ADMIN_DSN")
-    parts = {k: v for k, v in conninfo_to_dict(admin).items() if k != "dbname"}
-    return make_conninfo(make_conninfo("", **parts), dbname="postgres")
-
-
-def _execute(dsn: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        cursor = connection.execute(sql.encode(), parameters or None)
-        return cursor.fetchall() if cursor.description else []

@@ -12,7 +12,6 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import duckdb
 import psycopg
@@ -23,7 +22,7 @@ from etl_assets.demo import tpch
 from etl_assets.demo.currencies import NATION_CURRENCIES
 from etl_assets.demo.erp import READER_ROLE, ErpSummary, create_erp
 from etl_resources.errors import PermanentError, SettingsError
-from etl_resources.settings import resolve_secret
+from tests.databases import new_databases
 from tests.integration.oracle import net_revenue
 
 SCALE = 0.01
@@ -62,33 +61,10 @@ class Erp:
 
 
 @pytest.fixture(scope="module")
-def admin_dsn(stack: object) -> Iterator[str]:
-    """The stack's ERP server, with the role that the pipeline reads with: made here when it has none."""
-    dsn = resolve_secret("env:ERP_ADMIN_DSN")
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [READER_ROLE]).fetchone()
-        if not known:
-            connection.execute(f"CREATE ROLE {READER_ROLE}")
-        yield dsn
-        if not known:
-            connection.execute(f"DROP ROLE {READER_ROLE}")
-
-
-@pytest.fixture(scope="module")
-def new_database(admin_dsn: str) -> Iterator[Callable[[], str]]:
-    """Makes an empty database of this module's own on the stack's server; its DSN."""
-    names: list[str] = []
-
-    def create() -> str:
-        names.append(f"demo_erp_{uuid4().hex[:12]}")
-        with psycopg.connect(admin_dsn, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {names[-1]}")
-        return make_conninfo(admin_dsn, dbname=names[-1])
-
-    yield create
-    with psycopg.connect(admin_dsn, autocommit=True) as connection:
-        for name in names:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def new_database(stack: object) -> Iterator[Callable[[], str]]:
+    """Makes an empty database of this module's own; its DSN."""
+    with new_databases("demo_erp") as create:
+        yield create
 
 
 @pytest.fixture

@@ -3,19 +3,17 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
 import typer
-from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner, Result
 
 from etl_assets.cli.manifests import register
 from etl_assets.project import ASSETS_FOLDER, load_project
 from etl_resources.errors import PermanentError
 from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
-from etl_resources.settings import resolve_secret
+from tests.databases import new_databases
 
 TABLES = """
 create schema shop;
@@ -45,16 +43,11 @@ create table shop.odd (
 @pytest.fixture(scope="module")
 def shop(stack: object) -> Iterator[str]:
     """DSN of an own database with the tables above."""
-    admin = resolve_secret("env:ERP_ADMIN_DSN")
-    name = f"new_{uuid4().hex[:12]}"
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"create database {name}")
-    dsn = make_conninfo(admin, dbname=name)
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(TABLES)
-    yield dsn
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"drop database {name} with (force)")
+    with new_databases("new") as create:
+        dsn = create()
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(TABLES)
+        yield dsn
 
 
 @pytest.fixture
