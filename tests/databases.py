@@ -20,12 +20,12 @@ def new_databases(prefix: str) -> Iterator[Callable[[], str]]:
 
     def create() -> str:
         names.append(f"{prefix}_{uuid4().hex[:12]}")
-        execute(server, f'create database {names[-1]} owner "{owner}"')
+        query(server, f'create database {names[-1]} owner "{owner}"')
         return make_conninfo(admin, dbname=names[-1])
 
     yield create
     for name in names:
-        execute(server, f"drop database {name} with (force)")
+        query(server, f"drop database {name} with (force)")
 
 
 def server_dsn() -> str:
@@ -41,7 +41,7 @@ def server_dsn() -> str:
     return make_conninfo(make_conninfo("", **parts), dbname="postgres")
 
 
-def execute(dsn: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+def query(dsn: str, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """Rows of one statement, in its own connection."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         cursor = connection.execute(sql.encode(), parameters or None)

@@ -26,7 +26,7 @@ from etl_assets.demo.erp import create_erp
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_resources.settings import Settings, load_settings
-from tests.databases import execute, server_dsn
+from tests.databases import query, server_dsn
 from tests.fault.driver import run_task
 from tests.integration.oracle import NetRevenueRow, net_revenue
 
@@ -126,11 +126,11 @@ class Lake:
 
     def erp(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Statements in the ERP, committed at once."""
-        return execute(self.erp_dsn, sql, parameters)
+        return query(self.erp_dsn, sql, parameters)
 
     def platform(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Statements in the platform's database."""
-        return execute(self.platform_dsn, sql, parameters)
+        return query(self.platform_dsn, sql, parameters)
 
     def oracle(self, *months: str) -> list[NetRevenueRow]:
         """What the KPI must be, by plain SQL in the ERP."""
@@ -242,8 +242,8 @@ def new_lake(folder: Path) -> Iterator[Lake]:
     s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
                       region_name=settings.s3_region)  # fmt: skip
     s3.create_bucket(Bucket=bucket)
-    execute(server, f"create database {name}_platform")
-    execute(server, f"create database {name}_erp template {template}")
+    query(server, f"create database {name}_platform")
+    query(server, f"create database {name}_erp template {template}")
     try:
         yield Lake({
             "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
@@ -253,7 +253,7 @@ def new_lake(folder: Path) -> Iterator[Lake]:
         })  # fmt: skip
     finally:
         for suffix in ("platform", "erp"):
-            execute(server, f"drop database {name}_{suffix} with (force)")
+            query(server, f"drop database {name}_{suffix} with (force)")
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
             keys = [{"Key": o["Key"]} for o in page.get("Contents", [])]
             if keys:
@@ -291,8 +291,8 @@ _templates: dict[str, str] = {}
 def _erp_template(server: str) -> str:
     if server not in _templates:
         name = f"erp_template_{os.getpid()}"
-        execute(server, f"drop database if exists {name} with (force)")
-        execute(server, f"create database {name}")
+        query(server, f"drop database if exists {name} with (force)")
+        query(server, f"create database {name}")
         dsn = make_conninfo(server, dbname=name)
         create_erp(dsn, scale=SCALE, work_dir=load_settings().home / "work", progress=lambda _: None)
         _templates[server] = name
@@ -301,5 +301,5 @@ def _erp_template(server: str) -> str:
 
 def _drop_template() -> None:
     for server, name in _templates.items():
-        execute(server, f"drop database if exists {name} with (force)")
+        query(server, f"drop database if exists {name} with (force)")
     _templates.clear()
