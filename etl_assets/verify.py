@@ -141,7 +141,7 @@ class _Session:
     def _read(self, node: TableNode) -> TableReading:
         try:
             table, heads, publishes = self._head(node)
-        except ValueError as e:  # a path without partition, epoch and token
+        except PermanentError as e:  # a path without partition, epoch and token
             return TableReading(node.name, {}, {}, foreign=str(e))
         heads, publishes = self._selected(heads), self._selected(publishes)
         if table is None or not heads:
