@@ -7,6 +7,7 @@ proof (token and input versions) kept.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from etl_resources.errors import TransientError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.records import IntendedPartition, Publish
@@ -37,6 +38,8 @@ class Plan:
     todo: tuple[PlannedPartition, ...]
     pruned: Mapping[str, Publish] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    published: frozenset[str] = frozenset()
+    """Partitions that were published when this was planned."""
 
 
 def plan(
@@ -53,7 +56,8 @@ def plan(
     """The plan of one step; records the intent when there is something to do."""
     with ledger.planning(asset):
         inputs = pin_inputs()
-        current = ledger.at_epochs(asset, published_epochs())
+        heads = published_epochs()
+        current = ledger.at_epochs(asset, heads)
         links = _links(ledger, inputs, current, requested)
         todo: list[PlannedPartition] = []
         pruned: dict[str, Publish] = {}
@@ -73,11 +77,11 @@ def plan(
                 todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
         if not todo:
             return Plan(asset, None, inputs, (), pruned, refused)
-        epoch = ledger.draw_epoch()
+        epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
         attempt = ledger.open_attempt(asset, run_id)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
-        return Plan(asset, attempt, inputs, drawn, pruned, refused)
+        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads))
 
 
 def _input_versions(
@@ -124,6 +128,26 @@ def _links(
                 links[partition].add(other)
                 links[other].add(partition)
     return links
+
+
+def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]) -> None:
+    """Nothing moved since planning that this publish would double: called before each try to commit.
+
+    Raises TransientError when an input partition exchanged rows after it was read, or when a partition that exchanged
+    rows with one of these was published for the first time meanwhile. Planning again sees both.
+    """
+    planned = {p.partition for p in the_plan.todo}
+    for p in the_plan.todo:
+        used = {i.asset: i.epoch for i in p.current.inputs} if p.current else {}
+        for i in p.inputs:
+            newer = ledger.linked_since(i.asset, p.partition, i.epoch)
+            first = ledger.linked_since(i.asset, p.partition, used.get(i.asset, -1)) & set(published_now)
+            torn = newer | (first - the_plan.published - planned)
+            if torn:
+                raise TransientError(
+                    f"{the_plan.asset}, partition {p.partition}: {i.asset} exchanged rows with "
+                    f"{', '.join(sorted(torn))} meanwhile. Run again."
+                )
 
 
 def held_back(linked: Mapping[str, Collection[str]], failed: Collection[str]) -> set[str]:

@@ -6,6 +6,7 @@ of another make no consistent day.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from etl_assets.graph.bronze_table import BronzeTable
@@ -18,6 +19,7 @@ from etl_resources.extract.capture import CapturedPartition, capture_table, desc
 from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_source, snapshot_of
 from etl_resources.ledger.ledger import Ledger, new_attempt
+from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.records import IntendedPartition
 from etl_resources.planning import held_back
 from etl_resources.progress import report
@@ -43,14 +45,20 @@ class CaptureStep:
         dsn, setting = self._runtime.source_dsn(self._system)
         timeout_s = self._runtime.settings.postgres_connect_timeout_s
         with open_source(dsn, setting=setting, timeout_s=timeout_s) as connection, ExitStack() as until_done:
+            above = max((self._newest_epoch(n) for n in self._nodes), default=0)
             with self._ledger.ordering_captures(self._system) as record_capture:
                 snapshot = until_done.enter_context(snapshot_of(connection, dsn, setting))
-                epoch = record_capture(self._run_id)
+                epoch = record_capture(self._run_id, above)
             self.tables = {n.name: self._open(n) for n in self._nodes}  # pinned after the snapshot, never before
             changed = self._observe(snapshot, requested)
             report(self._system, "observed", changed=len(changed), unchanged=len(requested) - len(changed))
             if changed:
                 self._capture(snapshot, changed, epoch)
+
+    def _newest_epoch(self, node: TableNode) -> int:
+        address = self._runtime.addresses[node.name]
+        self._runtime.store.ensure(address)
+        return max(self._runtime.store.published_epochs(address).values(), default=0)
 
     def _open(self, node: TableNode) -> BronzeTable:
         store, address = self._runtime.store, self._runtime.addresses[node.name]
@@ -80,6 +88,7 @@ class CaptureStep:
                 if publish is None or not table.is_current(partition, publish):
                     changed.add(partition)
         changed |= {p for p in requested if p not in changed and not self._of_one_capture(p)}
+        changed |= self._without_totals([p for p in requested if p not in changed])
         for table in self.tables.values():
             table.outcomes += [table.pruned(p) for p in requested if p not in changed]
         return sorted(changed)
@@ -87,6 +96,17 @@ class CaptureStep:
     def _of_one_capture(self, partition: str) -> bool:
         """A run that ended between the publishes of two tables left them with different captures, equal or not."""
         return len({t.published.publishes[partition].epoch for t in self.tables.values()}) == 1
+
+    def _without_totals(self, partitions: Sequence[str]) -> set[str]:
+        """Captured before a KPI asked for totals, or asked for these: the totals need a capture of their own."""
+        (first, *_) = self.tables.values()
+        epochs = {p: first.published.publishes[p].epoch for p in partitions}
+        return set(partitions) - self._ledger.with_totals(self._controls, epochs)
+
+    @cached_property
+    def _controls(self) -> Mapping[str, str]:
+        """Key of the control totals → SQL."""
+        return {control_key(n, sql): sql for n, sql in self._runtime.project.controls(self._system).items()}
 
     def _capture(self, snapshot: PostgresSnapshot, changed: Sequence[str], epoch: int) -> None:
         for table in self.tables.values():
@@ -139,7 +159,7 @@ class CaptureStep:
             report(table.node.name, "captured", partitions=len(partitions))
 
     def _record_totals(self, snapshot: PostgresSnapshot, epoch: int, captured: Sequence[str]) -> None:
-        for control, sql in self._runtime.project.controls(self._system).items():
+        for control, sql in self._controls.items():
             self._ledger.record_totals(epoch, control, snapshot.control_totals(control, sql, captured))
 
     def _stage(

@@ -21,7 +21,7 @@ from etl_resources.engines.transform import engine_error
 from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.planning import Plan, PlannedPartition, plan
+from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, CheckResult
 from etl_resources.sinks.postgres_sink import PostgresBatch, PostgresSink, StagedRows
@@ -134,7 +134,9 @@ def _batch(
     if the_plan.attempt is None:
         return None
     good = [c.written.staged for c in computed if c.written is not None]
-    batch = PostgresBatch(sink, ledger, the_plan.attempt, run_id, good)
+    batch = PostgresBatch(
+        sink, ledger, the_plan.attempt, run_id, good, lambda served: prove_unmoved(ledger, the_plan, served)
+    )
     if not good:
         sink.abandon(batch, "no partition passed its audit")
         return None

@@ -26,12 +26,13 @@ from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.extract.capture import write_empty
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.lineage import capture_epochs
-from etl_resources.planning import Plan, PlannedPartition, plan
+from etl_resources.ledger.lineage import capture_epochs, control_key
+from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult, audit_transform, read_back, reconcile
 from etl_resources.quality.dead_letters import keep_rejected
 from etl_resources.tables.address import TableAddress
+from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import field_ids, read_schema
 from etl_resources.tables.stage import StagedPartition
@@ -53,6 +54,8 @@ class TableStep:
         source = node.dataset.source
         self._declared = contract
         self._schema = read_schema(table.schema())
+        dataset = node.dataset.dataset
+        self._control = control_key(dataset, runtime.project.control_sql.get(dataset, ""))
         self._transform = Transform(
             asset=node.name,
             sql=node.sql or "",
@@ -103,7 +106,14 @@ class TableStep:
         if not written:
             self._ledger.settle(the_plan.attempt, "failed", "no partition passed its audit")
             return None
-        return self._runtime.store.stage(self._ledger, self._address, the_plan.attempt, self._run_id, written)
+        return self._runtime.store.stage(
+            self._ledger,
+            self._address,
+            the_plan.attempt,
+            self._run_id,
+            written,
+            prove=lambda head: prove_unmoved(self._ledger, the_plan, read_head(head).keys()),
+        )
 
     def _compute_one(self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition) -> Computed:
         import duckdb
@@ -188,7 +198,7 @@ class TableStep:
         with self._on_ledger:
             captures = capture_epochs(self._ledger.connection, planned.inputs)
             epochs = captures.get((rule.system, planned.partition), set())
-            found = self._ledger.totals(self._node.dataset.dataset, planned.partition, epochs)
+            found = self._ledger.totals(self._control, planned.partition, epochs)
         if found is None:
             raise PermanentError(
                 f"{self._node.name}, partition {planned.partition}: the captures that it is made from took no control "

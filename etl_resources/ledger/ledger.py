@@ -57,8 +57,8 @@ class Ledger:
             yield
 
     @contextmanager
-    def ordering_captures(self, system: str) -> Iterator[Callable[[str], int]]:
-        """Yields record(run_id) → epoch; take the snapshot before calling it, inside this lock.
+    def ordering_captures(self, system: str) -> Iterator[Callable[[str, int], int]]:
+        """Yields record(run_id, above) → epoch; take the snapshot before calling it, inside this lock.
 
         Then a higher epoch always belongs to a later snapshot.
         """
@@ -66,7 +66,7 @@ class Ledger:
         with self._waiting(f"another capture of {system}"):
             self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (key,))
         try:
-            yield lambda run_id: self._record_capture(system, run_id)
+            yield lambda run_id, above: self._record_capture(system, run_id, above)
         finally:
             if not self._connection.closed:
                 self._connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
@@ -88,11 +88,19 @@ class Ledger:
             if held and not self._connection.closed:
                 self._connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
 
-    def draw_epoch(self) -> int:
-        """A number greater than every epoch drawn before."""
+    def draw_epoch(self, above: int = 0) -> int:
+        """A number greater than every epoch drawn before and than `above`, the newest epoch in the tables.
+
+        A ledger that was restored from a backup remembers fewer epochs than the tables carry.
+        """
         row = self._connection.execute("select nextval('etl.epoch')").fetchone()
         assert row is not None  # noqa: S101  (nextval always returns a row)
-        return int(row[0])
+        if row[0] > above:
+            return int(row[0])
+        self._connection.execute(
+            "select setval('etl.epoch', greatest(%s, (select last_value from etl.epoch)))", (above,)
+        )
+        return self.draw_epoch(above)
 
     def open_attempt(self, asset: str, run_id: str, attempt: str | None = None) -> str:
         """Record an intent and hold its lock while this session lives. The attempt's id."""
@@ -180,6 +188,17 @@ class Ledger:
         ).fetchall()
         return {e for (e,) in rows}
 
+    def with_totals(self, controls: Iterable[str], epochs: Mapping[str, int]) -> set[str]:
+        """Of the partitions captured at these epochs, those that have the totals of every control."""
+        wanted = list(controls)
+        rows = self._connection.execute(
+            "select t.partition from etl.control_totals t "
+            "join unnest(%s::text[], %s::bigint[]) as captured(p, e) on p = t.partition and e = t.epoch "
+            "where t.control = any(%s) group by 1 having count(*) = %s",
+            (list(epochs), list(epochs.values()), wanted, len(wanted)),
+        ).fetchall()
+        return {p for (p,) in rows} if wanted else set(epochs)
+
     def record_totals(self, epoch: int, control: str, totals: Mapping[str, Any]) -> None:
         """Control totals of one capture: partition → rows."""
         from psycopg.types.json import Jsonb
@@ -200,8 +219,8 @@ class Ledger:
         ).fetchone()
         return (int(row[0]), row[1]) if row else None
 
-    def _record_capture(self, system: str, run_id: str) -> int:
-        epoch = self.draw_epoch()
+    def _record_capture(self, system: str, run_id: str, above: int) -> int:
+        epoch = self.draw_epoch(above)
         self._connection.execute(
             "insert into etl.captures (epoch, system, run_id) values (%s, %s, %s)", (epoch, system, run_id)
         )

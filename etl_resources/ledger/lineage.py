@@ -1,5 +1,6 @@
 """From any input back to the captures that it was made from."""
 
+import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,11 @@ SOURCE_SEPARATOR = "/"
 def source_asset(system: str, table: str) -> str:
     """Name of a source table as an input: erp/erp.orders."""
     return f"{system}{SOURCE_SEPARATOR}{table}"
+
+
+def control_key(dataset: str, sql: str) -> str:
+    """Name of a KPI's control totals: totals of another version of its SQL prove nothing."""
+    return f"{dataset}@{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
 
 
 _WALK = """

@@ -3,7 +3,7 @@
 The commit table lives in the target's database, so that data, token and epoch change together or not at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,6 +51,8 @@ class PostgresBatch:
     attempt: str
     run_id: str
     partitions: Sequence[StagedPartition]
+    prove: Callable[[Collection[str]], None]
+    """Called with the partitions that are served now; raises when publishing would double a moved row."""
     outcome: PublishOutcome | None = field(default=None)
 
     def publish(self) -> PublishOutcome:
@@ -154,9 +156,13 @@ class PostgresSink:
         try:
             with self.connection() as connection, connection.transaction():
                 winners = self._winners(connection, batch)
+                changed = [p.partition for p in winners if p.alias_of is None]
+                if self.load == "replace":  # all before the first insert: a row that moved has one key in both
+                    for partition in changed:
+                        self._clear(connection, partition)
+                for partition in changed:
+                    self._fill(connection, batch.attempt, partition)
                 for p in winners:
-                    if p.alias_of is None:
-                        self._move(connection, batch.attempt, p.partition)
                     self._record_commit(connection, batch, p)
                 connection.execute(f"drop table {self._staging(batch.attempt)}")
         except (TransientError, PermanentError) as e:
@@ -177,6 +183,7 @@ class PostgresSink:
         batch.ledger.settle(batch.attempt, "failed", reason)
 
     def _winners(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch) -> list[StagedPartition]:
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"serve:{self.target}",))
         exists = connection.execute("select to_regclass(%s)", (self._staging(batch.attempt),)).fetchone()
         if exists is None or exists[0] is None:
             raise FencedError(f"{self.target}: the staging table of {batch.attempt} is gone; it may not publish.")
@@ -192,26 +199,31 @@ class PostgresSink:
                 (self.target, [p for _, p in rows]),
             ).fetchall()
         )
+        served = connection.execute(f"select partition from {COMMITS} where target = %s and epoch > 0", (self.target,))
+        batch.prove({p for (p,) in served})
         winners = [p for p in batch.partitions if current[p.partition] < p.epoch]
         moved = [p.partition for p in winners if p.alias_of is not None and current[p.partition] != p.alias_of]
         if moved:
             raise TransientError(f"{self.target}: {', '.join(moved)} changed since it was compared. Run again.")
         return winners
 
-    def _move(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
+    def _clear(self, connection: "psycopg.Connection[Any]", partition: str) -> None:
+        column = quote(self.contract.partition_column)
+        connection.execute(
+            f"delete from {quote_qualified(self.target)} where {column} >= %s and {column} < %s",
+            month_bounds(partition),
+        )
+
+    def _fill(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
         names = ", ".join(map(quote, self.contract.names))
-        target, staging = quote_qualified(self.target), self._staging(attempt)
-        rows = f"select {names} from {staging} where {PARTITION_COLUMN} = %s"
+        rows = f"select {names} from {self._staging(attempt)} where {PARTITION_COLUMN} = %s"
+        conflict = ""
         if self.load == "upsert":
             others = [c for c in self.contract.names if c not in self.key]
             change = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in others)
             action = f"do update set {change}" if others else "do nothing"
             conflict = f"on conflict ({', '.join(map(quote, self.key))}) {action}"
-            connection.execute(f"insert into {target} ({names}) {rows} {conflict}", (partition,))
-            return
-        column = quote(self.contract.partition_column)
-        connection.execute(f"delete from {target} where {column} >= %s and {column} < %s", month_bounds(partition))
-        connection.execute(f"insert into {target} ({names}) {rows}", (partition,))
+        connection.execute(f"insert into {quote_qualified(self.target)} ({names}) {rows} {conflict}", (partition,))
 
     def _record_commit(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition) -> None:
         connection.execute(

@@ -1,8 +1,8 @@
--- Run in the ERP, inside the captured snapshot.
+-- Run in the ERP, inside the captured snapshot; text is normalised as in silver.
 select
     date_trunc('month', o.order_date)::date as month,
-    n.name as nation,
-    o.currency,
+    trim(n.name) as nation,
+    upper(trim(o.currency)) as currency,
     count(distinct o.order_id) as orders,
     count(*) as lines,
     sum(round(l.extended_price * (1 - l.discount), 2)) as net_revenue
