@@ -68,7 +68,6 @@ def main() -> None:
                     alias=f"source{n}",
                 )
                 product_s = time.monotonic() - started
-                engine.execute("commit")
             if n:
                 limits.append(limit_s)
                 products.append(product_s)

@@ -128,7 +128,6 @@ class CaptureStep:
                 moves |= find_moves(engine, snapshot, table.source, table.published, more, paths)
             more = sorted({p for pair in moves for p in pair} - captured)
         self._record_totals(snapshot, epoch, sorted(captured))
-        engine.execute("commit")
         for table in self.tables.values():
             self._stage(engine, table, sorted(captured), links(moves), epoch)
         engine.close()

@@ -44,9 +44,9 @@ def connect(
         import_extension(name)
         connection.execute(f"load {name}")
     connection.execute("set enable_progress_bar = false")
-    connection.execute("set timezone = 'UTC'")
-    connection.execute(f"set s3_uploader_max_filesize = '{MAX_UPLOAD}'")
-    connection.execute(f"set http_timeout = {settings.s3_timeout_s}")
+    connection.execute("set global timezone = 'UTC'")
+    connection.execute(f"set global s3_uploader_max_filesize = '{MAX_UPLOAD}'")
+    connection.execute(f"set global http_timeout = {settings.s3_timeout_s}")
     _add_s3_secret(connection, settings)
     return connection
 

@@ -1,6 +1,7 @@
 """Write captured partitions of one source table as Parquet, straight from the server to S3."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ from etl_resources.tables.schema import duckdb_type
 
 if TYPE_CHECKING:
     import duckdb
+
+
+READERS = 2
+"""Statements that read the source at once, each in the same snapshot."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +53,34 @@ def capture_table(
     is hashed).
     """
     columns = ", ".join(f"{quote(c.name)}::{duckdb_type(c.type)} as {quote(c.name)}" for c in address.contract.columns)
-    query = (
-        f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
-        f"strftime({quote(table.partition_column)}, '%Y-%m') as partition, {literal(f'{epoch}-{mark[:16]}')} as epoch "
-        f"from {snapshot.read_sql(table, partitions, alias)}"
-    )
-    try:
-        engine.execute(f"set partitioned_write_max_open_files = {max(100, len(partitions))}")
-        written = engine.execute(
-            f"copy ({query}) to {literal(f'{address.location}/data')} (format parquet, compression zstd, "
-            f"field_ids {field_ids}, partition_by (partition, epoch), overwrite_or_ignore, "
-            f"filename_pattern 'part-{{i}}', return_files)"
-        ).fetchone()
-    except Exception as e:
-        raise engine_error(f"Capturing {table.name}", e) from e
-    return list(written[1]) if written else []
+
+    def copy(some: Sequence[str]) -> list[str]:
+        query = (
+            f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
+            f"strftime({quote(table.partition_column)}, '%Y-%m') as partition, "
+            f"{literal(f'{epoch}-{mark[:16]}')} as epoch from {snapshot.read_sql(table, some, alias)}"
+        )
+        try:
+            with snapshot.reader(engine, alias) as reader:
+                reader.execute(f"set partitioned_write_max_open_files = {max(100, len(some))}")
+                written = reader.execute(
+                    f"copy ({query}) to {literal(f'{address.location}/data')} (format parquet, compression zstd, "
+                    f"field_ids {field_ids}, partition_by (partition, epoch), overwrite_or_ignore, "
+                    f"filename_pattern 'part-{{i}}', return_files)"
+                ).fetchone()
+        except Exception as e:
+            raise engine_error(f"Capturing {table.name}", e) from e
+        return list(written[1]) if written else []
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return [path for paths in pool.map(copy, _shares(partitions)) for path in paths]
+
+
+def _shares(partitions: Sequence[str]) -> list[list[str]]:
+    """Neighbouring partitions, as many shares as there are readers: one statement is decoded by one thread."""
+    ordered = sorted(partitions)
+    size = -(-len(ordered) // READERS)
+    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
 
 
 def write_empty(

@@ -106,19 +106,29 @@ class PostgresSnapshot:
         if wrong:
             raise PermanentError(f"{table.name}: {'; '.join(wrong)}. Correct the manifest, or cast in a view.")
 
-    def attach(self, engine: "duckdb.DuckDBPyConnection", alias: str = "source") -> None:
-        """Begin a transaction of the engine that reads this snapshot; read by `read_sql`."""
+    @contextmanager
+    def reader(
+        self, engine: "duckdb.DuckDBPyConnection", alias: str = "source"
+    ) -> "Iterator[duckdb.DuckDBPyConnection]":
+        """A cursor of the engine whose transaction reads this snapshot, for `read_sql`; several may read at once."""
         import duckdb
 
-        try:
-            attach_postgres(engine, self._dsn, alias)
-            engine.execute("begin")
-            snapshot = literal(f"set transaction snapshot '{self._exported}'")
-            engine.execute(f"call postgres_execute('{alias}', {snapshot})")
-            memory = literal(f"set local work_mem = '{READER_WORK_MEM}'")
-            engine.execute(f"call postgres_execute('{alias}', {memory})")
-        except duckdb.Error as e:
-            raise PermanentError(f"{self._setting}: the engine can't read the captured snapshot: {e}") from e
+        snapshot = literal(f"set transaction snapshot '{self._exported}'")
+        memory = literal(f"set local work_mem = '{READER_WORK_MEM}'")
+        with engine.cursor() as cursor:
+            try:
+                cursor.execute("set enable_progress_bar = false")  # the only setting that cursors do not share
+                cursor.execute("begin")
+                cursor.execute(f"call postgres_execute('{alias}', {snapshot})")
+                cursor.execute(f"call postgres_execute('{alias}', {memory})")
+            except duckdb.Error as e:
+                raise PermanentError(f"{self._setting}: the engine can't read the captured snapshot: {e}") from e
+            yield cursor
+            cursor.execute("commit")
+
+    def attach(self, engine: "duckdb.DuckDBPyConnection", alias: str = "source") -> None:
+        """Let the engine's readers connect to the source."""
+        attach_postgres(engine, self._dsn, alias)
 
     def read_sql(self, table: SourceTable, partitions: Sequence[str], alias: str = "source") -> str:
         """DuckDB table expression of the rows of these partitions in the attached snapshot."""
