@@ -34,7 +34,7 @@ POINTS = {
     "gdp staged": kill(PUBLISH, "before", "gdp_sales"),
     "kpi committed, no evidence": kill(PUBLISH, "after", "kpi_net_revenue"),
     "serving copied": kill(f"{SINK}.publish", "before"),
-    "inside the serving transaction": kill(f"{SINK}._move", "after"),
+    "inside the serving transaction": kill(f"{SINK}._fill", "after"),
     "serving committed, no evidence": kill("etl_resources.ledger.ledger:Ledger.record_published", "before", "None"),
 }
 

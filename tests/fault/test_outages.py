@@ -126,7 +126,7 @@ def cutting(
     ("owner", "name", "match", "when"),
     [
         pytest.param(PostgresSink, "publish", "", "before", id="serving, before its transaction"),
-        pytest.param(PostgresSink, "_move", "", "after", id="serving, inside its transaction"),
+        pytest.param(PostgresSink, "_fill", "", "after", id="serving, inside its transaction"),
         pytest.param(table_store, "publish", "kpi", "after", id="kpi, committed without evidence"),
     ],
 )
