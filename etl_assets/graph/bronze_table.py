@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from etl_assets.graph.outcome import PartitionOutcome
+from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.project import TableNode
 from etl_resources.conventions import parse_staged_path
 from etl_resources.engines.embedded import connect
@@ -184,16 +184,5 @@ class BronzeTable:
 
     def pruned(self, partition: str) -> PartitionOutcome:
         """The outcome of a partition that did not change."""
-        publish = self.published.publishes[partition]
-        return PartitionOutcome(
-            publish.partition,
-            "pruned",
-            publish.version,
-            publish.token,
-            publish.inputs,
-            metadata={
-                "dagster/partition_row_count": publish.rows,
-                "epoch": publish.epoch,
-                "proof": f"source fingerprint is still {self.fingerprints[partition]}",
-            },
-        )
+        proof = f"source fingerprint is still {self.fingerprints[partition]}"
+        return pruned_outcome(self.published.publishes[partition], proof)

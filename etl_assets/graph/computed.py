@@ -1,13 +1,24 @@
 """Computed partitions as outcomes: what failed, what must wait with it, and what a publish made of the rest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from etl_assets.graph.outcome import PartitionOutcome
+import dagster as dg
+
+from etl_assets.graph.outcome import (
+    AssetIdentity,
+    EventPointers,
+    PartitionOutcome,
+    check_events,
+    materialization,
+    pruned_outcome,
+    raise_failures,
+)
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, held_back
+from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult
 from etl_resources.tables.table_store import WrittenPartition
 
@@ -48,21 +59,7 @@ def hold_back_linked(computed: list[Computed], the_plan: Plan) -> list[Computed]
 
 def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionOutcome]:
     """Every partition that the step saw, in order."""
-    found = [
-        PartitionOutcome(
-            p,
-            "pruned",
-            publish.version,
-            publish.token,
-            publish.inputs,
-            metadata={
-                "dagster/partition_row_count": publish.rows,
-                "epoch": publish.epoch,
-                "proof": "run token equals the current one",
-            },
-        )
-        for p, publish in the_plan.pruned.items()
-    ]
+    found = [pruned_outcome(publish, "run token equals the current one") for publish in the_plan.pruned.values()]
     found += [PartitionOutcome(p, "failed", error=PermanentError(why)) for p, why in the_plan.refused.items()]
     for c in computed:
         if c.written is None:
@@ -103,3 +100,28 @@ def settled(outcome: PartitionOutcome, batch: Any, ledger: Ledger, asset: str) -
         outcome.checks,
         {"note": "a newer epoch was published first"},
     )
+
+
+def tell(
+    identity: AssetIdentity,
+    asset: str,
+    the_plan: Plan,
+    computed: Sequence[Computed],
+    batch: Any,
+    ledger: Ledger,
+    pointers: EventPointers,
+) -> Iterator[Any]:
+    """Everything that Dagster hears of a step, and the publish in its place: by the IO manager if all is good."""
+    outcomes = outcomes_of(the_plan, computed)
+    yield from check_events(identity, outcomes)
+    for name in identity.check_names:
+        yield dg.Output(None, output_name=f"{'__'.join(identity.key.path)}_{name}")
+    if not any(o.error for o in outcomes):
+        yield dg.Output(batch)
+    elif batch is not None:
+        batch.publish()
+    for outcome in outcomes:
+        if outcome.error is None:
+            yield materialization(identity, settled(outcome, batch, ledger, asset), pointers)
+    report(asset, "published", partitions=len(computed), pruned=len(the_plan.pruned))
+    raise_failures(asset, outcomes)

@@ -12,6 +12,7 @@ import dagster as dg
 
 from etl_resources.errors import TransientError
 from etl_resources.io_managers.failure import MAX_RETRIES, RETRY_WAIT_S
+from etl_resources.ledger.records import Publish
 from etl_resources.quality.audit import CheckResult
 from etl_resources.run_token import InputVersion
 
@@ -29,6 +30,18 @@ class PartitionOutcome:
     checks: Sequence[CheckResult] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Exception | None = None
+
+
+def pruned_outcome(publish: Publish, proof: str) -> PartitionOutcome:
+    """A partition that is current already, with the proof."""
+    return PartitionOutcome(
+        publish.partition,
+        "pruned",
+        publish.version,
+        publish.token,
+        publish.inputs,
+        metadata={"dagster/partition_row_count": publish.rows, "epoch": publish.epoch, "proof": proof},
+    )
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from etl_assets.graph.computed import Computed, hold_back_linked, outcomes_of, settled
+from etl_assets.graph.computed import Computed, hold_back_linked, tell
 from etl_assets.graph.outcome import (
     AssetIdentity,
-    check_events,
     event_pointers,
-    materialization,
-    raise_failures,
 )
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
@@ -222,20 +219,7 @@ def run_table_step(
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = step.compute(the_plan) if the_plan.todo else []
         batch = step.stage(the_plan, computed) if computed else None
-        outcomes = outcomes_of(the_plan, computed)
-        yield from check_events(identity, outcomes)
-        for name in identity.check_names:
-            yield dg.Output(None, output_name=f"{'__'.join(identity.key.path)}_{name}")
-        failed = any(o.error for o in outcomes)
-        if not failed:
-            yield dg.Output(batch)
-        elif batch is not None:
-            batch.publish()
-        for outcome in outcomes:
-            if outcome.error is None:
-                yield materialization(identity, settled(outcome, batch, ledger, node.name), pointers)
-        report(node.name, "published", partitions=len(computed), pruned=len(the_plan.pruned))
-        raise_failures(node.name, outcomes)
+        yield from tell(identity, node.name, the_plan, computed, batch, ledger, pointers)
 
 
 def _newest(node: TableNode, change_column: str | None) -> str | None:
