@@ -46,7 +46,12 @@ def staged_folder(location: str, partition: str, epoch: int, token: str) -> str:
 
     token: the run token; for a capture, whose token is known only after it is hashed, the attempt's own digits.
     """
-    return f"{location}/data/partition={partition}/epoch={epoch}-{token[:16]}"
+    return f"{location}/data/partition={partition}/{epoch_folder(epoch, token)}"
+
+
+def epoch_folder(epoch: int, token: str) -> str:
+    """Name of the innermost folder of an attempt; token as in `staged_folder`."""
+    return f"epoch={epoch}-{token[:16]}"
 
 
 def parse_staged_path(path: str) -> tuple[str, int, str]:

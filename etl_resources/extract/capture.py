@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from etl_resources.conventions import META_RUN_ID, parse_staged_path, staged_folder
+from etl_resources.conventions import META_RUN_ID, epoch_folder, parse_staged_path, staged_folder
 from etl_resources.engines.transform import engine_error
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
 from etl_resources.identifiers import literal, quote
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 READERS = 2
 """Statements that read the source at once, each in the same snapshot."""
+BUFFERED_ROWS = 131_072
+"""Rows that a writer sorts by partition at once; four times as many (the engine's default) fall out of its cache."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +59,17 @@ def capture_table(
     def copy(some: Sequence[str]) -> list[str]:
         query = (
             f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
-            f"strftime({quote(table.partition_column)}, '%Y-%m') as partition, "
-            f"{literal(f'{epoch}-{mark[:16]}')} as epoch from {snapshot.read_sql(table, some, alias)}"
+            f"strftime({quote(table.partition_column)}, '%Y-%m') as partition "
+            f"from {snapshot.read_sql(table, some, alias)}"
         )
         try:
             with snapshot.reader(engine, alias) as reader:
                 reader.execute(f"set partitioned_write_max_open_files = {max(100, len(some))}")
+                reader.execute(f"set partitioned_write_flush_threshold = {BUFFERED_ROWS}")
                 written = reader.execute(
                     f"copy ({query}) to {literal(f'{address.location}/data')} (format parquet, compression zstd, "
-                    f"field_ids {field_ids}, partition_by (partition, epoch), overwrite_or_ignore, "
-                    f"filename_pattern 'part-{{i}}', return_files)"
+                    f"field_ids {field_ids}, partition_by (partition), overwrite_or_ignore, "
+                    f"filename_pattern {literal(f'{epoch_folder(epoch, mark)}/part-{{i}}')}, return_files)"
                 ).fetchone()
         except Exception as e:
             raise engine_error(f"Capturing {table.name}", e) from e
