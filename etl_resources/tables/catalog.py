@@ -20,7 +20,7 @@ CATALOG_NAME = "lake"
 TABLE_PROPERTIES = {
     "commit.retry.num-retries": "0",  # we retry ourselves: the stock jitter starves parallel writers
     "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "20",
+    "write.metadata.previous-versions-max": "50",  # a reader may still open one of these
     "commit.manifest-merge.enabled": "true",
     "write.parquet.compression-codec": "zstd",
 }

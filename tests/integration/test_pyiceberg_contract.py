@@ -23,7 +23,7 @@ from pyiceberg.table.update import (
     RemoveSnapshotRefUpdate,
     SetSnapshotRefUpdate,
 )
-from pyiceberg.table.update.snapshot import UpdateSnapshot, _SnapshotProducer
+from pyiceberg.table.update.snapshot import UpdateSnapshot, _ManifestMergeManager, _SnapshotProducer
 from pyiceberg.transforms import MonthTransform
 from pyiceberg.types import DateType, NestedField
 
@@ -49,6 +49,13 @@ PRIVATE: list[tuple[Any, list[str]]] = [
     (_SnapshotProducer._clean_all_uncommitted, ["self"]),
     (_SnapshotProducer.append_data_file, ["self", "data_file"]),
     (_SnapshotProducer.delete_data_file, ["self", "data_file"]),
+    (_SnapshotProducer._process_manifests, ["self", "manifests"]),
+    (
+        _ManifestMergeManager.__init__,
+        ["self", "target_size_bytes", "min_count_to_merge", "merge_enabled", "snapshot_producer"],
+    ),
+    (_ManifestMergeManager.merge_manifests, ["self", "manifests"]),
+    (Catalog._delete_old_metadata, ["io", "base", "metadata"]),
     (Transaction.update_snapshot, ["self", "snapshot_properties", "branch"]),
     (UpdateSnapshot.fast_append, ["self"]),
     (Catalog.commit_table, ["self", "table", "requirements", "updates"]),
