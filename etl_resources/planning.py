@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from etl_resources.errors import TransientError
+from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.records import IntendedPartition, Publish
@@ -57,6 +58,7 @@ def plan(
     with ledger.planning(asset):
         inputs = pin_inputs()
         heads = published_epochs()
+        failpoint("plan.inputs_read", asset)
         current = ledger.at_epochs(asset, heads)
         links = _links(ledger, inputs, current, requested)
         todo: list[PlannedPartition] = []
@@ -81,6 +83,7 @@ def plan(
         attempt = ledger.open_attempt(asset, run_id)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
+        failpoint("plan.intended", asset)
         return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads))
 
 

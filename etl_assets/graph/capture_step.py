@@ -18,6 +18,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import CapturedPartition, capture_table, describe_captured
 from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_source, snapshot_of
+from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.records import IntendedPartition
@@ -49,9 +50,11 @@ class CaptureStep:
             with self._ledger.ordering_captures(self._system) as record_capture:
                 snapshot = until_done.enter_context(snapshot_of(connection, dsn, setting))
                 epoch = record_capture(self._run_id, above)
+            failpoint("capture.snapshot_taken", self._system)
             self.tables = {n.name: self._open(n) for n in self._nodes}  # pinned after the snapshot, never before
             changed = self._observe(snapshot, requested)
             report(self._system, "observed", changed=len(changed), unchanged=len(requested) - len(changed))
+            failpoint("capture.observed", self._system)
             if changed:
                 self._capture(snapshot, changed, epoch)
 
@@ -128,6 +131,7 @@ class CaptureStep:
                 moves |= find_moves(engine, snapshot, table.source, table.published, more, paths)
             more = sorted({p for pair in moves for p in pair} - captured)
         self._record_totals(snapshot, epoch, sorted(captured))
+        failpoint("capture.totals_recorded", self._system)
         for table in self.tables.values():
             self._stage(engine, table, sorted(captured), links(moves), epoch)
         engine.close()
@@ -143,6 +147,7 @@ class CaptureStep:
             unseen = [p for p in partitions if p not in table.fingerprints]
             table.fingerprints |= snapshot.fingerprints(table.source, unseen)
             self._ledger.intend(table.attempt, [IntendedPartition(p, epoch, None) for p in partitions])
+            failpoint("capture.intended", table.node.name)
             address = self._runtime.addresses[table.node.name]
             table.paths += capture_table(
                 engine,
@@ -155,6 +160,7 @@ class CaptureStep:
                 run_id=self._run_id,
                 field_ids=table.field_ids,
             )
+            failpoint("capture.files_written", table.node.name)
             report(table.node.name, "captured", partitions=len(partitions))
 
     def _record_totals(self, snapshot: PostgresSnapshot, epoch: int, captured: Sequence[str]) -> None:
@@ -194,6 +200,7 @@ class CaptureStep:
         written = [w for w in written if w.staged.partition not in held]
         table.outcomes += outcomes
         if written:
+            failpoint("audit.passed", table.node.name)
             table.batch = self._runtime.store.stage(
                 self._ledger,
                 address,

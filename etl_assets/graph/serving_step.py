@@ -16,6 +16,7 @@ from etl_assets.project import ServingNode
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import DataPipelineError, PermanentError
+from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
@@ -63,6 +64,7 @@ def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan)
 
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
     sink.create_staging(the_plan.attempt)
+    failpoint("postgres.staging_created", sink.asset)
     engine = connect(runtime.settings)
     computed: list[Computed] = []
     for planned in the_plan.todo:
@@ -73,6 +75,7 @@ def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan)
                 found = sink.copy_partition(engine, the_plan.attempt, planned.partition, table.scan(planned.partition))
             except duckdb.Error as e:
                 raise engine_error(what, e) from e
+            failpoint("postgres.copied", what)
             computed.append(_audited(sink, ledger, the_plan.attempt, planned, found, started))
         except DataPipelineError as e:
             computed.append(Computed(planned, None, error=e))
@@ -110,6 +113,7 @@ def _audited(
         planned.token,
         {"version": version, "rows": rows, "alias_of": alias, "size_bytes": found.size_bytes, **evidence},
     )
+    failpoint("postgres.audited", sink.asset)
     return Computed(planned, WrittenPartition(staged, (), evidence), checks)
 
 

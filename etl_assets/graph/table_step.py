@@ -21,6 +21,7 @@ from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import JUDGED, Transform, engine_error, run_transform
 from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.extract.capture import write_empty
+from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs, control_key
@@ -127,6 +128,7 @@ class TableStep:
                 f"{folder}/part-0.parquet",
                 lambda e: self._keep_rejected(e, the_plan, planned),
             )
+            failpoint("stage.file_written", what)
             scan = parquet_scan([result.path], self._schema)
             stored = read_back(engine, self._node.contract, scan)
             checks = audit_transform(
@@ -143,6 +145,7 @@ class TableStep:
         if blocked:
             error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.")
             return Computed(planned, None, checks, error)
+        failpoint("audit.passed", what)
         counts = {
             "read": result.read,
             "written": result.written,
@@ -174,7 +177,7 @@ class TableStep:
         self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition
     ) -> Mapping[str, int]:
         with self._on_ledger:
-            return keep_rejected(
+            kept = keep_rejected(
                 self._ledger.connection,
                 engine,
                 JUDGED,
@@ -184,6 +187,8 @@ class TableStep:
                 epoch=planned.epoch,
                 attempt=the_plan.attempt or "",
             )
+        failpoint("stage.rejected_kept", self._node.name)
+        return kept
 
     def _reconcile(
         self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition, scan: str

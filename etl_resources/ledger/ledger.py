@@ -10,8 +10,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import TransientError
+from etl_resources.failpoints import failpoint
 from etl_resources.ledger.connection import connect, migrate, typed_errors
-from etl_resources.ledger.records import PUBLISH_COLUMNS, RECORD_PUBLISHED, IntendedPartition, Publish, publish_of
+from etl_resources.ledger.records import (
+    PUBLISH_COLUMNS,
+    RECORD_PUBLISHED,
+    RECORD_VERSION,
+    IntendedPartition,
+    Publish,
+    publish_of,
+)
 from etl_resources.run_token import inputs_as_json
 from etl_resources.settings import Settings
 
@@ -55,6 +63,7 @@ class Ledger:
         with self._connection.transaction(), self._waiting(f"another planner of {asset}"):
             self._connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"plan:{asset}",))
             yield
+        failpoint("plan.recorded", asset)
 
     @contextmanager
     def ordering_captures(self, system: str) -> Iterator[Callable[[str, int], int]]:
@@ -134,12 +143,19 @@ class Ledger:
             (token, Jsonb(dict(staged)), attempt, partition),
         )
 
-    def record_published(self, attempt: str, partitions: Sequence[str], snapshot_id: int | None) -> None:
-        """Evidence of a publish, from the intent; the same call settles it after a crash. Idempotent."""
+    def record_published(
+        self, attempt: str, partitions: Sequence[str], snapshot_id: int | None, number: int | None = None
+    ) -> None:
+        """Evidence of a publish, from the intent; the same call settles it after a crash. Idempotent.
+
+        number: the table's version that the publish made; None where there are no versions (Postgres), or no winner.
+        """
         with self._connection.transaction():
-            self._connection.execute(
-                RECORD_PUBLISHED, {"attempt": attempt, "partitions": list(partitions), "snapshot_id": snapshot_id}
-            )
+            values = {"attempt": attempt, "partitions": list(partitions), "snapshot_id": snapshot_id}
+            self._connection.execute(RECORD_PUBLISHED, values)
+            if number is not None:
+                self._connection.execute(RECORD_VERSION, {**values, "number": number})
+            failpoint("evidence.recording", attempt)
             self._settle(attempt, "published", None)
 
     def settle(self, attempt: str, state: str, reason: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from etl_resources.calendar import month_bounds
 from etl_resources.contract import Contract
 from etl_resources.errors import FencedError, PermanentError, TransientError
+from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import quote, quote_qualified
 from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.ledger.ledger import Ledger
@@ -110,6 +111,7 @@ class PostgresSink:
                     f"select partition from {COMMITS} where target = %s and attempt = %s",
                     (self.target, attempt),
                 ).fetchall()
+            failpoint("postgres.settle_fenced", self.asset)
             if rows:
                 ledger.record_published(attempt, [p for (p,) in rows], None)
             else:
@@ -153,26 +155,32 @@ class PostgresSink:
 
     def publish(self, batch: PostgresBatch) -> PublishOutcome:
         """One transaction: lock the partitions' commit rows, check epochs, replace or upsert, write token and epoch."""
+        failpoint("postgres.before_transaction", self.asset)
         try:
             with self.connection() as connection, connection.transaction():
                 winners = self._winners(connection, batch)
+                failpoint("postgres.locked", self.asset)
                 changed = [p.partition for p in winners if p.alias_of is None]
                 if self.load == "replace":  # all before the first insert: a row that moved has one key in both
                     for partition in changed:
                         self._clear(connection, partition)
                 for partition in changed:
                     self._fill(connection, batch.attempt, partition)
+                failpoint("postgres.replaced", self.asset)
                 for p in winners:
                     self._record_commit(connection, batch, p)
                 connection.execute(f"drop table {self._staging(batch.attempt)}")
+                failpoint("postgres.before_commit", self.asset)
         except (TransientError, PermanentError) as e:
             outcome = self._read_back(batch)
             if outcome is None:
                 self.abandon(batch, str(e))
                 raise
             winners = list(outcome.published)
+        failpoint("postgres.after_commit", self.asset)
         names = [p.partition for p in winners]
         batch.ledger.record_published(batch.attempt, names, None)
+        failpoint("postgres.recorded", self.asset)
         fenced = tuple(p.partition for p in batch.partitions if p.partition not in names)
         return PublishOutcome(0, tuple(winners), fenced, "transaction")
 
@@ -180,6 +188,7 @@ class PostgresSink:
         """Fence the attempt first, then record that it failed."""
         with self.connection() as connection:
             connection.execute(f"drop table if exists {self._staging(batch.attempt)}")
+        failpoint("postgres.abandon_fenced", self.asset)
         batch.ledger.settle(batch.attempt, "failed", reason)
 
     def _winners(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch) -> list[StagedPartition]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from etl_resources.conventions import branch_name, parse_staged_path
 from etl_resources.errors import FencedError, TransientError, UnknownCommitError
+from etl_resources.failpoints import failpoint
 from etl_resources.tables.commit import (
     build_snapshot,
     compare_and_swap,
@@ -24,6 +25,7 @@ from etl_resources.tables.stage import (
     replaced_files,
     summary_of,
 )
+from etl_resources.tables.version_numbers import head_number, snapshot_numbers
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -40,6 +42,8 @@ class PublishOutcome:
     how: str
     """fast_forward | rebase | fenced | read_back"""
     tries: int = 1
+    number: int | None = None
+    """Version of the table that this publish made."""
 
 
 def publish(
@@ -62,13 +66,16 @@ def publish(
         table = catalog.load_table(identifier)
         if prove is not None:
             prove(table)
+        failpoint("publish.proved", identifier)
         try:
-            return _publish_once(catalog, table, identifier, attempt, staged_id, good, n)
+            outcome = _publish_once(catalog, table, identifier, attempt, staged_id, good, n)
         except UnknownCommitError:
             settled = find_published(catalog.load_table(identifier), attempt)
             if settled is None:
                 raise
             return replace(settled, fenced=_left_out(table, staged_id, settled, good), tries=n)
+        failpoint("publish.after_swap", identifier)
+        return outcome
 
     return retry_conflicts(once)
 
@@ -106,8 +113,9 @@ def _publish_once(
     _prove_aliases(identifier, winners, heads)  # also before a fast-forward: the head may have moved before staging
     if staged_snapshot.parent_snapshot_id == head.snapshot_id and len(winners) == len(staged):
         forward = point_branch("main", staged_id)
+        failpoint("publish.before_swap", identifier)
         compare_and_swap(catalog, table, guards, (forward, drop))
-        return PublishOutcome(staged_id, tuple(winners), fenced, "fast_forward", tries)
+        return PublishOutcome(staged_id, tuple(winners), fenced, "fast_forward", tries, head_number(table) + 1)
     names = {p.partition for p in winners}
     producer, updates = build_snapshot(
         table,
@@ -115,8 +123,9 @@ def _publish_once(
         delete=replaced_files(table, winners),
         summary=summary_of(properties[ATTEMPT_KEY], properties[RUN_KEY], winners),
     )
+    failpoint("publish.rebased", identifier)
     compare_and_swap(catalog, table, guards, (*updates, drop), producer)
-    return PublishOutcome(producer.snapshot_id, tuple(winners), fenced, "rebase", tries)
+    return PublishOutcome(producer.snapshot_id, tuple(winners), fenced, "rebase", tries, head_number(table) + 1)
 
 
 def _left_out(table: "Table", staged_id: int, outcome: PublishOutcome, good: Collection[str] | None) -> tuple[str, ...]:
@@ -146,7 +155,8 @@ def find_published(table: "Table", attempt: str) -> PublishOutcome | None:
         properties = properties_of(table, snapshot.snapshot_id)
         if properties.get(ATTEMPT_KEY) == attempt:
             published = tuple(partitions_of(properties).values())
-            return PublishOutcome(snapshot.snapshot_id, published, (), "read_back")
+            number = snapshot_numbers(table, snapshot.snapshot_id)[snapshot.snapshot_id]
+            return PublishOutcome(snapshot.snapshot_id, published, (), "read_back", number=number)
     return None
 
 

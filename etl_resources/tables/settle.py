@@ -7,10 +7,12 @@ never publish), then the record: published if main's history has it, else abando
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.publish import drop_branch, find_published
 from etl_resources.tables.stage import ATTEMPT_KEY, partitions_of, properties_of
+from etl_resources.tables.version_numbers import snapshot_numbers
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -28,11 +30,13 @@ def settle_table(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> d
             outcome = find_published(catalog.load_table(address.identifier), attempt)
         except NoSuchTableError:
             outcome = None
+        failpoint("settle.fenced", address.asset)
         if outcome is None:
             ledger.settle(attempt, "abandoned", "its session ended before it published")
             settled[attempt] = "abandoned"
         else:
-            ledger.record_published(attempt, [p.partition for p in outcome.published], outcome.snapshot_id)
+            partitions = [p.partition for p in outcome.published]
+            ledger.record_published(attempt, partitions, outcome.snapshot_id, outcome.number)
             settled[attempt] = "published"
     return settled
 
@@ -42,10 +46,10 @@ def recognise_published(table: "Table", ledger: Ledger, epochs: Mapping[str, int
 
     A live writer between its commit and its evidence records the same later; a reader need not wait for it.
     """
-    from pyiceberg.table.snapshots import ancestors_of
-
-    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
-        properties = properties_of(table, snapshot.snapshot_id)
+    head = table.current_snapshot()
+    numbers = snapshot_numbers(table, head.snapshot_id) if head else {}
+    for snapshot_id, number in numbers.items():
+        properties = properties_of(table, snapshot_id)
         published = partitions_of(properties)
         if any(epochs.get(p.partition) == p.epoch for p in published.values()):
-            ledger.record_published(properties[ATTEMPT_KEY], list(published), snapshot.snapshot_id)
+            ledger.record_published(properties[ATTEMPT_KEY], list(published), snapshot_id, number)

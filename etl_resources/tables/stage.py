@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.conventions import branch_name
 from etl_resources.errors import FencedError, UnknownCommitError
+from etl_resources.failpoints import failpoint
 from etl_resources.tables.commit import build_snapshot, compare_and_swap, point_branch, ref_is, retry_conflicts
 from etl_resources.tables.head import read_head
+from etl_resources.tables.version_numbers import PARTITIONS_KEY
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
-PARTITIONS_KEY = "etl.partitions"
 ATTEMPT_KEY = "etl.attempt"
 RUN_KEY = "etl.run-id"
 
@@ -31,10 +32,13 @@ class StagedPartition:
     rows: int
     alias_of: int | None = None
     """Epoch whose published content equals this one: the staged file is a rowless marker that raises the epoch."""
+    rollback_to: int | None = None
+    """Version of the table whose content a rollback puts back: the files are that version's own."""
 
     def as_summary(self) -> dict[str, Any]:
         entry = {"token": self.token, "epoch": self.epoch, "version": self.version, "rows": self.rows}
-        return entry if self.alias_of is None else {**entry, "alias_of": self.alias_of}
+        details = {"alias_of": self.alias_of, "rollback_to": self.rollback_to}
+        return entry | {k: v for k, v in details.items() if v is not None}
 
 
 def summary_of(attempt: str, run_id: str, partitions: Sequence[StagedPartition]) -> dict[str, str]:
@@ -89,12 +93,14 @@ def stage(
             *(u for u in updates if not isinstance(u, SetSnapshotRefUpdate)),
             point_branch(branch, producer.snapshot_id),
         )
+        failpoint("stage.before_swap", identifier)
         try:
             compare_and_swap(catalog, table, (ref_is(branch, None),), updates, producer)
         except UnknownCommitError:
             ref = catalog.load_table(identifier).refs().get(branch)
             if ref is None or ref.snapshot_id != producer.snapshot_id:
                 raise
+        failpoint("stage.after_swap", identifier)
         return int(producer.snapshot_id)
 
     return retry_conflicts(once)

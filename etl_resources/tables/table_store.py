@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import PermanentError, TransientError
+from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
@@ -105,8 +106,10 @@ class TableStore:
             ledger.record_staged(
                 attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
             )
+        failpoint("stage.recorded", address.asset)
         with ledger.committing(address.asset):
             snapshot_id = stage(self.catalog, address.identifier, attempt, run_id, files, [w.staged for w in written])
+        failpoint("stage.committed", address.asset)
         return StagedBatch(self, ledger, address, attempt, snapshot_id, prove)
 
     def publish(self, batch: StagedBatch) -> PublishOutcome:
@@ -118,11 +121,14 @@ class TableStore:
         except (TransientError, PermanentError) as e:  # an unknown outcome is settled later, from the table
             self.abandon(batch, str(e))
             raise
+        failpoint("publish.committed", batch.address.asset)
         partitions = [p.partition for p in outcome.published]
-        batch.ledger.record_published(batch.attempt, partitions, outcome.snapshot_id)
+        batch.ledger.record_published(batch.attempt, partitions, outcome.snapshot_id, outcome.number)
+        failpoint("evidence.recorded", batch.address.asset)
         return outcome
 
     def abandon(self, batch: StagedBatch, reason: str) -> None:
         """Fence the attempt first, then record that it failed."""
         drop_branch(self.catalog, batch.address.identifier, batch.attempt)
+        failpoint("abandon.fenced", batch.address.asset)
         batch.ledger.settle(batch.attempt, "failed", reason)

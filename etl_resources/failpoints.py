@@ -1,0 +1,120 @@
+"""Named points of the commit protocol at which a test may end, stop or break this process.
+
+A failpoint does nothing unless the environment variable ETL_TEST_FAILPOINTS is set. It is for tests only: it is no
+field of Settings, so neither a manifest nor `.etl/stack.json` can set it. Its value is a JSON list of objects:
+
+    point    a name of FAILPOINTS
+    action   "kill" (SIGKILL to this process), "stop" (create the file `reached`, then SIGSTOP) or "raise"
+    match    text that the call must be about, e.g. an asset's name (default: any)
+    nth      which of the matching calls acts (default 1)
+    reached  path of a file that is created when the point is reached (optional but for "stop")
+
+It is read when the first failpoint is passed. Unknown names and actions are refused.
+"""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SETTING = "ETL_TEST_FAILPOINTS"
+ACTIONS = ("kill", "stop", "raise")
+
+FAILPOINTS: Mapping[str, str] = {
+    "plan.inputs_read": "Inside the planning transaction: input versions are read, nothing is drawn or intended.",
+    "plan.intended": "Inside the planning transaction: epoch drawn and intent written, not committed.",
+    "plan.recorded": "The planning transaction is committed, nothing is computed.",
+    "capture.snapshot_taken": "The source's snapshot is taken and its epoch drawn, nothing is read.",
+    "capture.observed": "The source is compared with what is published, nothing is captured.",
+    "capture.intended": "A table's intent is written, none of its files.",
+    "capture.files_written": "A table's files are in S3, the ledger knows nothing of them.",
+    "capture.totals_recorded": "Control totals are recorded, no table is staged.",
+    "stage.file_written": "A computed partition's file is in S3, not audited.",
+    "stage.rejected_kept": "A partition's rejected rows are dead letters, its file isn't audited.",
+    "audit.passed": "A partition of an Iceberg table passed its audit, nothing is staged.",
+    "stage.recorded": "What will be staged is in the ledger, no snapshot of it exists.",
+    "stage.before_swap": "The staged snapshot's manifests are written, the catalog doesn't know them.",
+    "stage.after_swap": "The staged snapshot is on the attempt's branch, the process hasn't heard so.",
+    "stage.committed": "The batch is staged, its publish hasn't begun.",
+    "publish.proved": "What was audited still holds beside the head, the commit isn't built.",
+    "publish.rebased": "The head moved: the snapshot on the new head is built, not committed.",
+    "publish.before_swap": "The compare-and-swap of main is about to be sent.",
+    "publish.after_swap": "Main moved, the process hasn't heard so.",
+    "publish.committed": "Main moved, the ledger doesn't know it.",
+    "evidence.recording": "Inside the ledger's transaction: publishes are written, the attempt isn't closed.",
+    "evidence.recorded": "The ledger knows the publish, Dagster doesn't.",
+    "abandon.fenced": "A failed publish's branch is dropped, the ledger doesn't know that it failed.",
+    "settle.fenced": "A dead attempt's branch is dropped, the ledger doesn't know what became of it.",
+    "postgres.staging_created": "The serving target's staging table exists and is empty.",
+    "postgres.copied": "A partition is in the staging table, not audited.",
+    "postgres.audited": "A partition of the staging table passed its audit.",
+    "postgres.before_transaction": "All partitions are staged, the serving transaction hasn't begun.",
+    "postgres.locked": "Inside the serving transaction: commit rows locked, epochs checked, nothing replaced.",
+    "postgres.replaced": "Inside the serving transaction: rows are replaced, commit rows are old.",
+    "postgres.before_commit": "Inside the serving transaction: COMMIT is about to be sent.",
+    "postgres.after_commit": "The serving transaction is committed, the ledger doesn't know it.",
+    "postgres.recorded": "The ledger knows the serving publish, Dagster doesn't.",
+    "postgres.abandon_fenced": "A failed attempt's staging table is dropped, the ledger doesn't know that it failed.",
+    "postgres.settle_fenced": "A dead attempt's staging table is dropped, the ledger doesn't know what became of it.",
+}
+"""Name → the state in which a process that ends here leaves everything."""
+
+
+class FailpointError(Exception):
+    """What action "raise" raises: a crash that no code foresees."""
+
+
+@dataclass
+class _Armed:
+    """One entry of the setting."""
+
+    point: str
+    action: str
+    match: str = ""
+    nth: int = 1
+    reached: str | None = None
+    passed: int = 0
+    counting: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        if self.point not in FAILPOINTS:
+            raise ValueError(f"{SETTING}: there is no failpoint {self.point!r}. One of: {', '.join(FAILPOINTS)}.")
+        if self.action not in ACTIONS:
+            raise ValueError(f"{SETTING}: there is no action {self.action!r}. One of: {', '.join(ACTIONS)}.")
+        if self.action == "stop" and self.reached is None:
+            raise ValueError(f"{SETTING}: action 'stop' needs `reached`, the file that says that it stopped.")
+
+    def is_due(self, about: str) -> bool:
+        """Whether this call is the one; several threads may pass at once."""
+        if self.match not in about:
+            return False
+        with self.counting:
+            self.passed += 1
+            return self.passed == self.nth
+
+    def act(self) -> None:
+        if self.reached is not None:
+            Path(self.reached).touch()
+        if self.action == "raise":
+            raise FailpointError(f"Failpoint {self.point}.")
+        os.kill(os.getpid(), signal.SIGKILL if self.action == "kill" else signal.SIGSTOP)
+
+
+def failpoint(name: str, about: str = "") -> None:
+    """Pass a point of FAILPOINTS; `about` is what the call deals with, e.g. the asset's name."""
+    if name not in FAILPOINTS:
+        raise ValueError(f"There is no failpoint {name!r}: add it to FAILPOINTS.")
+    for armed in _armed():
+        if armed.point == name and armed.is_due(about):
+            armed.act()
+
+
+@cache
+def _armed() -> tuple[_Armed, ...]:
+    entries: list[dict[str, Any]] = json.loads(os.environ.get(SETTING) or "[]")
+    return tuple(_Armed(**e) for e in entries)
