@@ -56,6 +56,12 @@ where i.attempt = %(attempt)s and p.partition = any(%(partitions)s) and p.staged
 on conflict (asset, partition, epoch) do nothing
 """
 
+RECORD_VERSION = """
+insert into etl.versions (asset, number, snapshot_id, attempt)
+select asset, %(number)s, %(snapshot_id)s, attempt from etl.intents where attempt = %(attempt)s
+on conflict (asset, number) do update set snapshot_id = excluded.snapshot_id, attempt = excluded.attempt
+"""
+
 
 def publish_of(row: Sequence[Any]) -> Publish:
     """A row of PUBLISH_COLUMNS."""

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl_resources.errors import TransientError, UnknownCommitError
+from etl_resources.tables.version_numbers import numbered
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -34,7 +35,7 @@ def build_snapshot(
 ) -> tuple[Any, tuple[Any, ...]]:
     """(producer, updates) of a snapshot on main that swaps files; nothing is committed yet."""
     producer: Any
-    update = table.transaction().update_snapshot(branch="main", snapshot_properties=summary)
+    update = table.transaction().update_snapshot(branch="main", snapshot_properties=numbered(table, summary))
     delete = list(delete)
     producer = update.overwrite() if delete else update.fast_append()
     _drop_dead_manifests(producer)
