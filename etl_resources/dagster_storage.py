@@ -9,7 +9,7 @@ It holds no data of the product. The web server, the daemon and a plain `dagster
 same settings, so they meet in the same database.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -116,15 +116,16 @@ def _postgres_storage(dsn: str) -> DagsterStorage[DagsterInstance]:
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _POOL_RECYCLE_S, _MAX_OVERFLOW)
         _keep_connections(part)
+    _remember_tables(storage.event_log_storage)
     return storage
 
 
 @contextmanager
 def _creation_lock(dsn: str) -> Iterator[None]:
     """Web server, daemon and CLI start together on an empty database and would all create the same tables."""
-    from etl_resources.ledger.connection import connect, typed_errors
+    from etl_resources.ledger.connection import connect_again, typed_errors
 
-    with connect(dsn, setting="ETL_POSTGRES_DSN") as connection:
+    with connect_again(dsn, setting="ETL_POSTGRES_DSN") as connection:
         connection.execute(f"SET lock_timeout = '{_LOCK_TIMEOUT_S}s'")
         with typed_errors("Dagster's storage"):
             connection.execute("SELECT pg_advisory_lock(%s)", [_CREATION_LOCK])
@@ -138,3 +139,16 @@ def _keep_connections(part: object) -> None:
     pool = getattr(getattr(part, "_engine", None), "pool", None)
     if isinstance(pool, QueuePool):
         pool._pool.maxsize = _POOL_SIZE
+
+
+def _remember_tables(events: EventLogStorage[DagsterInstance]) -> None:
+    """Dagster asks the server for each event whether its table exists. One that was there isn't asked for again."""
+    exists: Callable[[str], bool] = events.has_table  # type: ignore[attr-defined]
+    known: set[str] = set()
+
+    def has_table(name: str) -> bool:
+        if name not in known and exists(name):
+            known.add(name)
+        return name in known
+
+    events.has_table = has_table  # type: ignore[attr-defined]

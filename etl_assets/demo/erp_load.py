@@ -52,6 +52,7 @@ def _engine(folder: Path) -> "duckdb.DuckDBPyConnection":
         }
     )
     engine.execute("LOAD postgres_scanner")
+    engine.execute("SET enable_progress_bar = false")  # it would be written to stdout, where --json belongs
     return engine
 
 
