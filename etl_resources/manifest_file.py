@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from etl_resources.errors import ManifestError, ManifestErrors
-from etl_resources.manifest import Dataset, Platform
+from etl_resources.manifest import Platform
 from etl_resources.manifest_errors import explain, nearest_line
 from etl_resources.manifest_schema import FieldPath, json_schema, keys_of
 from etl_resources.manifest_types import Strict
@@ -36,11 +36,6 @@ class ManifestFile(Generic[M]):
 def load_platform(path: Path) -> Platform:
     """platform.yaml as a model. Raises ManifestErrors with everything that is wrong in it."""
     return read_manifest(path, Platform).model
-
-
-def load_dataset(path: Path) -> Dataset:
-    """A dataset's manifest.yaml as a model. Raises ManifestErrors with everything that is wrong in it."""
-    return read_manifest(path, Dataset).model
 
 
 def read_manifest(path: Path, model: type[M]) -> ManifestFile[M]:

@@ -37,10 +37,6 @@ class PinnedTable:
         """DuckDB table expression of exactly the files of a partition."""
         return parquet_scan(self.heads[partition].data_paths, self.schema)
 
-    @property
-    def files_total(self) -> int:
-        return sum(len(h.files) for h in self.heads.values())
-
 
 def parquet_scan(paths: list[str], schema: str) -> str:
     """DuckDB table expression of Parquet files, columns by field id."""

@@ -6,7 +6,7 @@ import pytest
 
 from etl_resources.errors import ManifestErrors
 from etl_resources.manifest import Dataset, Platform
-from etl_resources.manifest_file import load_dataset, load_platform, parse_manifest
+from etl_resources.manifest_file import load_platform, parse_manifest, read_manifest
 
 PATH = Path("orders/manifest.yaml")
 HEAD = """\
@@ -181,12 +181,12 @@ def test_short_and_long_columns_are_the_same() -> None:
 def test_files_are_read(tmp_path: Path) -> None:
     """The two public functions take paths."""
     (tmp_path / "manifest.yaml").write_text(HEAD + SOURCE)
-    assert load_dataset(tmp_path / "manifest.yaml").layers == ("bronze",)
+    assert read_manifest(tmp_path / "manifest.yaml", Dataset).model.layers == ("bronze",)
     with pytest.raises(ManifestErrors, match=r"platform\.yaml: can't be read: No such file"):
         load_platform(tmp_path / "platform.yaml")
     (tmp_path / "manifest.yaml").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ManifestErrors, match="not UTF-8 text"):
-        load_dataset(tmp_path / "manifest.yaml")
+        read_manifest(tmp_path / "manifest.yaml", Dataset)
 
 
 def test_platform_whitelists_targets() -> None:
