@@ -4,13 +4,14 @@ One ledger transaction per step reads the input versions and draws the epochs; w
 proof (token and input versions) kept.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from etl_resources.errors import TransientError
+from etl_resources.errors import RestartError
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
+from etl_resources.ledger.pins import Pin, current_pins, pins_of
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.tables.input_tables import PinnedTable
@@ -41,6 +42,8 @@ class Plan:
     refused: Mapping[str, str] = field(default_factory=dict)
     published: frozenset[str] = frozenset()
     """Partitions that were published when this was planned."""
+    pinned: Mapping[str, Pin] = field(default_factory=dict)
+    """Of the pruned ones, those that a rollback pinned: they keep their content whatever their inputs are."""
 
 
 def plan(
@@ -60,11 +63,15 @@ def plan(
         heads = published_epochs()
         failpoint("plan.inputs_read", asset)
         current = ledger.at_epochs(asset, heads)
-        links = _links(ledger, inputs, current, requested)
+        pins = pins_of(ledger.connection, asset)
+        links = _links(ledger, inputs, current, requested, pins)
         todo: list[PlannedPartition] = []
         pruned: dict[str, Publish] = {}
         refused: dict[str, str] = {}
         for partition in sorted(links):
+            if partition in pins and partition in current:
+                pruned[partition] = current[partition]
+                continue
             versions, problem = _input_versions(ledger, inputs, partition)
             if problem:
                 refused[partition] = problem
@@ -75,16 +82,18 @@ def plan(
             published = current.get(partition)
             if published and published.token == token:
                 pruned[partition] = published
+            elif held := sorted(links[partition] & pins.keys()):
+                refused[partition] = _held_by_pins(asset, partition, [pins[p] for p in held])
             else:
                 todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
         if not todo:
-            return Plan(asset, None, inputs, (), pruned, refused)
+            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins)
         epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
         attempt = ledger.open_attempt(asset, run_id)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         failpoint("plan.intended", asset)
-        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads))
+        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins)
 
 
 def _input_versions(
@@ -100,9 +109,25 @@ def _input_versions(
             if not epochs:
                 return (), (
                     f"{' and '.join(sorted(versions))} come from different captures of {system}. "
-                    "Materialize both upstream, then this partition again."
+                    f"{_pinned_inputs(ledger, versions, partition)}"
                 )
     return found, None
+
+
+def _pinned_inputs(ledger: Ledger, inputs: Iterable[str], partition: str) -> str:
+    """What to do about inputs of different captures: a pinned one doesn't follow when it is materialized."""
+    pins = current_pins(ledger.connection, list(inputs))
+    held = [str(pin) for (_, pinned), pin in pins.items() if pinned == partition]
+    if not held:
+        return "Materialize both upstream, then this partition again."
+    return f"{'; '.join(held)}. Roll back the others to the same capture, or unpin."
+
+
+def _held_by_pins(asset: str, partition: str, pins: Sequence[Pin]) -> str:
+    return (
+        f"{asset}, partition {partition} exchanged rows with {', '.join(f'{p.partition}, which is {p}' for p in pins)}. "
+        "A row would be counted twice, or never: unpin, or roll this partition back as well."
+    )
 
 
 def _links(
@@ -110,20 +135,25 @@ def _links(
     inputs: Mapping[str, PinnedTable],
     current: Mapping[str, Publish],
     requested: Sequence[str],
+    pins: Mapping[str, Pin],
 ) -> dict[str, set[str]]:
     """Requested partitions, and those that exchanged rows with them since this asset last read its inputs.
 
     A row that moved from March to May must leave March in the same commit in which it enters May. A linked partition
-    that was never published here holds no old copy of the row and is left out.
+    that was never published here holds no old copy of the row and is left out. A pinned one is not computed: what it
+    exchanged before matters only where the other partition has yet to follow.
     """
     links: dict[str, set[str]] = {p: set() for p in requested}
-    queue = list(requested)
+    queue = [p for p in requested if p not in pins]
     while queue:
         partition = queue.pop()
         used = {i.asset: i.epoch for i in current[partition].inputs} if partition in current else {}
         for name in inputs:
             for other in ledger.linked_since(name, partition, used.get(name, -1)):
                 if other not in current and other not in requested:
+                    continue
+                if other in pins:
+                    links[partition].add(other)
                     continue
                 if other not in links:
                     links[other] = set()
@@ -136,18 +166,24 @@ def _links(
 def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]) -> None:
     """Nothing moved since planning that this publish would double: called before each try to commit.
 
-    Raises TransientError when an input partition exchanged rows after it was read, or when a partition that exchanged
+    Raises RestartError when an input partition exchanged rows after it was read, or when a partition that exchanged
     rows with one of these was published for the first time meanwhile. Planning again sees both.
     """
     planned = {p.partition for p in the_plan.todo}
+    pins = pins_of(ledger.connection, the_plan.asset)
     for p in the_plan.todo:
+        if held := sorted(pins.keys() & set(p.linked)):
+            raise RestartError(
+                f"{the_plan.asset}, partition {p.partition} exchanged rows with {', '.join(held)}, rolled back meanwhile. "
+                "Run again."
+            )
         used = {i.asset: i.epoch for i in p.current.inputs} if p.current else {}
         for i in p.inputs:
             newer = ledger.linked_since(i.asset, p.partition, i.epoch)
             first = ledger.linked_since(i.asset, p.partition, used.get(i.asset, -1)) & set(published_now)
             torn = newer | (first - the_plan.published - planned)
             if torn:
-                raise TransientError(
+                raise RestartError(
                     f"{the_plan.asset}, partition {p.partition}: {i.asset} exchanged rows with "
                     f"{', '.join(sorted(torn))} meanwhile. Run again."
                 )

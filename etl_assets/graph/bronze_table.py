@@ -9,7 +9,7 @@ from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.project import TableNode
 from etl_resources.conventions import parse_staged_path
 from etl_resources.engines.embedded import connect
-from etl_resources.errors import PermanentError, TransientError
+from etl_resources.errors import PermanentError, RestartError
 from etl_resources.extract.capture import CapturedPartition, write_empty
 from etl_resources.extract.postgres import SourceTable
 from etl_resources.identifiers import quote
@@ -17,6 +17,7 @@ from etl_resources.ledger.lineage import source_asset
 from etl_resources.ledger.records import Publish
 from etl_resources.planning import held_back
 from etl_resources.quality.audit import ROWS_ACCOUNTED, UNIQUE_KEY, CheckResult
+from etl_resources.retries import retry_transient
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
@@ -151,7 +152,7 @@ class BronzeTable:
             fenced = {p for p in good if p in heads and heads[p].epoch > epoch}
             torn = held_back(linked, fenced)
             if torn:
-                raise TransientError(
+                raise RestartError(
                     f"{self.node.name}: a newer capture published {', '.join(sorted(fenced))} meanwhile, which "
                     f"exchanged rows with {', '.join(sorted(torn))}. Capture again."
                 )
@@ -172,15 +173,24 @@ class BronzeTable:
     def prove_disjoint(self, ours: list[str], theirs: list[str]) -> None:
         key = ", ".join(map(quote, self.source.source.key))
         with connect(self.settings) as engine:
-            found = engine.execute(
+            query = (
                 f"select count(*) from {parquet_scan(ours, self.schema)} "
                 f"semi join {parquet_scan(theirs, self.schema)} using ({key})"
-            ).fetchone()
+            )
+            found = retry_transient(lambda: engine.execute(query).fetchone(), self.node.name)
         if found and found[0]:
-            raise TransientError(
+            raise RestartError(
                 f"{self.node.name}: {found[0]} captured rows are in another partition that was published "
                 "meanwhile. Capture again."
             )
+
+    def kept(self, partition: str, why: str) -> PartitionOutcome:
+        """The outcome of a partition that is pinned, here or in another table of the system."""
+        publish = self.published.publishes.get(partition)
+        if publish is not None:
+            return pruned_outcome(publish, why)
+        error = PermanentError(f"{self.node.name}, partition {partition} is not published and can't be captured: {why}.")
+        return PartitionOutcome(partition, "failed", error=error)
 
     def pruned(self, partition: str) -> PartitionOutcome:
         """The outcome of a partition that did not change."""

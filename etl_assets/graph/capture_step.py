@@ -6,7 +6,7 @@ of another make no consistent day.
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from etl_assets.graph.bronze_table import BronzeTable
@@ -21,10 +21,12 @@ from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_s
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
+from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.records import IntendedPartition
 from etl_resources.planning import held_back
 from etl_resources.progress import report
 from etl_resources.quality.content_hash import version_of
+from etl_resources.retries import retry_transient
 from etl_resources.tables.schema import field_ids, read_schema
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class CaptureStep:
         self._runtime, self._system, self._nodes = runtime, system, nodes
         self._ledger, self._run_id = ledger, run_id
         self.tables: dict[str, BronzeTable] = {}
+        self._pins: dict[str, str] = {}
+        """Partition → why no table of the system captures it: a rollback pinned it in one of them."""
 
     def run(self, requested: Sequence[str]) -> None:
         """Observe, capture what changed, stage it. Publishing is the caller's."""
@@ -52,11 +56,20 @@ class CaptureStep:
                 epoch = record_capture(self._run_id, above)
             failpoint("capture.snapshot_taken", self._system)
             self.tables = {n.name: self._open(n) for n in self._nodes}  # pinned after the snapshot, never before
-            changed = self._observe(snapshot, requested)
-            report(self._system, "observed", changed=len(changed), unchanged=len(requested) - len(changed))
+            free = self._without_pinned(requested)
+            changed = self._observe(snapshot, free)
+            report(self._system, "observed", changed=len(changed), unchanged=len(free) - len(changed))
             failpoint("capture.observed", self._system)
             if changed:
                 self._capture(snapshot, changed, epoch)
+
+    def _without_pinned(self, requested: Sequence[str]) -> list[str]:
+        """Requested partitions that may be captured; the pinned ones keep what they have, in every table."""
+        for (_, partition), pin in current_pins(self._ledger.connection, list(self.tables)).items():
+            self._pins[partition] = str(pin)
+        for table in self.tables.values():
+            table.outcomes += [table.kept(p, self._pins[p]) for p in requested if p in self._pins]
+        return [p for p in requested if p not in self._pins]
 
     def _newest_epoch(self, node: TableNode) -> int:
         address = self._runtime.addresses[node.name]
@@ -128,8 +141,9 @@ class CaptureStep:
             captured |= set(more)
             for table in self.tables.values():
                 paths = [p for p in table.paths if any(f"/partition={m}/" in p for m in more)]
-                moves |= find_moves(engine, snapshot, table.source, table.published, more, paths)
-            more = sorted({p for pair in moves for p in pair} - captured)
+                find = partial(find_moves, engine, snapshot, table.source, table.published, more, paths)
+                moves |= retry_transient(find, table.node.name)
+            more = sorted({p for pair in moves for p in pair} - captured - self._pins.keys())
         self._record_totals(snapshot, epoch, sorted(captured))
         failpoint("capture.totals_recorded", self._system)
         for table in self.tables.values():
@@ -190,12 +204,14 @@ class CaptureStep:
             ]
         except duckdb.Error as e:
             raise engine_error(f"{table.node.name}", e) from e
-        held = held_back(linked, {o.partition for o in outcomes if o.error is not None})
+        held = held_back(linked, {o.partition for o in outcomes if o.error is not None} | self._pins.keys())
         for outcome in outcomes:
             if outcome.partition in held:
                 outcome.status = "failed"
+                pinned = [f"{p}: {self._pins[p]}" for p in linked[outcome.partition] if p in self._pins]
                 outcome.error = PermanentError(
-                    f"{table.node.name}, partition {outcome.partition} exchanged rows with a partition that failed."
+                    f"{table.node.name}, partition {outcome.partition} exchanged rows with a partition that "
+                    + (f"is pinned ({'; '.join(pinned)})." if pinned else "failed.")
                 )
         written = [w for w in written if w.staged.partition not in held]
         table.outcomes += outcomes

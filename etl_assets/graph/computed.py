@@ -59,7 +59,10 @@ def hold_back_linked(computed: list[Computed], the_plan: Plan) -> list[Computed]
 
 def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionOutcome]:
     """Every partition that the step saw, in order."""
-    found = [pruned_outcome(publish, "run token equals the current one") for publish in the_plan.pruned.values()]
+    found = [
+        pruned_outcome(publish, str(the_plan.pinned.get(p, "run token equals the current one")))
+        for p, publish in the_plan.pruned.items()
+    ]
     found += [PartitionOutcome(p, "failed", error=PermanentError(why)) for p, why in the_plan.refused.items()]
     for c in computed:
         if c.written is None:
