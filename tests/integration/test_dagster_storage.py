@@ -7,6 +7,7 @@ import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance
 from dagster._core.instance.ref import InstanceRef
 
+from etl_resources.dagster_storage import sqlalchemy_url
 from etl_resources.stack import StackStatus
 from tests.integration.stack_project import ROOT
 
@@ -33,7 +34,7 @@ def test_runs_meet_in_the_embedded_postgres(
 ) -> None:
     """Also the proof that dagster-postgres works with our driver: it broke on SQLAlchemy 2.1."""
     monkeypatch.chdir(tmp_path)
-    assert materialize_in(tmp_path, "in_postgres") == "PostgresEventLogStorage"
+    assert materialize_in(tmp_path, "in_postgres") == "PatientEventLogStorage"
     assert stack.postgres_dsn
     with psycopg.connect(stack.postgres_dsn) as connection:
         found = connection.execute("SELECT count(*) FROM event_logs WHERE asset_key = %s", ['["in_postgres"]'])
@@ -47,3 +48,18 @@ def test_without_a_database_runs_are_kept_in_the_home(tmp_path: Path, monkeypatc
     monkeypatch.setenv("ETL_HOME", str(tmp_path / "home"))
     assert materialize_in(tmp_path, "in_sqlite") == "SqliteEventLogStorage"
     assert list((tmp_path / "home" / "dagster" / "storage").rglob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("dsn", "url"),
+    [
+        ("postgresql://u:p%2Fw@h:1/d", "postgresql+psycopg2://u:p%2Fw@h:1/d"),
+        ("postgres://u@h/d?sslmode=require", "postgresql+psycopg2://u@h/d?sslmode=require"),
+        ("host=h port=2 dbname=d user=u password='a b'", "postgresql+psycopg2://u:a%20b@h:2/d"),
+        ("host=/run/pg dbname=d user=u", "postgresql+psycopg2://u@/d?host=%2Frun%2Fpg"),
+        ("postgresql://u@[::1]:3/d", "postgresql+psycopg2://u@[::1]:3/d"),
+    ],
+)
+def test_dagster_gets_the_driver_that_works(dsn: str, url: str) -> None:
+    """Every form of a DSN that psycopg takes; `postgresql://` alone breaks dagster-postgres on SQLAlchemy 2.1."""
+    assert sqlalchemy_url(dsn) == url

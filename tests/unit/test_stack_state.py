@@ -10,7 +10,6 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from etl_resources.dagster_storage import sqlalchemy_url
 from etl_resources.errors import PermanentError, SettingsError, TransientError
 from etl_resources.settings import STACK_FILE, Settings, load_settings
 from etl_resources.stack import ServerStatus, StackStatus, ports
@@ -213,21 +212,6 @@ def test_an_endpoint_without_scheme_is_explained() -> None:
     """localhost:9000 is a common slip."""
     with pytest.raises(SettingsError, match="ETL_S3_ENDPOINT 'localhost:9000' has no scheme"):
         ExternalS3("localhost:9000", "a", "b", "r", "b").check()
-
-
-@pytest.mark.parametrize(
-    ("dsn", "url"),
-    [
-        ("postgresql://u:p%2Fw@h:1/d", "postgresql+psycopg2://u:p%2Fw@h:1/d"),
-        ("postgres://u@h/d?sslmode=require", "postgresql+psycopg2://u@h/d?sslmode=require"),
-        ("host=h port=2 dbname=d user=u password='a b'", "postgresql+psycopg2://u:a%20b@h:2/d"),
-        ("host=/run/pg dbname=d user=u", "postgresql+psycopg2://u@/d?host=%2Frun%2Fpg"),
-        ("postgresql://u@[::1]:3/d", "postgresql+psycopg2://u@[::1]:3/d"),
-    ],
-)
-def test_dagster_gets_the_driver_that_works(dsn: str, url: str) -> None:
-    """Every form of a DSN that psycopg takes; `postgresql://` alone breaks dagster-postgres on SQLAlchemy 2.1."""
-    assert sqlalchemy_url(dsn) == url
 
 
 def test_people_see_no_password_and_a_way_out(tmp_path: Path) -> None:
