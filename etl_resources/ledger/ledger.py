@@ -162,6 +162,10 @@ class Ledger:
         """End an attempt as failed or abandoned."""
         self._settle(attempt, state, reason)
 
+    def holds(self, attempt: str) -> bool:
+        """Whether this session opened the attempt, or holds it to settle it."""
+        return attempt in self._held
+
     def dead_attempts(self, asset: str) -> list[str]:
         """Open attempts whose session is gone."""
         rows = self._connection.execute(

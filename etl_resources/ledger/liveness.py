@@ -1,0 +1,79 @@
+"""Who is alive, and what became of the others: asked by recovery, changed by nothing here.
+
+An attempt lives as long as the session that opened it: it holds an advisory lock under the attempt's name. The lock is
+looked at, not the row, so the answer holds also when the ledger's rows were lost.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    import psycopg
+
+_DEAD = "pg_try_advisory_xact_lock_shared(hashtextextended('attempt:' || attempt, 0))"
+
+
+@dataclass(frozen=True)
+class InUse:
+    """Attempts at an asset that live, or ended since a moment."""
+
+    attempts: frozenset[str]
+    epochs: frozenset[int]
+
+
+def clock(ledger: Ledger) -> datetime:
+    """The ledger's time, which settled attempts are stamped with."""
+    row = ledger.connection.execute("select clock_timestamp()").fetchone()
+    assert row is not None  # noqa: S101  (a clock always answers)
+    moment: datetime = row[0]
+    return moment
+
+
+def is_live(ledger: Ledger, attempt: str) -> bool:
+    """Whether a session holds the attempt, this one included."""
+    row = ledger.connection.execute(f"select {_DEAD} from (select %s::text as attempt) a", (attempt,)).fetchone()
+    return ledger.holds(attempt) or not (row and row[0])
+
+
+def in_use(ledger: Ledger, asset: str, since: datetime) -> InUse:
+    """What may still be published, or has been since."""
+    rows = ledger.connection.execute(
+        "with recent as materialized (select attempt, state from etl.intents "
+        "where asset = %s and (state = 'open' or settled_at >= %s)) "
+        f"select attempt, epoch, state = 'open' and {_DEAD} from recent left join etl.intent_partitions using (attempt)",
+        (asset, since),
+    ).fetchall()
+    used = [(attempt, epoch) for attempt, epoch, dead in rows if not dead or ledger.holds(attempt)]
+    return InUse(frozenset(a for a, _ in used), frozenset(e for _, e in used if e is not None))
+
+
+def epoch_states(ledger: Ledger, asset: str, epochs: Collection[int]) -> Mapping[int, str]:
+    """Epoch → published | failed | abandoned; epochs that the ledger doesn't know are absent.
+
+    An epoch counts as published when any of its partitions was. An open attempt here is a dead one: `in_use` has the
+    living.
+    """
+    rows = ledger.connection.execute(
+        "select p.epoch, bool_or(x.epoch is not null), min(i.state) "
+        "from etl.intents i join etl.intent_partitions p using (attempt) "
+        "left join etl.publishes x on x.asset = i.asset and x.partition = p.partition and x.epoch = p.epoch "
+        "where i.asset = %s and p.epoch = any(%s) group by 1",
+        (asset, list(epochs)),
+    ).fetchall()
+    return {
+        epoch: "published" if published else ("abandoned" if state == "open" else state)
+        for epoch, published, state in rows
+    }
+
+
+def others_hold_locks(connection: "psycopg.Connection[Any]") -> bool:
+    """Whether any other session of this database is planning, capturing, committing or attempting."""
+    row = connection.execute(
+        "select exists (select from pg_locks where locktype = 'advisory' and granted and pid <> pg_backend_pid() "
+        "and database = (select oid from pg_database where datname = current_database()))"
+    ).fetchone()
+    return bool(row and row[0])
