@@ -108,10 +108,10 @@ def sqlalchemy_url(dsn: str) -> str:
 
 
 def _postgres_storage(dsn: str) -> DagsterStorage[DagsterInstance]:
-    from dagster_postgres import DagsterPostgresStorage
+    from etl_resources.dagster_events import PatientPostgresStorage
 
     with _creation_lock(dsn):
-        storage = DagsterPostgresStorage(sqlalchemy_url(dsn))
+        storage = PatientPostgresStorage(sqlalchemy_url(dsn))
     # Without this every event opens three connections, each with its password exchange: 70 ms an event instead of 5.
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _POOL_RECYCLE_S, _MAX_OVERFLOW)
@@ -133,12 +133,16 @@ def _creation_lock(dsn: str) -> Iterator[None]:
 
 
 def _keep_connections(part: object) -> None:
-    """Dagster keeps one connection, but storing an event takes two at once: the second was made anew each time."""
+    """Dagster keeps one connection, but storing an event takes two at once: the second was made anew each time.
+
+    A kept connection is asked before it is used: after a restart of the server all of them are dead.
+    """
     from sqlalchemy.pool import QueuePool
 
     pool = getattr(getattr(part, "_engine", None), "pool", None)
     if isinstance(pool, QueuePool):
         pool._pool.maxsize = _POOL_SIZE
+        pool._pre_ping = True
 
 
 def _remember_tables(events: EventLogStorage[DagsterInstance]) -> None:

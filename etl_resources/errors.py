@@ -11,6 +11,14 @@ class TransientError(DataPipelineError):
     """The same call may succeed later: connection lost, time-out, conflict. Retried."""
 
 
+class RestartError(TransientError):
+    """A call alone can't be tried again, or no longer: the whole step may start again, with a new attempt."""
+
+
+class RetryBudgetError(TransientError):
+    """The run has spent its retries. Nothing is tried again in it; a later run may succeed."""
+
+
 class PermanentError(DataPipelineError):
     """The same call fails again until somebody changes something. Never retried."""
 

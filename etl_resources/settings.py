@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from etl_resources.errors import SettingsError
@@ -40,6 +40,31 @@ class Settings(BaseSettings):
     postgres_connect_timeout_s: int = 10
     lock_timeout_s: int = 30
     """Longest wait for the fairness lock of a commit; afterwards the compare-and-swap alone decides."""
+    retry_tries: int = Field(10, ge=1)
+    """Calls in all, of one call that meets transient errors."""
+    retry_wait_s_max: float = Field(10.0, ge=0)
+    """Longest wait between two of them, also when the server asks for more (Retry-After)."""
+    retry_elapsed_s_max: float = Field(60.0, ge=0)
+    """Longest time from the first of them to the last."""
+    retry_steps: int = Field(2, ge=0)
+    """How often Dagster starts a step again that ended with a transient error."""
+    retry_budget_tries: int = Field(100, ge=0)
+    """Retries of one run, all its steps together; when they are spent, the error ends the run."""
+    retry_budget_wait_s: float = Field(600.0, ge=0)
+    """Seconds that one run waits between tries, all its steps together."""
+    maintain_keep_versions: int = Field(20, ge=1)
+    """Maintenance keeps this many versions of a table, however old."""
+    maintain_keep_days: float = Field(7.0, ge=0)
+    """It keeps versions that were current within these days …"""
+    maintain_max_versions: int = Field(50, ge=1)
+    """… but not more than this many."""
+    maintain_guard_s: float = Field(3600.0, ge=0)
+    """Longest time that a reader may take: a version is kept this long after it was superseded, and no younger file is
+    deleted."""
+    maintain_file_mb: int = Field(128, ge=1)
+    """Compaction puts smaller files of a partition together up to this size."""
+    maintain_event_days: float = Field(30.0, ge=0)
+    """Dagster's runs and events older than this are deleted, unless they are the latest of a partition or check."""
     engine_threads: int = 2
     engine_memory_mb: int = 600
     """Memory of the embedded engine; beyond it spills to {home}/spill."""

@@ -7,6 +7,7 @@ import typer
 from etl_assets.cli import demo, manifests, query, stack
 from etl_resources.classify import classify
 from etl_resources.errors import TransientError
+from etl_resources.retries import retries_of_command
 
 app = typer.Typer(
     name="data-pipeline",
@@ -28,7 +29,8 @@ EXIT_TRY_AGAIN = 75
 def main() -> None:
     """Run the CLI; a known error is one line on stderr, anything else is a crash with its traceback."""
     try:
-        app()
+        with retries_of_command():
+            app()
     except Exception as e:
         known = classify(e)
         if known is None:

@@ -128,7 +128,7 @@ def _run_capture(
     from etl_assets.graph.computed import settled
     from etl_resources.ledger.ledger import Ledger
 
-    with failing_clearly(), Ledger.open(runtime.settings) as ledger:
+    with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
         step = CaptureStep(runtime, system, nodes, ledger, context.run_id)
         step.run(context.partition_keys)
         for name, table in step.tables.items():

@@ -10,8 +10,8 @@ from typing import Any
 
 import dagster as dg
 
-from etl_resources.errors import TransientError
-from etl_resources.io_managers.failure import MAX_RETRIES, RETRY_WAIT_S
+from etl_resources.errors import RetryBudgetError, TransientError
+from etl_resources.io_managers.failure import end_step
 from etl_resources.ledger.records import Publish
 from etl_resources.quality.audit import CheckResult
 from etl_resources.run_token import InputVersion
@@ -120,8 +120,9 @@ def raise_failures(asset: str, outcomes: Sequence[PartitionOutcome]) -> None:
     failed = [o for o in outcomes if o.error is not None]
     if not failed:
         return
-    if all(isinstance(o.error, TransientError) for o in failed):
-        raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=RETRY_WAIT_S) from failed[0].error
+    first = failed[0].error
+    if isinstance(first, Exception) and all(isinstance(o.error, TransientError) for o in failed):
+        end_step(next((o.error for o in failed if isinstance(o.error, RetryBudgetError)), first), first)
     lines = [f"{o.partition}: {o.error}" for o in failed[:5]]
     more = f" (and {len(failed) - 5} more)" if len(failed) > 5 else ""
     raise dg.Failure(

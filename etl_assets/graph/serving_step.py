@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -22,6 +23,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, CheckResult
+from etl_resources.retries import retry_transient
 from etl_resources.sinks.postgres_sink import PostgresBatch, PostgresSink, StagedRows
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import WrittenPartition
@@ -32,7 +34,7 @@ def run_serving_step(
 ) -> Iterator[Any]:
     """The body of a serving asset."""
     sink = runtime.sink(node)
-    with failing_clearly(), Ledger.open(runtime.settings) as ledger:
+    with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
         sink.ensure()
         sink.settle(ledger)
         pointers = event_pointers(context.instance, identity, context.partition_keys)
@@ -71,8 +73,10 @@ def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan)
         what, started = f"{sink.asset}, partition {planned.partition}", time.monotonic()
         (table,) = the_plan.inputs.values()
         try:
+            scan = table.scan(planned.partition)
+            copy = partial(sink.copy_partition, engine, the_plan.attempt, planned.partition, scan)
             try:
-                found = sink.copy_partition(engine, the_plan.attempt, planned.partition, table.scan(planned.partition))
+                found = retry_transient(copy, what)
             except duckdb.Error as e:
                 raise engine_error(what, e) from e
             failpoint("postgres.copied", what)

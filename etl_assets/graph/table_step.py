@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -29,6 +30,7 @@ from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult, audit_transform, read_back, reconcile
 from etl_resources.quality.dead_letters import keep_rejected
+from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import parquet_scan
@@ -88,14 +90,15 @@ class TableStep:
         def one(planned: PlannedPartition) -> Computed:
             engine = engines.get()
             try:
-                return self._compute_one(engine, the_plan, planned)
+                compute = partial(self._compute_one, engine, the_plan, planned)
+                return retry_transient(compute, f"{self._node.name}, partition {planned.partition}")
             except DataPipelineError as e:
                 return Computed(planned, None, error=e)
             finally:
                 engines.put(engine)
 
         with ThreadPoolExecutor(size.threads) as pool:
-            return hold_back_linked(list(pool.map(one, the_plan.todo)), the_plan)
+            return hold_back_linked(list(pool.map(with_retries_of_here(one), the_plan.todo)), the_plan)
 
     def stage(self, the_plan: Plan, computed: Sequence[Computed]) -> StagedBatch | None:
         """The good partitions on the attempt's branch."""
@@ -217,7 +220,7 @@ def run_table_step(
     context: dg.AssetExecutionContext, runtime: Runtime, node: TableNode, identity: AssetIdentity
 ) -> Iterator[Any]:
     """The body of a table's asset."""
-    with failing_clearly(), Ledger.open(runtime.settings) as ledger:
+    with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
         step = TableStep(runtime, node, ledger, context.run_id)
         pointers = event_pointers(context.instance, identity, context.partition_keys)
         the_plan = step.plan(context.partition_keys)

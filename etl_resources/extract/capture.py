@@ -10,6 +10,7 @@ from etl_resources.engines.transform import engine_error
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import duckdb_type
@@ -75,8 +76,12 @@ def capture_table(
             raise engine_error(f"Capturing {table.name}", e) from e
         return list(written[1]) if written else []
 
+    def copy_again(some: Sequence[str]) -> list[str]:
+        return retry_transient(lambda: copy(some), address.asset)
+
     with ThreadPoolExecutor(READERS) as pool:
-        return [path for paths in pool.map(copy, _shares(partitions)) for path in paths]
+        found = pool.map(with_retries_of_here(copy_again), _shares(partitions))
+        return [path for paths in found for path in paths]
 
 
 def _shares(partitions: Sequence[str]) -> list[list[str]]:
@@ -100,10 +105,11 @@ def write_empty(
     if address.with_run_id:
         columns.append(f"null::varchar as {META_RUN_ID}")
     path = f"{staged_folder(address.location, partition, epoch, token)}/empty.parquet"
-    engine.execute(
+    empty = (
         f"copy (select {', '.join(columns)} limit 0) to {literal(path)} "
         f"(format parquet, compression zstd, field_ids {field_ids})"
     )
+    retry_transient(lambda: engine.execute(empty), address.asset)
     return path
 
 
@@ -122,10 +128,11 @@ def describe_captured(
         return {}
     month = f"strftime({quote(table.partition_column)}, '%Y-%m')"
     keys = ", ".join(map(quote, table.source.key))
-    rows = engine.execute(
+    query = (
         f"select {month}, count(*), count(distinct ({keys})), {content_hash(address.contract, 'duckdb')} "
         f"from {parquet_scan(sorted(paths), schema)} group by 1"
-    ).fetchall()
+    )
+    rows = retry_transient(lambda: engine.execute(query).fetchall(), address.asset)
     return {
         partition: CapturedPartition(
             partition, tuple(sorted(by_partition[partition])), count, distinct, version_of(count, digest)

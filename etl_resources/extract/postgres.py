@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.calendar import contiguous_ranges, month_of
 from etl_resources.engines.embedded import attach_postgres
+from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.source_query import select_fingerprints, select_months_of_keys, select_rows
 from etl_resources.identifiers import literal
-from etl_resources.ledger.connection import connect, typed_errors
+from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.manifest import PostgresSource
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class PostgresSnapshot:
                 cursor.execute(f"call postgres_execute('{alias}', {snapshot})")
                 cursor.execute(f"call postgres_execute('{alias}', {memory})")
             except duckdb.Error as e:
-                raise PermanentError(f"{self._setting}: the engine can't read the captured snapshot: {e}") from e
+                raise engine_error(f"{self._setting}: the engine can't read the captured snapshot", e) from e
             yield cursor
             cursor.execute("commit")
 
@@ -140,7 +141,7 @@ class PostgresSnapshot:
 def open_source(dsn: str, *, setting: str, timeout_s: int) -> Iterator["psycopg.Connection[Any]"]:
     """A read-only connection to a system of record."""
     options = f"-c default_transaction_read_only=on -c work_mem={READER_WORK_MEM} -c timezone=UTC"
-    connection = connect(dsn, setting=setting, timeout_s=timeout_s, options=options)
+    connection = connect_again(dsn, setting=setting, timeout_s=timeout_s, options=options)
     with connection:
         yield connection
 

@@ -22,7 +22,7 @@ class PostgresIOManager(dg.IOManager):
         """Publish the batch; None means that everything was pruned."""
         if batch is None:
             return
-        with failing_clearly():
+        with failing_clearly(context.run_id):
             outcome = batch.publish()
         context.add_output_metadata(
             {"published_partitions": len(outcome.published), "fenced_partitions": len(outcome.fenced)}

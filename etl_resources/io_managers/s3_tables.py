@@ -28,7 +28,7 @@ class S3TableIOManager(dg.IOManager):
         """Publish the batch in one commit; None means that everything was pruned."""
         if batch is None:
             return
-        with failing_clearly():
+        with failing_clearly(context.run_id):
             outcome = batch.publish()
         context.add_output_metadata(
             {

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.errors import PermanentError, SettingsError, TransientError
+from etl_resources.classify import answer_lost, classify
+from etl_resources.errors import PermanentError, RestartError, SettingsError, TransientError
+from etl_resources.retries import retry_transient
 
 if TYPE_CHECKING:
     import psycopg
@@ -34,23 +36,23 @@ def connect(dsn: str, *, setting: str, timeout_s: int = 10, **options: Any) -> "
         raise SettingsError(f"{setting} is not a valid Postgres DSN: postgresql://user:password@host:port/db.") from e
 
 
+def connect_again(dsn: str, *, setting: str, timeout_s: int = 10, **options: Any) -> "psycopg.Connection[Any]":
+    """As connect, tried again while the server is away or starting."""
+    return retry_transient(lambda: connect(dsn, setting=setting, timeout_s=timeout_s, **options), setting)
+
+
 @contextmanager
 def typed_errors(what: str) -> Iterator[None]:
-    """Turn psycopg's errors into ours: lost connection, time-out, conflict are transient, the rest is permanent."""
+    """Turn psycopg's errors into ours. A lost session asks for a new start: what it held and locked is gone."""
     import psycopg
 
     try:
         yield
-    except (
-        psycopg.OperationalError,
-        psycopg.errors.SerializationFailure,
-        psycopg.errors.DeadlockDetected,
-    ) as e:
-        if isinstance(e, psycopg.errors.DiskFull):
-            raise PermanentError(f"{what}: the database's disk is full. Free space and run again.") from e
-        raise TransientError(f"{what}: {_first_line(e)}") from e
+    except psycopg.errors.DiskFull as e:
+        raise PermanentError(f"{what}: the database's disk is full. Free space and run again.") from e
     except psycopg.Error as e:
-        raise PermanentError(f"{what}: {_first_line(e)}") from e
+        kind = RestartError if answer_lost(e) else type(classify(e) or PermanentError())
+        raise kind(f"{what}: {_first_line(e)}") from e
 
 
 def migrate(connection: "psycopg.Connection[Any]") -> list[str]:
@@ -110,10 +112,16 @@ def _connection_error(dsn: str, setting: str, error: Exception) -> Exception:
 
     parts = conninfo_to_dict(dsn)
     where = f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
-    text = str(error)
-    if "authentication failed" in text or "no password supplied" in text or "does not exist" in text:
-        return SettingsError(f"{setting}: {where} refused user {parts.get('user')!r}. Check user, password, database.")
+    if isinstance(classify(error), SettingsError):
+        reason = f"Check user, password, database and TLS ({_reason(error)})."
+        return SettingsError(f"{setting}: {where} refused user {parts.get('user')!r}. {reason}")
     return TransientError(f"{setting}: no connection to {where} ({_first_line(error)}). Is the server running?")
+
+
+def _reason(error: Exception) -> str:
+    """Why the server, or libpq, said no: the end of a line that begins with the address."""
+    line = _first_line(error)
+    return line.rpartition("FATAL:")[2].strip() if "FATAL:" in line else line
 
 
 def _first_line(error: Exception) -> str:

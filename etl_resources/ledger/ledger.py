@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import TransientError
 from etl_resources.failpoints import failpoint
-from etl_resources.ledger.connection import connect, migrate, typed_errors
+from etl_resources.ledger.connection import connect_again, migrate, typed_errors
 from etl_resources.ledger.records import (
     PUBLISH_COLUMNS,
     RECORD_PUBLISHED,
@@ -39,7 +39,7 @@ class Ledger:
     @contextmanager
     def open(cls, settings: Settings) -> Iterator["Ledger"]:
         """A session on a migrated ledger. Raises SettingsError or TransientError when there is no connection."""
-        connection = connect(
+        connection = connect_again(
             settings.require_postgres(),
             setting="ETL_POSTGRES_DSN",
             timeout_s=settings.postgres_connect_timeout_s,

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etl_resources.calendar import month_bounds
 from etl_resources.contract import Contract
-from etl_resources.errors import FencedError, PermanentError, TransientError
+from etl_resources.errors import FencedError, PermanentError, RestartError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import quote, quote_qualified
-from etl_resources.ledger.connection import connect, typed_errors
+from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
 from etl_resources.tables.publish import PublishOutcome
@@ -78,7 +79,7 @@ class PostgresSink:
     def connection(self) -> "Iterator[psycopg.Connection[Any]]":
         """A connection to the target's database."""
         with (
-            connect(
+            connect_again(
                 self.settings.require_postgres(),
                 setting="ETL_POSTGRES_DSN",
                 timeout_s=self.settings.postgres_connect_timeout_s,
@@ -157,20 +158,7 @@ class PostgresSink:
         """One transaction: lock the partitions' commit rows, check epochs, replace or upsert, write token and epoch."""
         failpoint("postgres.before_transaction", self.asset)
         try:
-            with self.connection() as connection, connection.transaction():
-                winners = self._winners(connection, batch)
-                failpoint("postgres.locked", self.asset)
-                changed = [p.partition for p in winners if p.alias_of is None]
-                if self.load == "replace":  # all before the first insert: a row that moved has one key in both
-                    for partition in changed:
-                        self._clear(connection, partition)
-                for partition in changed:
-                    self._fill(connection, batch.attempt, partition)
-                failpoint("postgres.replaced", self.asset)
-                for p in winners:
-                    self._record_commit(connection, batch, p)
-                connection.execute(f"drop table {self._staging(batch.attempt)}")
-                failpoint("postgres.before_commit", self.asset)
+            winners = retry_transient(lambda: self._replace(batch), self.asset)
         except (TransientError, PermanentError) as e:
             outcome = self._read_back(batch)
             if outcome is None:
@@ -184,6 +172,24 @@ class PostgresSink:
         fenced = tuple(p.partition for p in batch.partitions if p.partition not in names)
         return PublishOutcome(0, tuple(winners), fenced, "transaction")
 
+    def _replace(self, batch: PostgresBatch) -> list[StagedPartition]:
+        """The transaction. After a TransientError the server has rolled it back; after a RestartError nobody knows."""
+        with self.connection() as connection, connection.transaction():
+            winners = self._winners(connection, batch)
+            failpoint("postgres.locked", self.asset)
+            changed = [p.partition for p in winners if p.alias_of is None]
+            if self.load == "replace":  # all before the first insert: a row that moved has one key in both
+                for partition in changed:
+                    self._clear(connection, partition)
+            for partition in changed:
+                self._fill(connection, batch.attempt, partition)
+            failpoint("postgres.replaced", self.asset)
+            for p in winners:
+                self._record_commit(connection, batch, p)
+            connection.execute(f"drop table {self._staging(batch.attempt)}")
+            failpoint("postgres.before_commit", self.asset)
+        return winners
+
     def abandon(self, batch: PostgresBatch, reason: str) -> None:
         """Fence the attempt first, then record that it failed."""
         with self.connection() as connection:
@@ -192,7 +198,7 @@ class PostgresSink:
         batch.ledger.settle(batch.attempt, "failed", reason)
 
     def _winners(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch) -> list[StagedPartition]:
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"serve:{self.target}",))
+        self._lock(connection)
         exists = connection.execute("select to_regclass(%s)", (self._staging(batch.attempt),)).fetchone()
         if exists is None or exists[0] is None:
             raise FencedError(f"{self.target}: the staging table of {batch.attempt} is gone; it may not publish.")
@@ -213,8 +219,12 @@ class PostgresSink:
         winners = [p for p in batch.partitions if current[p.partition] < p.epoch]
         moved = [p.partition for p in winners if p.alias_of is not None and current[p.partition] != p.alias_of]
         if moved:
-            raise TransientError(f"{self.target}: {', '.join(moved)} changed since it was compared. Run again.")
+            raise RestartError(f"{self.target}: {', '.join(moved)} changed since it was compared. Run again.")
         return winners
+
+    def _lock(self, connection: "psycopg.Connection[Any]") -> None:
+        """One writer of the target at a time; whoever has it knows that no transaction is still about to commit."""
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"serve:{self.target}",))
 
     def _clear(self, connection: "psycopg.Connection[Any]", partition: str) -> None:
         column = quote(self.contract.partition_column)
@@ -242,8 +252,9 @@ class PostgresSink:
         )
 
     def _read_back(self, batch: PostgresBatch) -> PublishOutcome | None:
-        """What a transaction with an unknown end did; None when it didn't commit."""
-        with self.connection() as connection:
+        """What a transaction with an unknown end did; None when it didn't commit, and no longer can."""
+        with self.connection() as connection, connection.transaction():
+            self._lock(connection)
             rows = connection.execute(
                 f"select partition from {COMMITS} where target = %s and attempt = %s",
                 (self.target, batch.attempt),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
+from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
 from etl_resources.tables.commit import ConflictError, retry_conflicts
 from etl_resources.tables.schema import iceberg_schema, partition_spec
@@ -31,7 +32,7 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
     from pyiceberg.catalog import load_catalog
 
     endpoint, key, secret = settings.require_s3()
-    return load_catalog(
+    catalog = load_catalog(
         CATALOG_NAME,
         type="sql",
         uri=_sqlalchemy_url(settings.require_postgres()),
@@ -47,6 +48,9 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
             "pool_pre_ping": "true",
         },
     )
+    load = catalog.load_table
+    setattr(catalog, "load_table", lambda name: retry_transient(lambda: load(name), str(name)))  # noqa: B010
+    return catalog
 
 
 def _sqlalchemy_url(dsn: str) -> str:

@@ -4,13 +4,13 @@ The stock transaction of PyIceberg deduplicates requirements by type, which can 
 requirements are built by its snapshot producer and committed by `catalog.commit_table` with our own requirements.
 """
 
-import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl_resources.errors import TransientError, UnknownCommitError
+from etl_resources.retries import backoff_s, retry_transient
 from etl_resources.tables.version_numbers import numbered
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_TRIES = 50
-MAX_WAIT_S = 0.5
+FIRST_WAIT_S, MAX_WAIT_S = 0.04, 0.5
 MERGED_MANIFESTS = 10
 """A snapshot with as many manifests has them merged into one: every publish and every reader reads them all."""
 
@@ -33,10 +33,19 @@ class ConflictError(TransientError):
 def build_snapshot(
     table: "Table", *, add: Iterable["DataFile"], delete: Iterable["DataFile"], summary: dict[str, str]
 ) -> tuple[Any, tuple[Any, ...]]:
-    """(producer, updates) of a snapshot on main that swaps files; nothing is committed yet."""
+    """(producer, updates) of a snapshot on main that swaps files; nothing is committed yet.
+
+    Its manifests are written anew when the storage fails meanwhile.
+    """
+    added, deleted = list(add), list(delete)
+    return retry_transient(lambda: _build(table, added, deleted, summary), ".".join(table.name()))
+
+
+def _build(
+    table: "Table", add: "list[DataFile]", delete: "list[DataFile]", summary: dict[str, str]
+) -> tuple[Any, tuple[Any, ...]]:
     producer: Any
     update = table.transaction().update_snapshot(branch="main", snapshot_properties=numbered(table, summary))
-    delete = list(delete)
     producer = update.overwrite() if delete else update.fast_append()
     _drop_dead_manifests(producer)
     _merge_manifests(producer)
@@ -105,7 +114,7 @@ def retry_conflicts(attempt: Callable[[int], T], max_tries: int = MAX_TRIES) -> 
         except ConflictError:
             if n == max_tries:
                 raise
-            time.sleep(random.uniform(0, min(0.02 * 2 ** min(n, 5), MAX_WAIT_S)))  # noqa: S311  (jitter)
+            time.sleep(backoff_s(n, MAX_WAIT_S, first_s=FIRST_WAIT_S))
     raise AssertionError("unreachable")
 
 

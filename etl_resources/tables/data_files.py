@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from etl_resources.errors import PermanentError
+from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.schema import month_number
 
 if TYPE_CHECKING:
@@ -26,8 +27,12 @@ def data_files(io: "FileIO", metadata: "TableMetadata", paths: Sequence[tuple[st
 
     Raises PermanentError for a null in a required column or a row outside its partition.
     """
+
+    def read(pair: tuple[str, str]) -> "DataFile":
+        return retry_transient(lambda: _data_file(io, metadata, *pair), pair[1])
+
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda p: _data_file(io, metadata, *p), paths))
+        return list(pool.map(with_retries_of_here(read), paths))
 
 
 def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: str) -> "DataFile":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from etl_resources.conventions import parse_staged_path
 from etl_resources.errors import PermanentError
+from etl_resources.retries import retry_transient
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -40,6 +41,10 @@ class PartitionHead:
 
 def read_head(table: "Table", snapshot_id: int | None = None) -> dict[str, PartitionHead]:
     """Partition → its head at a snapshot (default: current). Partitions never published are absent."""
+    return retry_transient(lambda: _read_head(table, snapshot_id), ".".join(table.name()))
+
+
+def _read_head(table: "Table", snapshot_id: int | None) -> dict[str, PartitionHead]:
     snapshot = table.snapshot_by_id(snapshot_id) if snapshot_id else table.current_snapshot()
     heads: dict[str, PartitionHead] = {}
     for manifest in snapshot.manifests(table.io) if snapshot else []:
@@ -57,6 +62,10 @@ def read_head(table: "Table", snapshot_id: int | None = None) -> dict[str, Parti
 
 def added_files(table: "Table", snapshot_id: int) -> list["DataFile"]:
     """Data files that one snapshot added."""
+    return retry_transient(lambda: _added_files(table, snapshot_id), ".".join(table.name()))
+
+
+def _added_files(table: "Table", snapshot_id: int) -> list["DataFile"]:
     from pyiceberg.manifest import ManifestEntryStatus
 
     snapshot = table.snapshot_by_id(snapshot_id)

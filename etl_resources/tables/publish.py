@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etl_resources.conventions import branch_name, parse_staged_path
-from etl_resources.errors import FencedError, TransientError, UnknownCommitError
+from etl_resources.errors import FencedError, RestartError, UnknownCommitError
 from etl_resources.failpoints import failpoint
 from etl_resources.tables.commit import (
     build_snapshot,
@@ -142,7 +142,7 @@ def _prove_aliases(identifier: str, winners: Collection[StagedPartition], heads:
         if p.alias_of is not None and (p.partition not in heads or heads[p.partition].epoch != p.alias_of)
     ]
     if moved:
-        raise TransientError(
+        raise RestartError(
             f"{identifier}: {', '.join(moved)} changed since this attempt compared its content. Run again."
         )
 
