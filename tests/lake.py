@@ -248,6 +248,7 @@ def new_lake(folder: Path) -> Iterator[Lake]:
         yield Lake({
             "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
             "ETL_S3_ACCESS_KEY": key, "ETL_S3_SECRET_KEY": secret,
+            "ETL_RETRY_ELAPSED_S_MAX": "2", "ETL_RETRY_WAIT_S_MAX": "0.5",
             "ETL_POSTGRES_DSN": make_conninfo(server, dbname=f"{name}_platform"),
             "ERP_DSN": make_conninfo(server, dbname=f"{name}_erp"),
         })  # fmt: skip
