@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from etl_resources.stack import StackStatus
 
 BUCKET = "pp-dw-test"
+settings.register_profile("deep", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True,
+                          suppress_health_check=list(HealthCheck))  # fmt: skip
 
 
 @pytest.fixture(scope="session")
