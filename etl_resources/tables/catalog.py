@@ -49,7 +49,11 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
         },
     )
     load = catalog.load_table
-    setattr(catalog, "load_table", lambda name: retry_transient(lambda: load(name), str(name)))  # noqa: B010
+
+    def load_again(identifier: str) -> "Table":
+        return retry_transient(lambda: load(identifier), str(identifier))
+
+    setattr(catalog, "load_table", load_again)  # noqa: B010  (whichever class of catalog it is)
     return catalog
 
 
