@@ -124,8 +124,9 @@ def _pinned_inputs(ledger: Ledger, inputs: Iterable[str], partition: str) -> str
 
 
 def _held_by_pins(asset: str, partition: str, pins: Sequence[Pin]) -> str:
+    held = ", ".join(f"{pin.partition}, which is {pin}" for pin in pins)
     return (
-        f"{asset}, partition {partition} exchanged rows with {', '.join(f'{p.partition}, which is {p}' for p in pins)}. "
+        f"{asset}, partition {partition} exchanged rows with {held}. "
         "A row would be counted twice, or never: unpin, or roll this partition back as well."
     )
 
@@ -174,8 +175,8 @@ def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]
     for p in the_plan.todo:
         if held := sorted(pins.keys() & set(p.linked)):
             raise RestartError(
-                f"{the_plan.asset}, partition {p.partition} exchanged rows with {', '.join(held)}, rolled back meanwhile. "
-                "Run again."
+                f"{the_plan.asset}, partition {p.partition} exchanged rows with {', '.join(held)}, which a rollback "
+                "pinned meanwhile. Run again."
             )
         used = {i.asset: i.epoch for i in p.current.inputs} if p.current else {}
         for i in p.inputs:

@@ -189,7 +189,7 @@ class BronzeTable:
         publish = self.published.publishes.get(partition)
         if publish is not None:
             return pruned_outcome(publish, why)
-        error = PermanentError(f"{self.node.name}, partition {partition} is not published and can't be captured: {why}.")
+        error = PermanentError(f"{self.node.name}, partition {partition} isn't published and can't be captured: {why}.")
         return PartitionOutcome(partition, "failed", error=error)
 
     def pruned(self, partition: str) -> PartitionOutcome:

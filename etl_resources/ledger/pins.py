@@ -52,7 +52,12 @@ def pins_of(connection: "psycopg.Connection[Any]", asset: str) -> Mapping[str, P
 
 
 def write_pins(
-    connection: "psycopg.Connection[Any]", attempt: str, asset: str, partitions: Mapping[str, int], number: int, why: str
+    connection: "psycopg.Connection[Any]",
+    attempt: str,
+    asset: str,
+    partitions: Mapping[str, int],
+    number: int,
+    why: str,
 ) -> None:
     """Pin partitions (→ epoch) to a version as part of an attempt's intent; call it in the intent's transaction."""
     with connection.cursor() as cursor:

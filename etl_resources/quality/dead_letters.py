@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.identifiers import quote
 from etl_resources.ledger.connection import typed_errors
+from etl_resources.ledger.records import Publish
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,3 +60,13 @@ def rejected_by_reason(connection: "psycopg.Connection[Any]") -> Mapping[tuple[s
         "select asset, reason, count(*) from etl.current_dead_letters group by 1, 2 order by 1, 3 desc"
     ).fetchall()
     return {(asset, reason): count for asset, reason, count in rows}
+
+
+def carry_over(connection: "psycopg.Connection[Any]", publish: Publish, *, epoch: int, attempt: str) -> None:
+    """Give a rolled-back partition the rejected rows of the publish whose content it takes."""
+    connection.execute(
+        "insert into etl.dead_letters (asset, partition, epoch, attempt, reason, key, payload) "
+        "select asset, partition, %s, %s, reason, key, payload from etl.dead_letters "
+        "where asset = %s and partition = %s and epoch = %s and attempt = %s",
+        (epoch, attempt, publish.asset, publish.partition, publish.epoch, publish.attempt),
+    )

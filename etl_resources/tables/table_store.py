@@ -20,6 +20,7 @@ from etl_resources.tables.stage import StagedPartition, stage
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
 
@@ -31,6 +32,8 @@ class WrittenPartition:
     paths: tuple[str, ...]
     evidence: Mapping[str, Any]
     """counts, linked, fingerprint, stage_s: what the ledger keeps beside the summary."""
+    kept: "tuple[DataFile, ...]" = ()
+    """Files of an earlier version of the partition that are put back as they are."""
 
 
 @dataclass
@@ -97,12 +100,15 @@ class TableStore:
         table = self.catalog.load_table(address.identifier)
         pairs = [(w.staged.partition, path) for w in written for path in w.paths]
         files = data_files(table.io, table.metadata, pairs)
+        pairs += [(w.staged.partition, file.file_path) for w in written for file in w.kept]
+        files += [file for w in written for file in w.kept]
         sizes: dict[str, int] = {}
         for (partition, _), file in zip(pairs, files, strict=True):
             sizes[partition] = sizes.get(partition, 0) + file.file_size_in_bytes
         for w in written:
             s = w.staged
-            staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": list(w.paths)}
+            paths = [path for partition, path in pairs if partition == s.partition]
+            staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": paths}
             ledger.record_staged(
                 attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
             )

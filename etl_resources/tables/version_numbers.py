@@ -25,7 +25,10 @@ def numbered(table: "Table", summary: Mapping[str, str]) -> dict[str, str]:
 def head_number(table: "Table") -> int:
     """Number of what is published; 0: nothing yet."""
     snapshot = table.current_snapshot()
-    return snapshot_numbers(table, snapshot.snapshot_id)[snapshot.snapshot_id] if snapshot else 0
+    if snapshot is None:
+        return 0
+    stored = snapshot.summary.additional_properties.get(NUMBER_KEY) if snapshot.summary else None
+    return int(stored) if stored else snapshot_numbers(table, snapshot.snapshot_id)[snapshot.snapshot_id]
 
 
 def snapshot_numbers(table: "Table", snapshot_id: int) -> dict[int, int]:
@@ -36,10 +39,7 @@ def snapshot_numbers(table: "Table", snapshot_id: int) -> dict[int, int]:
     summaries = [dict(s.summary.additional_properties) if s.summary else {} for s in ancestors]
     stored = next((n for n, s in enumerate(summaries) if NUMBER_KEY in s), None)
     publishes = [PARTITIONS_KEY in s for s in summaries]
-    if stored is None:
-        number = sum(publishes)
-    else:
-        number = int(summaries[stored][NUMBER_KEY]) + sum(publishes[:stored])
+    number = sum(publishes) if stored is None else int(summaries[stored][NUMBER_KEY]) + sum(publishes[:stored])
     found: dict[int, int] = {}
     for snapshot, summary, publishes_here in zip(ancestors, summaries, publishes, strict=True):
         number = int(summary.get(NUMBER_KEY, number))
