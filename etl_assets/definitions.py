@@ -5,6 +5,11 @@ from functools import partial
 
 import dagster as dg
 
+from etl_assets.automation.maintenance_schedule import (
+    build_maintenance_job,
+    build_maintenance_schedule,
+    check_keys,
+)
 from etl_assets.automation.schedules import build_jobs, build_schedules
 from etl_assets.graph.assets import POSTGRES, TABLES, build_assets
 from etl_assets.graph.published import read_served, read_table
@@ -25,10 +30,14 @@ def build_definitions(project: Project | None = None, settings: Settings | None 
         warnings.simplefilter("ignore", category=dg.PreviewWarning)
         assets = build_assets(project, runtime)
     jobs = build_jobs(project)
+    maintenance = build_maintenance_job(runtime, check_keys(assets))
     return dg.Definitions(
         assets=assets,
-        jobs=list(jobs.values()),
-        schedules=build_schedules(project, jobs),
+        jobs=[*jobs.values(), maintenance],
+        schedules=[
+            *build_schedules(project, jobs),
+            build_maintenance_schedule(project.platform.calendar.time_zone, maintenance),
+        ],
         resources={
             TABLES: S3TableIOManager(partial(read_table, runtime)),
             POSTGRES: PostgresIOManager(partial(read_served, runtime)),

@@ -1,0 +1,120 @@
+"""Maintenance of the project: every table, and Dagster's event log. What the CLI and the scheduled job run."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from etl_assets.graph.runtime import Runtime
+from etl_resources.classify import classify
+from etl_resources.errors import PermanentError
+from etl_resources.suggest import hint
+from etl_resources.tables.maintenance import TableMaintenance
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from etl_assets.event_log_purge import PurgedEvents
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class MaintenanceReport:
+    """What was done, or would be; `failed` names tables that could not be maintained now, and why."""
+
+    tables: Sequence[TableMaintenance]
+    events: "PurgedEvents | None"
+    failed: dict[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts."""
+        return {
+            "tables": [t.as_json() for t in self.tables],
+            "events": vars(self.events) if self.events else None,
+            "failed": self.failed,
+        }
+
+    def lines(self) -> list[str]:
+        """For people: one line per table, its notes below."""
+        found: list[str] = []
+        for t in self.tables:
+            found.append(f"{t.asset}: {_what(t)}")
+            found += [f"  {note}" for note in t.notes]
+        found += [f"{asset}: failed: {why}" for asset, why in self.failed.items()]
+        if self.events is not None:
+            found.append(
+                f"Dagster: {self.events.runs_deleted} old runs deleted, {self.events.runs_kept} kept "
+                "(they hold the latest event of a partition or check)"
+            )
+        return found
+
+
+def maintain(
+    runtime: Runtime,
+    tables: Sequence[str],
+    progress: Progress,
+    *,
+    instance: "dg.DagsterInstance | None" = None,
+    checks: "Sequence[dg.AssetCheckKey]" = (),
+    dry_run: bool = False,
+) -> MaintenanceReport:
+    """Maintain the tables (default: all) and, given an instance, Dagster's event log.
+
+    A table whose maintenance fails is reported and the others go on. Raises PermanentError for an unknown table,
+    TransientError when the ledger can't be reached.
+    """
+    from etl_resources.engines.embedded import connect
+    from etl_resources.ledger.ledger import Ledger
+    from etl_resources.tables.maintenance import MaintenancePolicy, maintain_table
+
+    for name in tables:
+        if name not in runtime.addresses:
+            raise PermanentError(f"Unknown table {name!r}; {hint(name, list(runtime.addresses))}.")
+    policy = MaintenancePolicy.of(runtime.settings)
+    done: list[TableMaintenance] = []
+    failed: dict[str, str] = {}
+    with ExitStack() as until_done:
+        ledger = until_done.enter_context(Ledger.open(runtime.settings))
+        engine = until_done.enter_context(connect(runtime.settings))
+        for name, address in runtime.addresses.items():
+            if tables and name not in tables:
+                continue
+            progress(f"{name}: looking" if dry_run else f"{name}: maintaining")
+            try:
+                done.append(maintain_table(runtime.store.catalog, ledger, engine, address, policy, dry_run=dry_run))
+            except Exception as e:
+                known = classify(e)
+                if known is None:
+                    raise
+                failed[name] = str(known)
+    events = None
+    if instance is not None:
+        progress("Dagster: old runs")
+        events = _purge(runtime, instance, checks, dry_run)
+    return MaintenanceReport(done, events, failed)
+
+
+def _purge(
+    runtime: Runtime, instance: "dg.DagsterInstance", checks: "Sequence[dg.AssetCheckKey]", dry_run: bool
+) -> "PurgedEvents":
+    from etl_assets.event_log_purge import purge_events
+
+    before = datetime.now(UTC) - timedelta(days=runtime.settings.maintain_event_days)
+    return purge_events(instance, checks, before=before, dry_run=dry_run)
+
+
+def _what(done: TableMaintenance) -> str:
+    files = sum(done.compacted.values())
+    found = [
+        f"{files} files of {len(done.compacted)} partitions into {len(done.compacted)}" if files else "",
+        f"{done.snapshots_expired} snapshots expired, {done.snapshots_kept} kept" if done.snapshots_expired else "",
+        _deleted(done.data_files, "data files", done.data_bytes),
+        _deleted(done.metadata_files, "metadata files", done.metadata_bytes),
+    ]
+    return "; ".join(f for f in found if f) or "nothing to do"
+
+
+def _deleted(files: int, what: str, size_bytes: int) -> str:
+    return f"{files} {what} ({size_bytes / 1e6:,.1f} MB) deleted" if files else ""
