@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from etl_assets.cli import demo, maintain, manifests, query, stack
+from etl_assets.cli import demo, maintain, manifests, query, stack, versions
 from etl_resources.classify import classify
 from etl_resources.errors import TransientError
 from etl_resources.retries import retries_of_command
@@ -19,6 +19,7 @@ app = typer.Typer(
 manifests.register(app)
 demo.register(app)
 query.register(app)
+versions.register(app)
 maintain.register(app)
 stack.register(app)
 

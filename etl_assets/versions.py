@@ -1,0 +1,182 @@
+"""`data-pipeline versions`, `release`, `diff`, `rollback`, `pins` and `unpin`: what they do, for one project."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import ServingNode, TableNode
+from etl_resources.calendar import contiguous_ranges, month_of
+from etl_resources.engines.embedded import connect
+from etl_resources.errors import PermanentError
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.lineage import capture_epochs
+from etl_resources.ledger.pins import Pin, current_pins
+from etl_resources.ledger.pins import unpin as remove_pins
+from etl_resources.rollback import Rollback, RollbackOutcome, RollbackPlan
+from etl_resources.run_token import InputVersion
+from etl_resources.suggest import hint
+from etl_resources.tables.diff import TableDiff, diff_versions
+from etl_resources.tables.versions import Version, find_version, release, versions
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Versions of a table that can be read, newest first, and its pinned partitions."""
+
+    table: str
+    versions: Sequence[Version]
+    pins: Sequence[Pin]
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """A rollback that was done, or would be (`outcome` is None)."""
+
+    table: str
+    plan: RollbackPlan
+    outcome: RollbackOutcome | None
+    stale: Mapping[str, Sequence[str]]
+    """Dependant → its published partitions that are out of date by this."""
+    stuck: Sequence[str]
+    """Dependants that can't follow, with the reason."""
+
+
+def known_table(runtime: Runtime, name: str) -> TableNode:
+    """A table of the project. Raises PermanentError with the valid names; served tables have no versions."""
+    tables = runtime.project.tables
+    if name in tables:
+        return tables[name]
+    for served in runtime.project.serving:
+        if served.name == name:
+            raise PermanentError(f"{name} is served from {served.table.name}: its versions are those of that table.")
+    raise PermanentError(f"Unknown table {name!r}; {hint(name, tables)}.")
+
+
+def list_versions(runtime: Runtime, name: str, partition: str | None = None) -> Listing:
+    """Versions of a table; of one partition: those that changed it."""
+    known_table(runtime, name)
+    found = versions(_load(runtime, name))
+    with Ledger.open(runtime.settings) as ledger:
+        pins = list(current_pins(ledger.connection, [name]).values())
+    if partition is not None:
+        found = [v for v in found if partition in v.partitions]
+        pins = [p for p in pins if p.partition == partition]
+    return Listing(name, found, pins)
+
+
+def list_pins(runtime: Runtime, name: str | None = None) -> list[Pin]:
+    """Pinned partitions, of one table or of all."""
+    if name is not None:
+        known_table(runtime, name)
+    with Ledger.open(runtime.settings) as ledger:
+        return list(current_pins(ledger.connection, None if name is None else [name]).values())
+
+
+def name_release(runtime: Runtime, name: str, as_name: str, wanted: str, *, dry_run: bool) -> Version:
+    """Give a version a name. Raises PermanentError when it is taken."""
+    known_table(runtime, name)
+    return release(runtime.store.catalog, runtime.addresses[name].identifier, name, as_name, wanted, dry_run=dry_run)
+
+
+def compare(runtime: Runtime, name: str, before: str, after: str, limit: int) -> TableDiff:
+    """Differences between two versions of a table."""
+    node, table = known_table(runtime, name), _load(runtime, name)
+    old, new = find_version(table, name, before), find_version(table, name, after)
+    with Ledger.open(runtime.settings) as ledger, connect(runtime.settings) as engine:
+        return diff_versions(engine, ledger, table, name, node.contract, old, new, limit)
+
+
+def roll_back(
+    runtime: Runtime, name: str, wanted: str, partitions: Collection[str], reason: str, *, dry_run: bool
+) -> RolledBack:
+    """Put an older version's content back, pin it, and tell Dagster. Dry: only what would be done."""
+    node = known_table(runtime, name)
+    system = node.dataset.source.system if node.layer == "bronze" and node.dataset.source else None
+    with Ledger.open(runtime.settings) as ledger, connect(runtime.settings) as engine:
+        rollback = Rollback(runtime.store, ledger, engine, runtime.addresses[name], system)
+        outcome = None
+        if not dry_run:
+            outcome = rollback.run(wanted, partitions, f"rollback-{uuid4().hex[:12]}", reason)
+        plan = outcome.plan if outcome else rollback.plan(wanted, partitions)
+        stale = _stale(runtime, ledger, name, [r.partition for r in plan.partitions])
+        return RolledBack(name, plan, outcome, stale, _stuck(runtime, ledger, name, plan))
+
+
+def unpin(runtime: Runtime, name: str, partitions: Collection[str], *, dry_run: bool) -> list[str]:
+    """Unpin partitions (default: all of the table). Those that were pinned; raises PermanentError for others."""
+    known_table(runtime, name)
+    with Ledger.open(runtime.settings) as ledger:
+        runtime.store.settle(ledger, runtime.addresses[name])
+        pinned = sorted(p for _, p in current_pins(ledger.connection, [name]))
+        unknown = sorted(set(partitions) - set(pinned))
+        if unknown:
+            raise PermanentError(f"{name}: {', '.join(unknown)} is not pinned. Pinned: {', '.join(pinned) or 'none'}.")
+        wanted = sorted(partitions) or pinned
+        return wanted if dry_run else remove_pins(ledger.connection, name, wanted)
+
+
+def commands(assets: Iterable[str], partitions: Iterable[str]) -> list[str]:
+    """What to type to materialize partitions of assets, as few lines as there are contiguous ranges."""
+    select = ",".join(a.replace(".", "/") for a in assets)
+    found = []
+    for first, end in contiguous_ranges(partitions):
+        start, last = month_of(first), month_of(end - timedelta(days=1))
+        span = f"--partition {start}" if start == last else f"--partition-range {start}...{last}"
+        found.append(f"dagster asset materialize -m etl_assets.definitions --select '{select}' {span}")
+    return found
+
+
+def _load(runtime: Runtime, name: str) -> "Table":
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        return runtime.store.catalog.load_table(runtime.addresses[name].identifier)
+    except NoSuchTableError as e:
+        raise PermanentError(f"{name} is not published yet. Materialize it, or run `data-pipeline demo`.") from e
+
+
+def _nodes(runtime: Runtime) -> list[tuple[TableNode | ServingNode, tuple[str, ...]]]:
+    """Every table and target with the names of its inputs, in the order of the flow."""
+    project = runtime.project
+    tables = [(n, tuple(n.inputs)) for n in project.tables.values()]
+    return [*tables, *((n, (n.table.name,)) for n in project.serving)]
+
+
+def _stale(runtime: Runtime, ledger: Ledger, name: str, rolled: Sequence[str]) -> dict[str, list[str]]:
+    """Dependants, direct or not, that have these partitions published."""
+    affected = {name}
+    found: dict[str, list[str]] = {}
+    for node, inputs in _nodes(runtime):
+        if affected & set(inputs):
+            affected.add(node.name)
+            published = sorted(ledger.current(node.name, rolled))
+            if published:
+                found[node.name] = published
+    return found
+
+
+def _stuck(runtime: Runtime, ledger: Ledger, name: str, plan: RollbackPlan) -> list[str]:
+    """Dependants that join the rolled-back table with one of another capture: they refuse to mix moments."""
+    found = []
+    for node, inputs in _nodes(runtime):
+        others = [i for i in inputs if i != name]
+        if name not in inputs or not others:
+            continue
+        current = {i: ledger.current(i, [r.partition for r in plan.partitions]) for i in others}
+        for rolled in plan.partitions:
+            beside = [current[i][rolled.partition] for i in others if rolled.partition in current[i]]
+            if rolled.after is None or len(beside) < len(others):
+                continue
+            read = [InputVersion(p.asset, p.partition, p.version, p.epoch) for p in (rolled.after, *beside)]
+            if not all(capture_epochs(ledger.connection, read).values()):
+                found.append(
+                    f"{node.name} {rolled.partition} can't follow: {', '.join(others)} comes from another capture. "
+                    "Roll that back as well."
+                )
+    return found
