@@ -155,7 +155,7 @@ def find_published(table: "Table", attempt: str) -> PublishOutcome | None:
         properties = properties_of(table, snapshot.snapshot_id)
         if properties.get(ATTEMPT_KEY) == attempt:
             published = tuple(partitions_of(properties).values())
-            number = snapshot_numbers(table, snapshot.snapshot_id)[snapshot.snapshot_id]
+            number = snapshot_numbers(table, snapshot.snapshot_id)[snapshot.snapshot_id] if published else None
             return PublishOutcome(snapshot.snapshot_id, published, (), "read_back", number=number)
     return None
 
