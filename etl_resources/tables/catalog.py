@@ -8,6 +8,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
 from etl_resources.tables.commit import ConflictError, retry_conflicts
+from etl_resources.tables.kept import keep_metadata
 from etl_resources.tables.schema import iceberg_schema, partition_spec
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
             "pool_pre_ping": "true",
         },
     )
+    keep_metadata(catalog)
     load = catalog.load_table
 
     def load_again(identifier: str) -> "Table":

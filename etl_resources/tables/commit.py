@@ -45,7 +45,7 @@ def _build(
     table: "Table", add: "list[DataFile]", delete: "list[DataFile]", summary: dict[str, str]
 ) -> tuple[Any, tuple[Any, ...]]:
     producer: Any
-    update = table.transaction().update_snapshot(branch="main", snapshot_properties=numbered(table, summary))
+    update = _unchanging(table).update_snapshot(branch="main", snapshot_properties=numbered(table, summary))
     producer = update.overwrite() if delete else update.fast_append()
     _drop_dead_manifests(producer)
     _merge_manifests(producer)
@@ -55,6 +55,18 @@ def _build(
         producer.append_data_file(new)
     updates, _requirements = producer._commit()
     return producer, tuple(updates)
+
+
+def _unchanging(table: "Table") -> Any:
+    """A transaction to which no update is added: the stock one copies the whole metadata at each look at them."""
+    from pyiceberg.table import Transaction
+
+    class Unchanging(Transaction):
+        @property
+        def table_metadata(self) -> Any:
+            return self._table.metadata
+
+    return Unchanging(table)
 
 
 def compare_and_swap(

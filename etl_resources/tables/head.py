@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING
 from etl_resources.conventions import parse_staged_path
 from etl_resources.errors import PermanentError
 from etl_resources.retries import retry_transient
+from etl_resources.tables.kept import Kept
 
 if TYPE_CHECKING:
-    from pyiceberg.manifest import DataFile
+    from pyiceberg.io import FileIO
+    from pyiceberg.manifest import DataFile, ManifestEntry, ManifestFile
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
+
+ENTRIES_MAX = 20_000
+"""Data files of manifests that are kept in memory, some 3 KB each."""
+LISTS_MAX = 100
+_manifests: "Kept[list[ManifestEntry]]" = Kept(ENTRIES_MAX, len)
+_lists: "Kept[list[ManifestFile]]" = Kept(LISTS_MAX)
 
 
 @dataclass
@@ -47,8 +56,8 @@ def read_head(table: "Table", snapshot_id: int | None = None) -> dict[str, Parti
 def _read_head(table: "Table", snapshot_id: int | None) -> dict[str, PartitionHead]:
     snapshot = table.snapshot_by_id(snapshot_id) if snapshot_id else table.current_snapshot()
     heads: dict[str, PartitionHead] = {}
-    for manifest in snapshot.manifests(table.io) if snapshot else []:
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+    for manifest in _manifests_of(snapshot, table.io) if snapshot else []:
+        for entry in _entries(manifest, table.io):
             try:
                 partition, epoch, token_prefix = parse_staged_path(entry.data_file.file_path)
             except ValueError as e:
@@ -71,8 +80,17 @@ def _added_files(table: "Table", snapshot_id: int) -> list["DataFile"]:
     snapshot = table.snapshot_by_id(snapshot_id)
     return [
         entry.data_file
-        for manifest in (snapshot.manifests(table.io) if snapshot else [])
+        for manifest in (_manifests_of(snapshot, table.io) if snapshot else [])
         if manifest.added_snapshot_id == snapshot_id
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+        for entry in _entries(manifest, table.io)
         if entry.status == ManifestEntryStatus.ADDED and entry.snapshot_id == snapshot_id
     ]
+
+
+def _manifests_of(snapshot: "Snapshot", io: "FileIO") -> "list[ManifestFile]":
+    return _lists.get(snapshot.manifest_list, lambda: snapshot.manifests(io))
+
+
+def _entries(manifest: "ManifestFile", io: "FileIO") -> "list[ManifestEntry]":
+    """Entries that were not deleted."""
+    return _manifests.get(manifest.manifest_path, lambda: manifest.fetch_manifest_entry(io, discard_deleted=True))

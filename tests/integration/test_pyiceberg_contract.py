@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import pyarrow as io_pyarrow
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Transaction
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
@@ -56,6 +57,10 @@ PRIVATE: list[tuple[Any, list[str]]] = [
     ),
     (_ManifestMergeManager.merge_manifests, ["self", "manifests"]),
     (Catalog._delete_old_metadata, ["io", "base", "metadata"]),
+    (SqlCatalog._convert_orm_to_iceberg, ["self", "orm_table"]),
+    (SqlCatalog._write_metadata, ["metadata", "io", "metadata_path"]),
+    (SqlCatalog._load_file_io, ["self", "properties", "location"]),
+    (Table.__init__, ["self", "identifier", "metadata", "metadata_location", "io", "catalog", "config"]),
     (Transaction.update_snapshot, ["self", "snapshot_properties", "branch"]),
     (UpdateSnapshot.fast_append, ["self"]),
     (Catalog.commit_table, ["self", "table", "requirements", "updates"]),
