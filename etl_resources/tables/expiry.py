@@ -74,8 +74,8 @@ def _cut(
             newer = main[n - 1]
             superseded_ms = became_current.get(newer.snapshot_id, newer.timestamp_ms)
             rank = versions + 1
-            spare = rank > retention.max_versions or (rank > retention.keep_versions and superseded_ms <= old_ms)
-            if spare and superseded_ms <= limit_ms:
+            too_many = rank > retention.keep_versions and (rank > retention.max_versions or superseded_ms <= old_ms)
+            if too_many and superseded_ms <= limit_ms:
                 cut = n
                 break
         versions += PARTITIONS_KEY in properties_of(table, snapshot.snapshot_id)
