@@ -24,11 +24,14 @@ from hypothesis.stateful import (
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, load_project
+from etl_resources.engines import embedded
 from etl_resources.errors import TransientError, UnknownCommitError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.settings import load_settings
+from etl_resources.tables.expiry import Retention
+from etl_resources.tables.maintenance import MaintenancePolicy, maintain_table
 from tests.databases import new_databases
-from tests.property.published_model import Contents, Proof, PublishedModel, prove_all_current
+from tests.property.published_model import TABLES, Contents, Proof, PublishedModel, prove_all_current
 from tests.property.tiny_sales import FLOW, MONTHS, REVENUE, SALES, Erp, State, write_project
 from tests.property.tiny_sources import CHANGES, change, without_bad_rows
 from tests.property.writers import (
@@ -50,6 +53,8 @@ RANGES = st.sampled_from([MONTHS, MONTHS[:2], MONTHS[1:], MONTHS[:1], MONTHS[1:2
 ASSETS, UNTIL = st.sampled_from(FLOW), st.sampled_from(STAGES[1:])
 QUICK = settings(max_examples=3, stateful_step_count=12, deadline=None, print_blob=True,
                  suppress_health_check=list(HealthCheck))  # fmt: skip
+
+GREEDY = MaintenancePolicy(Retention(keep_versions=1, keep_s=0, max_versions=1, guard_s=0), file_bytes=1 << 20)
 
 
 @dataclass
@@ -73,10 +78,6 @@ class Held:
     writer: Any
     contents: dict[str, Contents]
     """Asset → what it will publish; a capture has several assets."""
-
-    @property
-    def assets(self) -> tuple[str, ...]:
-        return tuple(self.contents)
 
 
 class Platform(RuleBasedStateMachine):
@@ -156,6 +157,14 @@ class Platform(RuleBasedStateMachine):
         (node,) = self.runtime.project.serving
         self.runtime.sink(node).settle(self.ledger)
         self.model.unrecorded.clear()
+
+    @rule(asset=st.sampled_from(TABLES))
+    def maintain(self, asset: str) -> None:
+        """As greedy as can be: what held writers and readers of the current version need is kept all the same."""
+        with embedded.connect(self.runtime.settings) as engine:
+            maintain_table(self.runtime.store.catalog, self.ledger, engine, self.runtime.addresses[asset], GREEDY)
+        for month in MONTHS:
+            self.model.unrecorded.discard((asset, month))
 
     def _capture(self, months: Sequence[str], fault: str | None = None, *, hold: bool = False) -> None:
         state = len(self.model.states) - 1
