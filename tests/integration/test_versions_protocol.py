@@ -12,6 +12,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.pins import unpin
 from etl_resources.tables.publish import find_published
 from etl_resources.tables.table_store import TableStore
+from etl_resources.tables.versions import restore_pins
 from tests.conftest import BUCKET
 from tests.databases import query
 from tests.integration.versioned_table import FEB, JAN, MAR, VersionedTable
@@ -157,6 +158,26 @@ def test_a_rollback_of_pinned_partitions_replaces_their_pin_only_if_it_succeeds(
     assert unpin(versioned.ledger.connection, versioned.address.asset, [JAN]) == [JAN]
     assert numbers(versioned) == {}
     assert versioned.contents() == {JAN: {1: 11}}
+
+
+def test_pins_are_found_in_the_table_when_the_ledger_lost_them(versioned: VersionedTable) -> None:
+    """A ledger restored from a backup must not undo a rollback in the next run; what was unpinned stays unpinned."""
+    versioned.publish({JAN: {1: 10}, FEB: {2: 20}})
+    versioned.publish({JAN: {1: 11}, FEB: {2: 21}})
+    versioned.roll_back(1)
+    asset, dsn = versioned.address.asset, versioned.settings.require_postgres()
+    unpin(versioned.ledger.connection, asset, [FEB])
+    assert restore_pins(versioned.ledger, versioned.table, asset) == []
+    assert versioned.pinned == {JAN}
+
+    query(dsn, "delete from etl.pins where asset = %s", [asset])
+    assert restore_pins(versioned.ledger, versioned.table, asset) == [JAN, FEB]
+    assert numbers(versioned) == {JAN: 1, FEB: 1}
+
+    unpin(versioned.ledger.connection, asset, [JAN, FEB])
+    versioned.publish({JAN: {1: 12}})
+    query(dsn, "delete from etl.pins where asset = %s", [asset])
+    assert restore_pins(versioned.ledger, versioned.table, asset) == [FEB], "January was computed since"
 
 
 def numbers(versioned: VersionedTable) -> dict[str, int]:
