@@ -15,6 +15,13 @@ settings.register_profile("deep", max_examples=200, stateful_step_count=30, dead
                           suppress_health_check=list(HealthCheck))  # fmt: skip
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--faults", type=int, default=12, metavar="N", help="random fault schedules to run (default 12)")
+    group.addoption("--fault-seed", default=None, metavar="S[:I]", help="seed of the schedules; :I runs only the I-th")
+    group.addoption("--long", action="store_true", help="every failpoint with every follow-up, and all slow faults")
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StackStatus]":
     """Embedded Postgres and S3, empty, for the whole session; load_settings() finds them, no outside setting does."""

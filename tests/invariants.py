@@ -2,12 +2,13 @@
 
 import time
 
-import psycopg
+from pyiceberg.table.snapshots import ancestors_of
 
 from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.quality.audit import read_back
 from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.stage import partitions_of, properties_of
 from tests.lake import Lake
 
 DEADLINE_S = 30
@@ -17,6 +18,9 @@ def prove_whole(lake: Lake) -> None:
     """No loss, no duplicate, no leftover: tables, ledger, serving and source tell the same story."""
     published = prove_tables(lake)
     prove_serving(lake)
+    prove_evidence(lake)
+    prove_source(lake, published)
+    prove_history(lake)
     prove_nothing_left(lake)
     months = sorted(published)
     assert lake.published_kpi(*months) == lake.oracle(*months)
@@ -53,8 +57,57 @@ def prove_serving(lake: Lake) -> None:
         assert counts.get(partition, (0, version)) == (rows, version), partition
 
 
+def prove_evidence(lake: Lake) -> None:
+    """Each published partition has its ledger row: inputs, token, version, counts that add up, and a closed intent."""
+    with Ledger.open(lake.settings) as ledger:
+        for name in [*lake.runtime.addresses, "postgres.analytics.kpi_net_revenue"]:
+            for partition, publish in ledger.current(name).items():
+                assert publish.inputs, (name, partition)
+                assert all(i.version for i in publish.inputs), (name, partition)
+                assert publish.token, (name, partition)
+    incomplete = lake.platform(
+        "select p.asset, p.partition, p.epoch, p.counts, i.state from etl.publishes p "
+        "left join etl.intents i using (attempt) where i.state <> 'published' "
+        "or p.rows <> (p.counts ->> 'written')::bigint or (p.counts ->> 'read')::bigint <> "
+        "(select sum((p.counts ->> what)::bigint) from unnest(%s::text[]) what)",
+        ["written", "rejected", "deduplicated", "filtered"],
+    )
+    assert incomplete == []
+
+
+def prove_source(lake: Lake, months: set[str]) -> None:
+    """Captured and enriched lines equal the ERP's, row by row, by plain SQL."""
+    wanted = lake.erp(
+        "select l.order_id, l.line_number, o.order_date, l.extended_price, l.discount from erp.order_lines l "
+        "join erp.orders o using (order_id) where to_char(o.order_date, 'YYYY-MM') = any(%s) order by 1, 2",
+        sorted(months),
+    )
+    in_months = "('" + "', '".join(sorted(months)) + "')"
+    for table in ("bronze/sales_lines", "silver/sales_lines"):
+        columns = "order_id, line_number, order_date, extended_price, discount"
+        assert sorted(lake.rows(table, columns, f"strftime(order_date, '%Y-%m') in {in_months}")) == wanted, table
+
+
+def prove_history(lake: Lake) -> None:
+    """Along main's history the epoch of a partition only grows."""
+    for address in lake.runtime.addresses.values():
+        table = lake.runtime.store.catalog.load_table(address.identifier)
+        newest: dict[str, int] = {}
+        for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
+            for p in partitions_of(properties_of(table, snapshot.snapshot_id)).values():
+                assert p.epoch < newest.get(p.partition, p.epoch + 1), (address.asset, p.partition)
+                newest[p.partition] = p.epoch
+
+
 def prove_nothing_left(lake: Lake) -> None:
-    """No branch, no staging table, no open intent."""
+    """No branch, no staging table, no open intent, no lock, no index that is half built."""
+    await_sessions_gone(lake)
+    assert lake.platform(
+        "select l.objid, l.pid from pg_locks l join pg_database d on d.oid = l.database "
+        "where l.locktype = 'advisory' and d.datname = current_database()"
+    ) == []  # fmt: skip
+    assert lake.platform("select indexrelid::regclass::text from pg_index where not indisvalid") == []
+    assert lake.platform("select gid from pg_prepared_xacts where database = current_database()") == []
     for address in lake.runtime.addresses.values():
         refs = set(lake.runtime.store.catalog.load_table(address.identifier).refs())
         assert refs == {"main"}, address.asset
@@ -65,13 +118,15 @@ def prove_nothing_left(lake: Lake) -> None:
 def await_sessions_gone(lake: Lake) -> None:
     """A killed process's sessions end when the server notices, not when the process ends."""
     deadline = time.monotonic() + DEADLINE_S
-    with psycopg.connect(lake.platform_dsn, autocommit=True) as connection:
-        while True:
-            others = connection.execute(
-                "select count(*) from pg_stat_activity where datname = current_database() "
-                "and application_name = 'data-pipeline'"
-            ).fetchone()
-            if others == (0,):
-                return
-            assert time.monotonic() < deadline, "the killed run's sessions are still there"
-            time.sleep(0.05)
+    while data_pipeline_sessions(lake):
+        assert time.monotonic() < deadline, "the killed run's sessions are still there"
+        time.sleep(0.02)
+
+
+def data_pipeline_sessions(lake: Lake) -> int:
+    """Sessions of runs in the platform's database."""
+    ((count,),) = lake.platform(
+        "select count(*) from pg_stat_activity where datname = current_database() "
+        "and application_name = 'data-pipeline'"
+    )
+    return int(count)

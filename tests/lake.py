@@ -40,7 +40,7 @@ SILVER_ORDERS, SILVER_LINES = "silver/sales_orders", "silver/sales_lines"
 GDP, KPI, SERVED = "gdp/gdp_sales", "kpi/kpi_net_revenue", "postgres/analytics/kpi_net_revenue"
 ALL_ASSETS = (ORDERS, LINES, SILVER_ORDERS, SILVER_LINES, GDP, KPI, SERVED)
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.lake", "etl_assets.graph.capture_step", "etl_resources.tables.table_store"])
+_SERVER.set_forkserver_preload(["tests.fault.warm"])
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -112,15 +112,23 @@ class Lake:
         first: str,
         last: str | None = None,
         *,
-        interrupt: Mapping[str, Any] | None = None,
+        points: Sequence[Mapping[str, Any]] = (),
         barrier: Path | None = None,
+        selection: Sequence[str] | None = None,
+        run_id: str | None = None,
         **changed: str,
     ) -> "Child":
-        """The same in a process that can be killed. `interrupt`: see tests/fault/driver.py."""
-        task = {"first": first, "last": last, "interrupt": interrupt, "barrier": barrier and str(barrier)}
+        """The same in a process that can be killed. `points`: see etl_resources/failpoints.py."""
+        task = {
+            "first": first, "last": last, "points": [*points], "barrier": barrier and str(barrier),
+            "selection": selection, "run_id": run_id,
+        }  # fmt: skip
+        return self.fork(run_task, task, **changed)
+
+    def fork(self, body: Callable[..., None], *arguments: Any, **changed: str) -> "Child":
+        """body(*arguments, environment, stem of its files) in a process of its own."""
         stem = self.home / f"child-{uuid4().hex[:8]}"
-        environment = {**self.env, **changed}
-        process = _SERVER.Process(target=run_task, args=(task, environment, stem))
+        process = _SERVER.Process(target=body, args=(*arguments, {**self.env, **changed}, stem))
         process.start()
         return Child(process, stem)
 
@@ -192,18 +200,19 @@ class Child:
 
 
 @cache
-def _instance() -> dg.DagsterInstance:
+def instance() -> dg.DagsterInstance:
     """One per process: making it costs as much as a small run."""
     return dg.DagsterInstance.ephemeral()
 
 
-def execute(first: str, last: str | None, selection: Sequence[str] | None) -> Run:
-    """Run the job over a range of months with the environment's settings."""
+def execute(first: str, last: str | None, selection: Sequence[str] | None, run_id: str | None = None) -> Run:
+    """Run the job over a range of months with the environment's settings; a run_id given again is a step's retry."""
     job = build_definitions().resolve_job_def("all_layers")
     result = job.execute_in_process(
-        instance=_instance(),
+        instance=instance(),
         raise_on_error=False,
         run_config=QUIET,
+        run_id=run_id,
         tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
         asset_selection=[dg.AssetKey(s.split("/")) for s in selection] if selection else None,
     )
@@ -231,12 +240,12 @@ def _messages(data: Any) -> list[str]:
 
 
 @contextmanager
-def new_lake(folder: Path) -> Iterator[Lake]:
-    """A lake whose ERP is a copy of the session's template. Needs the stack's servers."""
+def new_lake(folder: Path, scale: float = SCALE) -> Iterator[Lake]:
+    """A lake whose ERP is a copy of the session's template of that scale. Needs the stack's servers."""
     import boto3
 
     name, server, settings = f"lake_{uuid4().hex[:10]}", server_dsn(), load_settings()
-    template = _erp_template(server)
+    template = _erp_template(server, scale)
     endpoint, key, secret = settings.require_s3()
     bucket = name.replace("_", "-")
     s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
@@ -286,21 +295,21 @@ def module_lake(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield made
 
 
-_templates: dict[str, str] = {}
+_templates: dict[tuple[str, float], str] = {}
 
 
-def _erp_template(server: str) -> str:
-    if server not in _templates:
-        name = f"erp_template_{os.getpid()}"
+def _erp_template(server: str, scale: float) -> str:
+    if (server, scale) not in _templates:
+        name = f"erp_template_{os.getpid()}_{len(_templates)}"
         query(server, f"drop database if exists {name} with (force)")
         query(server, f"create database {name}")
         dsn = make_conninfo(server, dbname=name)
-        create_erp(dsn, scale=SCALE, work_dir=load_settings().home / "work", progress=lambda _: None)
-        _templates[server] = name
-    return _templates[server]
+        create_erp(dsn, scale=scale, work_dir=load_settings().home / "work", progress=lambda _: None)
+        _templates[server, scale] = name
+    return _templates[server, scale]
 
 
 def _drop_template() -> None:
-    for server, name in _templates.items():
+    for (server, _), name in _templates.items():
         query(server, f"drop database if exists {name} with (force)")
     _templates.clear()

@@ -1,58 +1,21 @@
-"""One run of the job in a process of its own, which may be made to end or to stop at a chosen point.
+"""One run of the job in a process of its own, which may be made to end, stop or break at failpoints.
 
-A task has `first`, `last`, `interrupt` and `barrier`; each but the first may be None. An interrupt has
-  target   what to wrap: "etl_resources.tables.table_store:publish" or "module:Class.method"
-  when     "before" the call, or "after" it returned
-  match    text that one of the call's arguments must contain (default: any call)
-  nth      which of the matching calls (default 1)
-  action   "kill" (SIGKILL to itself) or "stop" (creates file `reached`, then SIGSTOP to itself)
+A task has `first`, `last`, `run_id`, `selection`, `points` and `barrier`. `points` is what etl_resources.failpoints
+reads; all but `first` and `points` may be None.
 """
 
-import functools
-import importlib
+import json
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from etl_resources import failpoints
+
 BARRIER_WAIT_S = 60
 POLL_S = 0.01
-
-
-def interrupt(point: Mapping[str, Any]) -> None:
-    """Wrap the target so that this process ends or stops there."""
-    module, _, path = point["target"].partition(":")
-    owner: Any = importlib.import_module(module)
-    *owners, name = path.split(".")
-    for part in owners:
-        owner = getattr(owner, part)
-    original: Callable[..., Any] = getattr(owner, name)
-    calls = 0
-
-    @functools.wraps(original)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        here = any(point.get("match", "") in str(a) for a in (*args, *kwargs.values()))
-        calls += here
-        now = here and calls == point.get("nth", 1)
-        if now and point["when"] == "before":
-            _act(point)
-        result = original(*args, **kwargs)
-        if now and point["when"] == "after":
-            _act(point)
-        return result
-
-    setattr(owner, name, wrapped)
-
-
-def _act(point: Mapping[str, Any]) -> None:
-    if point["action"] == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    Path(point["reached"]).touch()
-    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def wait_at(barrier: Path) -> None:
@@ -65,18 +28,22 @@ def wait_at(barrier: Path) -> None:
         time.sleep(POLL_S)
 
 
-def run_task(task: Mapping[str, Any], environment: Mapping[str, str], stem: Path) -> None:
-    """The process's body: writes the run to {stem}.json, everything printed to {stem}.log."""
-    with stem.with_suffix(".log").open("w") as log:
+def become(environment: Mapping[str, str], log: Path) -> None:
+    """This process has the lake's variables and nothing of the caller's; everything printed goes to the log."""
+    with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
-            os.dup2(log.fileno(), stream.fileno())
+            os.dup2(file.fileno(), stream.fileno())
     for name in [n for n in os.environ if n.startswith(("ETL_", "ERP_", "DAGSTER_"))]:
         del os.environ[name]
     os.environ.update(environment)
+
+
+def run_task(task: Mapping[str, Any], environment: Mapping[str, str], stem: Path) -> None:
+    """The process's body: writes the run to {stem}.json, everything printed to {stem}.log."""
+    become({**environment, failpoints.SETTING: json.dumps(task["points"])}, stem.with_suffix(".log"))
     from tests.lake import execute
 
-    if task["interrupt"]:
-        interrupt(task["interrupt"])
     if task["barrier"]:
         wait_at(Path(task["barrier"]))
-    stem.with_suffix(".json").write_text(execute(task["first"], task["last"], None).to_json())
+    run = execute(task["first"], task["last"], task["selection"], task["run_id"])
+    stem.with_suffix(".json").write_text(run.to_json())

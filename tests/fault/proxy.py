@@ -14,6 +14,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
+        self._unanswered: bytes | None = None
+        self._lost: socket.socket | None = None
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -22,6 +24,10 @@ class Proxy:
             with suppress(OSError):
                 s.shutdown(socket.SHUT_RDWR)
             s.close()
+
+    def lose_answer_to(self, request: bytes) -> None:
+        """Cut when the server has answered the next request that contains these bytes, which the client won't hear."""
+        self._unanswered = request
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -32,10 +38,14 @@ class Proxy:
                 for pair in ((client, server), (server, client)):
                     threading.Thread(target=self._forward, args=pair, daemon=True).start()
 
-    @staticmethod
-    def _forward(source: socket.socket, target: socket.socket) -> None:
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if self._lost is source:
+                    self.cut()
+                    return
+                if self._unanswered is not None and self._unanswered in data:
+                    self._lost, self._unanswered = target, None
                 target.sendall(data)
         with suppress(OSError):
             target.shutdown(socket.SHUT_WR)

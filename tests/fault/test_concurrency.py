@@ -1,23 +1,18 @@
 """Runs at the same time, late and repeated: the newest inputs win, once, and stay."""
 
-import os
-import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.fault.reader import watching
+from tests.fault.scenarios import IMPATIENT, go_on, stopped_run, until
+from tests.fault.sources import empty_month, raise_prices, refill_month
 from tests.invariants import await_sessions_gone, prove_whole
 from tests.lake import GDP, KPI, LINES, ORDERS, SERVED, Child, Lake
 
 pytest_plugins = ["tests.lake"]
 
 MONTH = "2024-03"
-DEADLINE_S = 120
-IMPATIENT = {"ETL_LOCK_TIMEOUT_S": "1"}
-"""A stopped run may hold a fairness lock: nobody shall wait long for it here."""
 
 
 @pytest.fixture(scope="module")
@@ -27,21 +22,6 @@ def published(module_lake: Lake) -> Lake:
     return module_lake
 
 
-def raise_prices(lake: Lake, month: str = MONTH, by: int = 1) -> None:
-    lake.erp(
-        "update erp.order_lines l set extended_price = extended_price + %s from erp.orders o "
-        "where o.order_id = l.order_id and to_char(o.order_date, 'YYYY-MM') = %s and l.line_number = 1",
-        by, month,
-    )  # fmt: skip
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.02)
-
-
 def open_together(barrier: Path, children: list[Child]) -> None:
     """Let all start when all are ready."""
     ready = [barrier.with_name(f"{barrier.name}-{c.pid}") for c in children]
@@ -49,19 +29,9 @@ def open_together(barrier: Path, children: list[Child]) -> None:
     barrier.touch()
 
 
-def stopped_run(lake: Lake, folder: Path, target: str, match: str, when: str = "before", month: str = MONTH) -> Child:
-    """A run that has stopped itself at a point."""
-    reached = folder / "reached"
-    point: dict[str, Any] = {"target": target, "when": when, "match": match, "action": "stop", "reached": str(reached)}
-    child = lake.spawn(month, interrupt=point, **IMPATIENT)
-    until(lambda: reached.exists() or not child.process.is_alive(), f"{target} reached")
-    assert reached.exists(), child.log
-    return child
-
-
 def test_two_runs_of_one_partition_at_once_publish_it_consistently(published: Lake, tmp_path: Path) -> None:
     """Two people press the same button: both succeed or one says why, and the result is the source's."""
-    raise_prices(published)
+    raise_prices(published, MONTH)
     children = [published.spawn(MONTH, barrier=tmp_path / "go") for _ in range(2)]
 
     open_together(tmp_path / "go", children)
@@ -85,27 +55,29 @@ def test_six_months_first_loaded_in_six_processes_are_all_there(lake: Lake, tmp_
 
 
 @pytest.mark.parametrize(
-    ("target", "match", "asset"),
+    ("point", "match", "asset"),
     [
-        pytest.param("etl_resources.tables.table_store:publish", "bronze", ORDERS, id="bronze"),
-        pytest.param("etl_resources.tables.table_store:publish", "gdp_sales", GDP, id="gdp"),
-        pytest.param("etl_resources.sinks.postgres_sink:PostgresSink.publish", "", SERVED, id="serving"),
+        pytest.param("publish.proved", "bronze", ORDERS, id="bronze"),
+        pytest.param("publish.proved", "gdp_sales", GDP, id="gdp"),
+        pytest.param("publish.before_swap", "gdp_sales", GDP, id="gdp, its epoch checked"),
+        pytest.param("postgres.before_transaction", "", SERVED, id="serving"),
     ],
 )
 def test_a_run_that_slept_while_a_newer_one_published_changes_nothing(
-    published: Lake, tmp_path: Path, target: str, match: str, asset: str
+    published: Lake, point: str, match: str, asset: str
 ) -> None:
     """The zombie: it wakes with old rows in its hands. Without epochs it puts them back, for ever."""
-    raise_prices(published)
-    zombie = stopped_run(published, tmp_path, target, match)
-    try:
-        raise_prices(published)
-        newer = published.materialize(MONTH, **IMPATIENT)
-        assert newer.success, newer.error
-        content = published.published_kpi(MONTH)
-    finally:
-        os.kill(zombie.pid, signal.SIGCONT)
-    old = zombie.wait()
+    raise_prices(published, MONTH)
+    with watching(published):
+        zombie = stopped_run(published, point, match, first=MONTH)
+        try:
+            raise_prices(published, MONTH)
+            newer = published.materialize(MONTH, **IMPATIENT)
+            assert newer.success, newer.error
+            content = published.published_kpi(MONTH)
+        finally:
+            go_on(zombie)
+        old = zombie.wait()
 
     assert old is not None
     assert MONTH not in old.published(asset)
@@ -120,9 +92,9 @@ def test_a_run_that_slept_while_a_newer_one_published_changes_nothing(
 def test_a_source_that_returns_to_an_earlier_state_is_published_again(published: Lake) -> None:
     """A → B → A: the first token is in history, and must not pass for the current one."""
     first = published.published_kpi(MONTH)
-    raise_prices(published, by=5)
+    raise_prices(published, MONTH, by=5)
     assert published.materialize(MONTH).published(SERVED) == {MONTH}
-    raise_prices(published, by=-5)
+    raise_prices(published, MONTH, by=-5)
 
     back = published.materialize(MONTH)
 
@@ -133,7 +105,7 @@ def test_a_source_that_returns_to_an_earlier_state_is_published_again(published:
     prove_whole(published)
 
 
-def test_an_alias_does_not_claim_content_that_was_published_meanwhile(published: Lake, tmp_path: Path) -> None:
+def test_an_alias_does_not_claim_content_that_was_published_meanwhile(published: Lake) -> None:
     """A run finds its content equal to A and stages only a marker; if B came in between, the marker would be a lie."""
     published.erp("alter table erp.order_lines disable trigger user")
     try:
@@ -144,14 +116,13 @@ def test_an_alias_does_not_claim_content_that_was_published_meanwhile(published:
         published.erp("alter table erp.orders disable trigger user")
         published.erp(prices, 7, MONTH)
         published.erp(stamp, "2024-12-01", MONTH)
-        between = stopped_run(published, tmp_path, "etl_resources.tables.table_store:stage", "gdp_sales")
+        between = stopped_run(published, "stage.recorded", "gdp_sales", first=MONTH)
         published.erp(prices, -7, MONTH)
         published.erp(stamp, "2024-12-02", MONTH)
-        (tmp_path / "second").mkdir()
-        alias = stopped_run(published, tmp_path / "second", "etl_resources.tables.table_store:stage", "gdp_sales")
-        os.kill(between.pid, signal.SIGCONT)
+        alias = stopped_run(published, "stage.recorded", "gdp_sales", first=MONTH)
+        go_on(between)
         first = between.wait()
-        os.kill(alias.pid, signal.SIGCONT)
+        go_on(alias)
         second = alias.wait()
     finally:
         published.erp("alter table erp.order_lines enable trigger user; alter table erp.orders enable trigger user")
@@ -163,12 +134,12 @@ def test_an_alias_does_not_claim_content_that_was_published_meanwhile(published:
     prove_whole(published)
 
 
-def test_two_attempts_of_one_token_publish_what_each_audited(published: Lake, tmp_path: Path) -> None:
+def test_two_attempts_of_one_token_publish_what_each_audited(published: Lake) -> None:
     """The same inputs twice: the second attempt must not publish, drop or reuse what the first staged."""
-    raise_prices(published)
-    first = stopped_run(published, tmp_path, "etl_resources.tables.table_store:publish", "gdp_sales")
+    raise_prices(published, MONTH)
+    first = stopped_run(published, "publish.proved", "gdp_sales", first=MONTH)
     second = published.materialize(MONTH, **IMPATIENT)
-    os.kill(first.pid, signal.SIGCONT)
+    go_on(first)
     late = first.wait()
 
     assert second.success, second.error
@@ -179,16 +150,14 @@ def test_two_attempts_of_one_token_publish_what_each_audited(published: Lake, tm
     prove_whole(published)
 
 
-def test_a_reader_need_not_wait_for_a_writer_that_stopped_before_its_evidence(published: Lake, tmp_path: Path) -> None:
+def test_a_reader_need_not_wait_for_a_writer_that_stopped_before_its_evidence(published: Lake) -> None:
     """Committed but not yet in the ledger: a dependant records it, instead of failing or reading something else."""
-    raise_prices(published)
-    writer = stopped_run(
-        published, tmp_path, "etl_resources.tables.table_store:publish", "silver_sales_lines", when="after"
-    )
+    raise_prices(published, MONTH)
+    writer = stopped_run(published, "publish.committed", "silver.sales_lines", first=MONTH)
     try:
         reader = published.materialize(MONTH, selection=[GDP], **IMPATIENT)
     finally:
-        os.kill(writer.pid, signal.SIGCONT)
+        go_on(writer)
     late = writer.wait()
 
     assert reader.success, reader.error
@@ -200,7 +169,7 @@ def test_a_reader_need_not_wait_for_a_writer_that_stopped_before_its_evidence(pu
 
 
 def test_a_moved_order_is_not_published_by_half_when_a_newer_capture_won_its_other_month(
-    published: Lake, tmp_path: Path
+    published: Lake,
 ) -> None:
     """The order moved and moved back: the late capture lost one of the two months, and must not publish the other."""
     there = "2024-05"
@@ -211,13 +180,49 @@ def test_a_moved_order_is_not_published_by_half_when_a_newer_capture_won_its_oth
         MONTH,
     )
     published.erp("update erp.orders set order_date = '2024-05-15' where order_id = %s", order)
-    late = stopped_run(published, tmp_path, "etl_resources.tables.table_store:publish", "bronze", month=there)
+    late = stopped_run(published, "publish.proved", "bronze", first=there)
     published.erp("update erp.orders set order_date = %s where order_id = %s", day, order)
     newer = published.materialize(MONTH, **IMPATIENT)
-    os.kill(late.pid, signal.SIGCONT)
+    go_on(late)
     late.wait()
 
     assert newer.success, newer.error
     await_sessions_gone(published)
     assert published.months_of(ORDERS, f"order_id = {order}") == {MONTH}
+    prove_whole(published)
+
+
+def test_a_commit_built_before_another_one_landed_is_built_again(published: Lake) -> None:
+    """Two months of one table: the second compare-and-swap must not undo the first, which it never saw."""
+    other = "2024-06"
+    raise_prices(published, MONTH)
+    raise_prices(published, other)
+    late = stopped_run(published, "publish.before_swap", "gdp_sales", first=MONTH)
+    try:
+        between = published.materialize(other, **IMPATIENT)
+    finally:
+        go_on(late)
+    rebased = late.wait()
+
+    assert between.success, between.error
+    assert rebased is not None
+    assert rebased.success, rebased.error
+    assert rebased.published(GDP) == {MONTH}
+    prove_whole(published)
+
+
+def test_a_month_that_becomes_empty_is_served_empty_and_comes_back(published: Lake) -> None:
+    """No row is content too: the old rows go, the epoch stays, and the rows that return are published."""
+    before = published.published_kpi(MONTH)
+    empty_month(published, MONTH)
+    with watching(published):
+        emptied = published.materialize(MONTH)
+        assert emptied.success, emptied.error
+        assert published.published_kpi(MONTH) == []
+        prove_whole(published)
+        refill_month(published)
+        back = published.materialize(MONTH)
+
+    assert back.success, back.error
+    assert published.published_kpi(MONTH) == before
     prove_whole(published)
