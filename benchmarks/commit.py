@@ -152,7 +152,7 @@ def compare(table: Table, rounds: int) -> dict[str, Any]:
 
 
 def _bare_table(table: Table) -> Any:
-    """The same schema and partitions, and nothing of ours."""
+    """The same schema, partitions and catalog: what the catalog keeps in memory makes this one faster as well."""
     mine = table.table
     return table.store.catalog.create_table(
         f"{table.address.identifier}_bare",
