@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from etl_assets.cli import demo, maintain, manifests, query, stack, versions
+from etl_assets.cli import demo, maintain, manifests, query, recover, stack, versions
 from etl_resources.classify import classify
 from etl_resources.errors import TransientError
 from etl_resources.retries import retries_of_command
@@ -21,6 +21,7 @@ demo.register(app)
 query.register(app)
 versions.register(app)
 maintain.register(app)
+recover.register(app)
 stack.register(app)
 
 EXIT_FAILED = 1

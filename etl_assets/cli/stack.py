@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etl_assets.cli.recover import tell_settled
 from etl_resources.conventions import bucket_name
 from etl_resources.settings import Settings, load_settings
 
@@ -33,6 +34,7 @@ def up(
 
     settings = load_settings()
     state = stack.up(settings, bucket=_bucket(settings), project_dir=Path.cwd(), ui=ui, progress=_tell)
+    tell_settled()
     _show(state, as_json)
 
 

@@ -29,9 +29,10 @@ from etl_resources.ledger.lineage import capture_epochs, control_key
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult, audit_transform, read_back, reconcile
-from etl_resources.quality.dead_letters import keep_rejected
+from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
+from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import field_ids, read_schema
@@ -179,6 +180,10 @@ class TableStep:
     def _keep_rejected(
         self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition
     ) -> Mapping[str, int]:
+        evidence = EvidencePath(planned.epoch, the_plan.attempt or "")
+        store_rejected(
+            engine, JUDGED, self._node.contract.key, evidence.rejected(self._address.location, planned.partition)
+        )
         with self._on_ledger:
             kept = keep_rejected(
                 self._ledger.connection,

@@ -39,13 +39,15 @@ class Ledger:
     @contextmanager
     def open(cls, settings: Settings) -> Iterator["Ledger"]:
         """A session on a migrated ledger. Raises SettingsError or TransientError when there is no connection."""
-        connection = connect_again(
-            settings.require_postgres(),
-            setting="ETL_POSTGRES_DSN",
-            timeout_s=settings.postgres_connect_timeout_s,
-        )
-        with connection, typed_errors("The ledger"):
-            connection.execute(f"set lock_timeout = '{settings.lock_timeout_s}s'")
+        with _session(settings) as connection:
+            migrate(connection)
+            yield cls(connection, settings.lock_timeout_s)
+
+    @classmethod
+    @contextmanager
+    def rehearse(cls, settings: Settings) -> Iterator["Ledger"]:
+        """As open, in one transaction that is rolled back at the end: for dry runs. Draw no epoch in it."""
+        with _session(settings) as connection, connection.transaction(force_rollback=True):
             migrate(connection)
             yield cls(connection, settings.lock_timeout_s)
 
@@ -275,6 +277,18 @@ class Ledger:
             yield
         except psycopg.errors.LockNotAvailable as e:
             raise TransientError(f"Waited {self._lock_timeout_s} s for {for_what}. Try again.") from e
+
+
+@contextmanager
+def _session(settings: Settings) -> "Iterator[psycopg.Connection[Any]]":
+    connection = connect_again(
+        settings.require_postgres(),
+        setting="ETL_POSTGRES_DSN",
+        timeout_s=settings.postgres_connect_timeout_s,
+    )
+    with connection, typed_errors("The ledger"):
+        connection.execute(f"set lock_timeout = '{settings.lock_timeout_s}s'")
+        yield connection
 
 
 def _attempt_key(attempt: str) -> str:

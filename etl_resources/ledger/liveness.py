@@ -39,12 +39,35 @@ def is_live(ledger: Ledger, attempt: str) -> bool:
     return ledger.holds(attempt) or not (row and row[0])
 
 
+def dead_attempts(ledger: Ledger, asset: str, *, dry_run: bool = False) -> list[str]:
+    """Open attempts whose session is gone; this session holds them until it settles them, unless dry_run."""
+    if not dry_run:
+        return ledger.dead_attempts(asset)
+    rows = ledger.connection.execute(
+        "select attempt from etl.intents where asset = %s and state = 'open' order by created_at", (asset,)
+    ).fetchall()
+    return [attempt for (attempt,) in rows if not is_live(ledger, attempt)]
+
+
+def assets_with_dead_attempts(connection: "psycopg.Connection[Any]") -> frozenset[str]:
+    """Assets that have something to settle; none without a ledger."""
+    exists = connection.execute("select to_regclass('etl.intents')").fetchone()
+    if exists is None or exists[0] is None:
+        return frozenset()
+    rows = connection.execute(
+        "with opened as materialized (select attempt, asset from etl.intents where state = 'open') "
+        f"select distinct asset from opened where {_DEAD}"
+    ).fetchall()
+    return frozenset(asset for (asset,) in rows)
+
+
 def in_use(ledger: Ledger, asset: str, since: datetime) -> InUse:
     """What may still be published, or has been since."""
     rows = ledger.connection.execute(
         "with recent as materialized (select attempt, state from etl.intents "
         "where asset = %s and (state = 'open' or settled_at >= %s)) "
-        f"select attempt, epoch, state = 'open' and {_DEAD} from recent left join etl.intent_partitions using (attempt)",
+        f"select attempt, epoch, state = 'open' and {_DEAD} from recent "
+        "left join etl.intent_partitions using (attempt)",
         (asset, since),
     ).fetchall()
     used = [(attempt, epoch) for attempt, epoch, dead in rows if not dead or ledger.holds(attempt)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.identifiers import quote
+from etl_resources.identifiers import literal, quote
 from etl_resources.ledger.connection import typed_errors
 from etl_resources.ledger.records import Publish
 
@@ -29,29 +29,70 @@ def keep_rejected(
 
     Idempotent for one attempt: what an earlier try of the same step wrote is replaced.
     """
-    keys = ", ".join(f"{quote(k)} := {quote(k)}" for k in key)
-    cursor = engine.execute(
-        f"select array_to_string(_reasons, '; '), to_json(struct_pack({keys}))::varchar, "
-        f"to_json(_payload)::varchar from {judged} where len(_reasons) > 0"
-    )
+    cursor = engine.execute(_rejected(judged, key))
     with typed_errors(f"Keeping rejected rows of {asset}, partition {partition}"), connection.transaction():
-        connection.execute(
-            "delete from etl.dead_letters where asset = %s and partition = %s and attempt = %s",
-            (asset, partition, attempt),
-        )
-        with (
-            connection.cursor() as writer,
-            writer.copy(
-                "copy etl.dead_letters (asset, partition, epoch, attempt, reason, key, payload) from stdin"
-            ) as copy,
-        ):
-            while rows := cursor.fetchmany(BATCH_ROWS):
-                for reason, key_json, payload in rows:
-                    copy.write_row((asset, partition, epoch, attempt, reason, key_json, payload))
+        _copy(connection, cursor, asset=asset, partition=partition, epoch=epoch, attempt=attempt)
     counts = engine.execute(
         f"select reason, count(*) from (select unnest(_reasons) as reason from {judged}) group by 1 order by 1"
     ).fetchall()
     return dict(counts)
+
+
+def store_rejected(engine: "duckdb.DuckDBPyConnection", judged: str, key: Sequence[str], path: str) -> None:
+    """The rejected rows of table `judged` as a Parquet file: evidence that outlives the ledger."""
+    engine.execute(f"copy ({_rejected(judged, key)}) to {literal(path)} (format parquet, compression zstd)")
+
+
+def restore_rejected(
+    connection: "psycopg.Connection[Any]",
+    engine: "duckdb.DuckDBPyConnection",
+    path: str,
+    *,
+    asset: str,
+    partition: str,
+    epoch: int,
+    attempt: str,
+) -> int:
+    """Copy rejected rows from their file back to a ledger that lost them. How many."""
+    with typed_errors(f"Restoring rejected rows of {asset}, partition {partition}"), connection.transaction():
+        cursor = engine.execute(f"select reason, key, payload from read_parquet({literal(path)})")
+        return _copy(connection, cursor, asset=asset, partition=partition, epoch=epoch, attempt=attempt)
+
+
+def _rejected(judged: str, key: Sequence[str]) -> str:
+    keys = ", ".join(f"{quote(k)} := {quote(k)}" for k in key)
+    return (
+        f"select array_to_string(_reasons, '; ') as reason, to_json(struct_pack({keys}))::varchar as key, "
+        f"to_json(_payload)::varchar as payload from {judged} where len(_reasons) > 0"
+    )
+
+
+def _copy(
+    connection: "psycopg.Connection[Any]",
+    rejected: "duckdb.DuckDBPyConnection",
+    *,
+    asset: str,
+    partition: str,
+    epoch: int,
+    attempt: str,
+) -> int:
+    """Replaces what the attempt wrote before; (reason, key, payload) batch by batch."""
+    connection.execute(
+        "delete from etl.dead_letters where asset = %s and partition = %s and attempt = %s",
+        (asset, partition, attempt),
+    )
+    copied = 0
+    with (
+        connection.cursor() as writer,
+        writer.copy(
+            "copy etl.dead_letters (asset, partition, epoch, attempt, reason, key, payload) from stdin"
+        ) as copy,
+    ):
+        while rows := rejected.fetchmany(BATCH_ROWS):
+            for row in rows:
+                copy.write_row((asset, partition, epoch, attempt, *row))
+            copied += len(rows)
+    return copied
 
 
 def rejected_by_reason(connection: "psycopg.Connection[Any]") -> Mapping[tuple[str, str], int]:

@@ -13,11 +13,13 @@ from etl_resources.contract import Contract
 from etl_resources.errors import FencedError, PermanentError, RestartError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.ledger.attempt_records import partition_records
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
+from etl_resources.sinks.postgres_recovery import settle_target
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
 from etl_resources.tables.publish import PublishOutcome
 from etl_resources.tables.stage import StagedPartition
@@ -104,28 +106,14 @@ class PostgresSink:
 
     def settle(self, ledger: Ledger) -> dict[str, str]:
         """Settle attempts whose writer died: drop the staging table (the fence), then look at the commit table."""
-        settled: dict[str, str] = {}
-        for attempt in ledger.dead_attempts(self.asset):
-            with self.connection() as connection:
-                connection.execute(f"drop table if exists {self._staging(attempt)}")
-                rows = connection.execute(
-                    f"select partition from {COMMITS} where target = %s and attempt = %s",
-                    (self.target, attempt),
-                ).fetchall()
-            failpoint("postgres.settle_fenced", self.asset)
-            if rows:
-                ledger.record_published(attempt, [p for (p,) in rows], None)
-            else:
-                ledger.settle(attempt, "abandoned", "its session ended before it published")
-            settled[attempt] = "published" if rows else "abandoned"
-        return settled
+        return settle_target(self, ledger)
 
     def create_staging(self, attempt: str) -> None:
         """An unlogged table of this attempt."""
         columns = ", ".join(map(quote, self.contract.names))
         with self.connection() as connection:
             connection.execute(
-                f"create unlogged table {self._staging(attempt)} as "
+                f"create unlogged table {self.staging_table(attempt)} as "
                 f"select ''::text as {PARTITION_COLUMN}, {columns} from {quote_qualified(self.target)} with no data"
             )
 
@@ -138,7 +126,7 @@ class PostgresSink:
         with self.connection() as connection:
             with (
                 connection.cursor() as writer,
-                writer.copy(f"copy {self._staging(attempt)} ({PARTITION_COLUMN}, {names}) from stdin") as copy,
+                writer.copy(f"copy {self.staging_table(attempt)} ({PARTITION_COLUMN}, {names}) from stdin") as copy,
             ):
                 while rows := cursor.fetchmany(BATCH_ROWS):
                     for row in rows:
@@ -147,7 +135,7 @@ class PostgresSink:
             counted = connection.execute(
                 f"select count(*), count(distinct ({keys})), {content_hash(self.contract, 'postgres')}, "
                 f"coalesce(sum(pg_column_size(staged.*)), 0) "
-                f"from {self._staging(attempt)} as staged where {PARTITION_COLUMN} = %s",
+                f"from {self.staging_table(attempt)} as staged where {PARTITION_COLUMN} = %s",
                 (partition,),
             ).fetchone()
         assert counted is not None  # noqa: S101  (an aggregate always returns a row)
@@ -184,22 +172,23 @@ class PostgresSink:
             for partition in changed:
                 self._fill(connection, batch.attempt, partition)
             failpoint("postgres.replaced", self.asset)
+            records = partition_records(batch.ledger.connection, batch.attempt)
             for p in winners:
-                self._record_commit(connection, batch, p)
-            connection.execute(f"drop table {self._staging(batch.attempt)}")
+                self._record_commit(connection, batch, p, records[p.partition])
+            connection.execute(f"drop table {self.staging_table(batch.attempt)}")
             failpoint("postgres.before_commit", self.asset)
         return winners
 
     def abandon(self, batch: PostgresBatch, reason: str) -> None:
         """Fence the attempt first, then record that it failed."""
         with self.connection() as connection:
-            connection.execute(f"drop table if exists {self._staging(batch.attempt)}")
+            connection.execute(f"drop table if exists {self.staging_table(batch.attempt)}")
         failpoint("postgres.abandon_fenced", self.asset)
         batch.ledger.settle(batch.attempt, "failed", reason)
 
     def _winners(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch) -> list[StagedPartition]:
         self._lock(connection)
-        exists = connection.execute("select to_regclass(%s)", (self._staging(batch.attempt),)).fetchone()
+        exists = connection.execute("select to_regclass(%s)", (self.staging_table(batch.attempt),)).fetchone()
         if exists is None or exists[0] is None:
             raise FencedError(f"{self.target}: the staging table of {batch.attempt} is gone; it may not publish.")
         rows = [(self.target, p.partition) for p in sorted(batch.partitions, key=lambda p: p.partition)]
@@ -235,7 +224,7 @@ class PostgresSink:
 
     def _fill(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
         names = ", ".join(map(quote, self.contract.names))
-        rows = f"select {names} from {self._staging(attempt)} where {PARTITION_COLUMN} = %s"
+        rows = f"select {names} from {self.staging_table(attempt)} where {PARTITION_COLUMN} = %s"
         conflict = ""
         if self.load == "upsert":
             others = [c for c in self.contract.names if c not in self.key]
@@ -244,11 +233,13 @@ class PostgresSink:
             conflict = f"on conflict ({', '.join(map(quote, self.key))}) {action}"
         connection.execute(f"insert into {quote_qualified(self.target)} ({names}) {rows} {conflict}", (partition,))
 
-    def _record_commit(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition) -> None:
+    def _record_commit(
+        self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition, record: str
+    ) -> None:
         connection.execute(
             f"update {COMMITS} set epoch = %s, token = %s, version = %s, rows = %s, attempt = %s, run_id = %s, "
-            "published_at = now() where target = %s and partition = %s",
-            (p.epoch, p.token, p.version, p.rows, batch.attempt, batch.run_id, self.target, p.partition),
+            "published_at = now(), evidence = %s where target = %s and partition = %s",
+            (p.epoch, p.token, p.version, p.rows, batch.attempt, batch.run_id, record, self.target, p.partition),
         )
 
     def _read_back(self, batch: PostgresBatch) -> PublishOutcome | None:
@@ -263,7 +254,8 @@ class PostgresSink:
         published = tuple(p for p in batch.partitions if p.partition in done)
         return PublishOutcome(0, published, (), "read_back") if published else None
 
-    def _staging(self, attempt: str) -> str:
+    def staging_table(self, attempt: str) -> str:
+        """Qualified name of an attempt's staging table."""
         schema, _, table = self.target.partition(".")
         return f"{quote(STAGING_SCHEMA)}.{quote(f'{schema}_{table}'[:MAX_NAME_PART] + f'_{attempt}')}"
 

@@ -28,8 +28,16 @@ create table if not exists {COMMITS} (
     attempt      text not null default '',
     run_id       text not null default '',
     published_at timestamptz not null default now(),
+    evidence     jsonb,
     primary key (target, partition)
 )"""
+_ADD_EVIDENCE = f"""
+do $$ begin
+    if not exists (select from pg_attribute where attrelid = '{COMMITS}'::regclass and attname = 'evidence') then
+        alter table {COMMITS} add column evidence jsonb;
+    end if;
+end $$"""
+"""For commit tables from before evidence was kept. The look spares the lock that an unneeded `alter` would take."""
 
 
 def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]) -> None:
@@ -37,6 +45,7 @@ def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: 
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
         connection.execute(_COMMIT_TABLE.encode())
+        connection.execute(_ADD_EVIDENCE.encode())
         connection.execute(f"create schema if not exists {quote(target.partition('.')[0])}")
         found = _columns(connection, target)
         if not found:

@@ -68,7 +68,7 @@ def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress, *, strict: bo
     if unknown and strict:
         raise PermanentError(
             f"{address.asset}: the ledger doesn't know who published {', '.join(unknown)}. Was it restored from an "
-            "older backup? Materialize the asset again to publish them anew."
+            "older backup? Rebuild it: `data-pipeline recover`. Or materialize the asset again to publish them anew."
         )
     snapshot = table.current_snapshot()
     return PinnedTable(

@@ -4,11 +4,14 @@ An attempt is dead when the session that opened it is gone. The fence comes firs
 never publish), then the record: published if main's history has it, else abandoned.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.liveness import clock, dead_attempts, is_live
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.publish import drop_branch, find_published
 from etl_resources.tables.stage import ATTEMPT_KEY, partitions_of, properties_of
@@ -21,16 +24,24 @@ if TYPE_CHECKING:
 
 def settle_table(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> dict[str, str]:
     """Dead attempt → published or abandoned."""
+    return settle_attempts(catalog, ledger, address.asset, address.identifier)
+
+
+def settle_attempts(
+    catalog: "Catalog", ledger: Ledger, asset: str, identifier: str, *, dry_run: bool = False
+) -> dict[str, str]:
+    """As settle_table, for any table of the catalog. dry_run: no fence; the ledger is the caller's to roll back."""
     from pyiceberg.exceptions import NoSuchTableError
 
     settled: dict[str, str] = {}
-    for attempt in ledger.dead_attempts(address.asset):
+    for attempt in dead_attempts(ledger, asset, dry_run=dry_run):
         try:
-            drop_branch(catalog, address.identifier, attempt)
-            outcome = find_published(catalog.load_table(address.identifier), attempt)
+            if not dry_run:
+                drop_branch(catalog, identifier, attempt)
+            outcome = find_published(catalog.load_table(identifier), attempt)
         except NoSuchTableError:
             outcome = None
-        failpoint("settle.fenced", address.asset)
+        failpoint("settle.fenced", asset)
         if outcome is None:
             ledger.settle(attempt, "abandoned", "its session ended before it published")
             settled[attempt] = "abandoned"
@@ -39,6 +50,37 @@ def settle_table(catalog: "Catalog", ledger: Ledger, address: TableAddress) -> d
             ledger.record_published(attempt, partitions, outcome.snapshot_id, outcome.number)
             settled[attempt] = "published"
     return settled
+
+
+def drop_stale_branches(
+    catalog: "Catalog",
+    ledger: Ledger,
+    identifier: str,
+    older_than: timedelta,
+    *,
+    besides: Collection[str] = (),
+    dry_run: bool = False,
+) -> list[str]:
+    """Branches whose attempt is over, whether the ledger knows it or not, but for attempts in `besides`.
+
+    A branch that exists was never published: publishing drops it. Its attempt took its lock before it staged.
+    """
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        table = catalog.load_table(identifier)
+    except NoSuchTableError:
+        return []
+    before_ms = (clock(ledger) - older_than).timestamp() * 1000
+    dropped = []
+    for branch, ref in sorted(table.refs().items()):
+        attempt = branch.removeprefix(BRANCH_PREFIX)
+        staged = table.snapshot_by_id(ref.snapshot_id)
+        if attempt == branch or attempt in besides or (staged and staged.timestamp_ms > before_ms):
+            continue
+        if not is_live(ledger, attempt) and (dry_run or drop_branch(catalog, identifier, attempt)):
+            dropped.append(branch)
+    return dropped
 
 
 def recognise_published(table: "Table", ledger: Ledger, epochs: Mapping[str, int]) -> None:

@@ -12,6 +12,7 @@ from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.catalog import ensure_table, open_catalog
 from etl_resources.tables.data_files import data_files
+from etl_resources.tables.evidence import write_evidence
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import PinnedTable, pin
 from etl_resources.tables.publish import PublishOutcome, drop_branch, publish
@@ -112,6 +113,7 @@ class TableStore:
             ledger.record_staged(
                 attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
             )
+        write_evidence(table.io, ledger.connection, address.location, attempt)
         failpoint("stage.recorded", address.asset)
         with ledger.committing(address.asset):
             snapshot_id = stage(self.catalog, address.identifier, attempt, run_id, files, [w.staged for w in written])
