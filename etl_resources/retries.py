@@ -55,7 +55,7 @@ class RetryBudget:
             waits = [float(line) for line in spent]
             if len(waits) >= self.tries or sum(waits) + wait_s > self.wait_s:
                 raise RetryBudgetError(
-                    f"{classify(error) or error} Not tried again: the run has spent its retry budget "
+                    f"{_sentence(error)} Not tried again: the run has spent its retry budget "
                     f"({len(waits)} of {self.tries} retries, {sum(waits):.0f} of {self.wait_s:.0f} s of waiting). "
                     "Start the run again when the server is well; ETL_RETRY_BUDGET_TRIES and ETL_RETRY_BUDGET_WAIT_S "
                     "allow more."
@@ -128,7 +128,7 @@ def retry_transient(call: Callable[[], T], what: str) -> T:
     def give_up(state: "RetryCallState") -> Any:
         error = _error_of(state)
         spent = f"Gave up after {state.attempt_number} tries in {state.seconds_since_start or 0:.0f} s."
-        raise RestartError(f"{classify(error)} {spent}") from error
+        raise RestartError(f"{_sentence(error)} {spent}") from error
 
     retrying = Retrying(
         retry=retry_if_exception(may_try_again),
@@ -173,6 +173,11 @@ def with_retries_of_here(function: Callable[[T], R]) -> Callable[[T], R]:
 def tell_retry(what: str, tries: int, wait_s: float, error: BaseException) -> None:
     """The progress line of one retry."""
     report(what, "retries", after_try=tries, in_s=round(wait_s, 2), because=classify(error))
+
+
+def _sentence(error: BaseException) -> str:
+    text = str(classify(error) or error)
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def _error_of(state: "RetryCallState") -> BaseException:

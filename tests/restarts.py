@@ -1,7 +1,6 @@
 """Servers of the stack that are stopped in the middle of something, and come back by themselves."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,11 +32,14 @@ class Restarts:
 
     def restart(self, server: str) -> None:
         """`postgres` or `s3`: stopped when this returns, its connections cut, and about to be started again."""
+        from etl_resources.stack.postgres import Postgres
         from etl_resources.stack.processes import everything, stop
+        from etl_resources.stack.s3 import SeaweedFS
         from etl_resources.stack.state import load
 
+        kind = {"postgres": Postgres, "s3": SeaweedFS}[server]
         record = load(self._home).servers[server]
-        stop(everything(record, self._home, server), gentle=signal.SIGINT, grace_s=20)
+        stop(everything(record, self._home, server), gentle=kind.stop_signal, grace_s=kind.stop_grace_s)
         command = [sys.executable, "-c", _UP, BUCKET]
         self._starting.append(subprocess.Popen(command, env=self._environment, cwd=self._home.parent))
 

@@ -157,7 +157,7 @@ def test_a_storage_that_dies_during_a_run_leaves_the_rest_to_the_next_one(
         run = changed.materialize(MONTH, ETL_S3_ENDPOINT=f"http://127.0.0.1:{proxy.port}", ETL_S3_TIMEOUT_S="5")
     monkeypatch.undo()
 
-    failed_clearly(run, "TransientError: ", "silver", "Could not connect to server")
+    failed_clearly(run, "RestartError: ", "silver", "Could not connect to server", "Gave up after")
     again = changed.materialize(MONTH)
     assert again.success, again.error
     assert again.published(KPI) == {MONTH}

@@ -161,6 +161,6 @@ def test_a_service_that_stays_away_is_given_up(
     monkeypatch.setenv("ETL_HOME", str(tmp_path))
     monkeypatch.setenv("ETL_RETRY_WAIT_S_MAX", "0.01")
     monkeypatch.setenv("ETL_RETRY_TRIES", "4")
-    with pytest.raises(RestartError, match=r"HTTP 503: .* Gave up after 4 tries"):
+    with pytest.raises(RestartError, match=r"HTTP 503: .*\. Gave up after 4 tries"):
         retry_transient(lambda: by_requests(service.url), "api")
     assert len(service.times) == 4
