@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from etl_assets.graph.runtime import Runtime
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan
 from etl_resources.tables.head import read_head
+from etl_resources.tables.versions import versions
 from tests.databases import query
 from tests.property.tiny_sales import (
     BRONZE,
@@ -50,6 +51,10 @@ class PublishedModel:
     def __init__(self) -> None:
         self.states: list[State] = [State()]
         self.published: dict[str, Contents] = {name: {} for name in (*TABLES, SERVED)}
+        self.versions: dict[str, dict[int, Contents]] = {name: {} for name in TABLES}
+        """Asset → number of a version that somebody saw → content."""
+        self.pinned: dict[str, set[str]] = {name: set() for name in (*TABLES, SERVED)}
+        self.rolled_back = False
         self.unrecorded: set[tuple[str, str]] = set()
         """(asset, month) whose writer died before it could write evidence: the ledger may know, or not yet."""
 
@@ -63,7 +68,7 @@ class PublishedModel:
         for p in plan.todo:
             made = contents[p.partition] = self._made_now(asset, p.partition, p.epoch)
             assert self._source_of(p.partition, made) is not None, f"{asset} {p.partition}: of no single moment"
-        for month in plan.pruned:
+        for month in plan.pruned.keys() - self.pinned[asset]:
             now, made = self.published[asset][month], self._made_now(asset, month, 0)
             assert (now.rows, now.rejected) == (made.rows, made.rejected), f"{asset} {month} was pruned and is stale"
         return contents
@@ -81,10 +86,27 @@ class PublishedModel:
         for month in won:
             old, new = current.get(month), contents[month]
             for table, state in new.seen.items():
-                assert old is None or state >= old.seen[table], f"{asset} {month}: older source over newer"
+                newer = old is None or state >= old.seen.get(table, 0)
+                assert newer or self.rolled_back, f"{asset} {month}: older source over newer"
             current[month] = new
             (self.unrecorded.discard if recorded else self.unrecorded.add)((asset, month))
         return won, set(contents) - won
+
+    def roll_back(
+        self, asset: str, number: int, only: Sequence[str], epoch: int | None, *, recorded: bool = True
+    ) -> None:
+        """Months whose rows differ from that version have its content again, and are pinned. No epoch: none did."""
+        then, now = self.versions[asset][number], self.published[asset]
+        rolled: Contents = {}
+        for month in set(only or MONTHS) & (set(then) | set(now)):
+            old = then.get(month, Content(0, frozenset(), seen=now[month].seen if month in now else {}))
+            if month not in now or now[month].rows != old.rows:
+                rolled[month] = replace(old, epoch=epoch or 0)
+        assert bool(rolled) == (epoch is not None), f"{asset}: rolled back {sorted(rolled)} with epoch {epoch}"
+        self.rolled_back = True
+        won, fenced = self.publish(asset, rolled, recorded=recorded)
+        assert not fenced
+        self.pinned[asset] |= won
 
     def acceptable(self, month: str, content: Content) -> bool:
         """Whether a KPI equals the control totals of the capture that it is made from."""
@@ -142,12 +164,12 @@ class Proof:
     def check(self, model: PublishedModel, ledger: Ledger) -> None:
         """Raises AssertionError where the platform differs from the model."""
         for asset in TABLES:
-            self._check_table(asset, model.published[asset])
+            self._check_table(asset, model.published[asset], model.versions[asset])
         self._check_served(model.published[SERVED])
         self._check_ledger(model, ledger)
         model.prove_no_row_twice_or_lost()
 
-    def _check_table(self, asset: str, expected: Contents) -> None:
+    def _check_table(self, asset: str, expected: Contents, seen: dict[int, Contents]) -> None:
         from pyiceberg.exceptions import NoSuchTableError
 
         try:
@@ -162,6 +184,12 @@ class Proof:
         names = COLUMNS[asset].split(", ")
         found = Counter(tuple(row[n] for n in names) for row in table.scan().to_arrow().to_pylist())
         assert found == Counter(row for c in expected.values() for row in c.rows), f"{asset}: rows"
+        newest = max(versions(table), key=lambda v: v.number, default=None)
+        assert newest is None or newest.current, f"{asset}: version {newest and newest.number} is not the current one"
+        if newest is not None:
+            assert not seen or newest.number >= max(seen), f"{asset}: version numbers go back"
+            known = seen.setdefault(newest.number, dict(expected))
+            assert {m: c.rows for m, c in known.items()} == {m: c.rows for m, c in expected.items()}
         self._seen[asset] = table.metadata_location
 
     def _check_served(self, expected: Contents) -> None:

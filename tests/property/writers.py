@@ -3,6 +3,8 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -16,13 +18,16 @@ from etl_assets.graph.capture_step import CaptureStep
 from etl_assets.graph.computed import Computed
 from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.table_step import TableStep
+from etl_assets.project import Project
 from etl_resources.engines import embedded
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan
+from etl_resources.rollback import Rollback
 from etl_resources.settings import Settings
 from etl_resources.tables import table_store
 from etl_resources.tables.publish import PublishOutcome
 from tests.databases import query
+from tests.property.published_model import Contents
 from tests.property.tiny_sales import BRONZE, SERVED
 
 STAGES = ("new", "planned", "computed", "staged", "published")
@@ -193,5 +198,48 @@ class ServingWriter(TableWriter):
         self.batch = serving_step._batch(self._sink, self.ledger, self.plan, self.computed_partitions, self.run_id)
 
 
+class RollbackWriter(Writer):
+    """Somebody who rolls a table back."""
+
+    def __init__(self, runtime: Runtime, asset: str) -> None:
+        super().__init__(runtime)
+        self.asset = asset
+
+    def roll_back(self, number: int, months: Sequence[str]) -> int | None:
+        """Its epoch; None when nothing differs."""
+        node = self.runtime.project.tables[self.asset]
+        system = node.dataset.source.system if node.layer == "bronze" and node.dataset.source else None
+        with embedded.connect(self.runtime.settings) as engine:
+            rollback = Rollback(self.runtime.store, self.ledger, engine, self.runtime.addresses[self.asset], system)
+            outcome = rollback.run(str(number), months, f"rollback-{self.run_id[:12]}", "")
+        return outcome.epoch if outcome else None
+
+    def epoch(self) -> int:
+        """Of the newest rollback of the table, which may have died."""
+        dsn = self.runtime.settings.require_postgres()
+        ((epoch,),) = query(dsn, "select max(epoch) from etl.pins where asset = %s", [self.asset])
+        return int(epoch)
+
+
 def writer_of(runtime: Runtime, asset: str, months: Sequence[str]) -> TableWriter:
     return ServingWriter(runtime, months) if asset == SERVED else TableWriter(runtime, asset, months)
+
+
+@dataclass
+class Servers:
+    """What examples share, because it is slow to make."""
+
+    project: Project
+    folder: Path
+    new_database: Callable[[], str]
+    set_erp: Callable[[str], None]
+    empty_bucket: Callable[[], None]
+
+
+@dataclass
+class Held:
+    """A writer between two stages, with what the model says it holds."""
+
+    writer: Any
+    contents: dict[str, Contents]
+    """Asset → what it will publish; a capture has several assets."""

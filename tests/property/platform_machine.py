@@ -1,0 +1,309 @@
+"""What may happen to a platform, as rules: the state machine of test_stateful.py."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar
+
+from hypothesis import event
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from etl_assets.graph.runtime import Runtime
+from etl_resources.engines import embedded
+from etl_resources.errors import PermanentError, TransientError, UnknownCommitError
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.pins import unpin
+from etl_resources.settings import load_settings
+from etl_resources.tables.expiry import Retention
+from etl_resources.tables.maintenance import MaintenancePolicy, maintain_table
+from tests.property.published_model import TABLES, Contents, Proof, PublishedModel, prove_all_current
+from tests.property.tiny_sales import BRONZE, FLOW, MONTHS, REVENUE, SALES, Erp, State
+from tests.property.tiny_sources import CHANGES, change, without_bad_rows
+from tests.property.writers import (
+    IN_CAPTURE,
+    IN_PUBLISH,
+    IN_STAGE,
+    STAGES,
+    CaptureWriter,
+    Died,
+    Held,
+    RollbackWriter,
+    Servers,
+    TableWriter,
+    failing_at,
+    writer_of,
+)
+
+MAX_HELD = 3
+"""Writers that are in the middle of something at once."""
+RANGES = st.sampled_from([MONTHS, MONTHS[:2], MONTHS[1:], MONTHS[:1], MONTHS[1:2], MONTHS[2:]])
+ASSETS, UNTIL = st.sampled_from(FLOW), st.sampled_from(STAGES[1:])
+
+GREEDY = MaintenancePolicy(Retention(keep_versions=1, keep_s=0, max_versions=1, guard_s=0), file_bytes=1 << 20)
+
+
+class Platform(RuleBasedStateMachine):
+    """Rules are what happens to a platform; the model says what must be published then."""
+
+    servers: ClassVar[Servers]
+
+    @initialize()
+    def start(self) -> None:
+        dsn = self.servers.new_database()
+        self.servers.set_erp(dsn)
+        self.erp = Erp(dsn)
+        settings_ = load_settings(postgres_dsn=self.servers.new_database(), home=self.servers.folder, lock_timeout_s=2)
+        self.runtime = Runtime(self.servers.project, settings_)
+        self.model, self.held = PublishedModel(), list[Held]()
+        self.proof = Proof(self.runtime)
+        self._watch = Ledger.open(settings_)
+        self.ledger = self._watch.__enter__()
+        self._change(CHANGES["fill"], 0)
+        self._capture(MONTHS)
+        for asset in FLOW:
+            self._compute(asset, MONTHS)
+
+    # What happens to the source
+
+    @rule(kind=st.sampled_from(sorted(CHANGES)), seed=st.integers(0, 9999))
+    def source_changes(self, kind: str, seed: int) -> None:
+        self._change(CHANGES[kind], seed)
+
+    @rule(back=st.integers(1, 4))
+    def source_reverts(self, back: int) -> None:
+        """A → B → A: an earlier content must not be taken for an earlier publish."""
+        self._show(self.model.states[max(0, len(self.model.states) - 1 - back)])
+
+    def _change(self, how: Callable[[State, int], State], seed: int) -> None:
+        self._show(change(self.model.states[-1], how, seed))
+
+    def _show(self, state: State) -> None:
+        self.erp.show(state)
+        self.model.states.append(state)
+
+    # Runs, at once or held in the middle
+
+    @rule(months=RANGES)
+    def run_everything(self, months: Sequence[str]) -> None:
+        """Of some months, undisturbed; but writers that are held may be older or newer."""
+        self._capture(months)
+        for asset in FLOW:
+            self._compute(asset, months)
+
+    @rule(months=RANGES, hold=st.booleans(), fault=st.sampled_from([None, None, *IN_CAPTURE]))
+    def capture(self, months: Sequence[str], hold: bool, fault: str | None) -> None:
+        self._capture(months, fault, hold=hold)
+
+    @rule(asset=ASSETS, months=RANGES, until=UNTIL, fault=st.sampled_from([None, None, *IN_STAGE]))
+    def compute(self, asset: str, months: Sequence[str], until: str, fault: str | None) -> None:
+        self._compute(asset, months, until, fault)
+
+    @precondition(lambda self: self.held)
+    @rule(n=st.integers(0, MAX_HELD - 1), fault=st.sampled_from([None, None, *IN_PUBLISH, *IN_STAGE]))
+    def go_on(self, n: int, fault: str | None) -> None:
+        """A writer that slept does its next stage."""
+        held = self.held.pop(n % len(self.held))
+        if isinstance(held.writer, CaptureWriter):
+            self._publish_capture(held, fault)
+        else:
+            self._advance(held, fault, STAGES[STAGES.index(held.writer.stage) + 1])
+
+    @precondition(lambda self: self.held)
+    @rule(n=st.integers(0, MAX_HELD - 1))
+    def die(self, n: int) -> None:
+        self.held.pop(n % len(self.held)).writer.end()
+
+    @rule()
+    def recover(self) -> None:
+        """Everything that died is settled; the living are left alone."""
+        for address in self.runtime.addresses.values():
+            self.runtime.store.settle(self.ledger, address)
+        (node,) = self.runtime.project.serving
+        self.runtime.sink(node).settle(self.ledger)
+        self.model.unrecorded.clear()
+
+    @rule(asset=st.sampled_from(TABLES))
+    def maintain(self, asset: str) -> None:
+        """As greedy as can be: what held writers and readers of the current version need is kept all the same."""
+        with embedded.connect(self.runtime.settings) as engine:
+            maintain_table(self.runtime.store.catalog, self.ledger, engine, self.runtime.addresses[asset], GREEDY)
+        for month in MONTHS:
+            self.model.unrecorded.discard((asset, month))
+
+    @rule(asset=st.sampled_from(TABLES), back=st.integers(1, 3), only=st.sampled_from([(), MONTHS[:1], MONTHS[1:2]]),
+          fault=st.sampled_from([None, None, *IN_PUBLISH, *IN_STAGE]))  # fmt: skip
+    def roll_back(self, asset: str, back: int, only: Sequence[str], fault: str | None) -> None:
+        """A table, or one month of it, to one of its versions that are still there."""
+        numbers = sorted(self.model.versions[asset])[:-1][-back:]
+        if not numbers:
+            return
+        writer = RollbackWriter(self.runtime, asset)
+        try:
+            with failing_at(fault):
+                epoch = writer.roll_back(numbers[0], only)
+            self.model.roll_back(asset, numbers[0], only, epoch)
+        except Died:
+            published = fault in ("published, no evidence", "published, evidence written")
+            if published:
+                recorded = fault == "published, evidence written"
+                self.model.roll_back(asset, numbers[0], only, writer.epoch(), recorded=recorded)
+        except (PermanentError, UnknownCommitError, TransientError) as e:
+            event(f"roll back: {type(e).__name__}")
+        else:
+            event(f"roll back: {'done' if epoch else 'nothing differs'}")
+        writer.end()
+
+    @rule(asset=st.sampled_from(TABLES))
+    def unpin(self, asset: str) -> None:
+        """Let the table follow its inputs again."""
+        self.runtime.store.settle(self.ledger, self.runtime.addresses[asset])
+        for month in MONTHS:
+            self.model.unrecorded.discard((asset, month))
+        released = unpin(self.ledger.connection, asset, MONTHS)
+        assert set(released) == self.model.pinned[asset], f"{asset}: unpinned {released}"
+        self.model.pinned[asset].clear()
+
+    def _capture(self, months: Sequence[str], fault: str | None = None, *, hold: bool = False) -> None:
+        state = len(self.model.states) - 1
+        writer = CaptureWriter(self.runtime, months)
+        try:
+            with failing_at(fault):
+                writer.capture()
+        except (Died, UnknownCommitError, TransientError) as e:
+            event(f"capture: {type(e).__name__}")
+            writer.end()
+            return
+        contents: dict[str, Contents] = {}
+        for asset, table in writer.step.tables.items():
+            pins = set().union(*(self.model.pinned[a] for a in BRONZE))
+            assert not [o.error for o in table.outcomes if o.error and not (pins and "pinned" in str(o.error))]
+            for o in table.outcomes:
+                if o.status == "pruned" and o.partition not in pins:
+                    same = self.model.states[state].bronze(asset, o.partition)
+                    assert self.model.published[asset][o.partition].rows == same, f"{asset} {o.partition} is stale"
+            written = [o for o in table.outcomes if o.status in ("published", "unchanged")]
+            contents[asset] = {}
+            for o in written:
+                contents[asset] |= self.model.captured(asset, int(o.metadata["epoch"]), [o.partition], state)
+        held = Held(writer, contents)
+        if hold and len(self.held) < MAX_HELD:
+            self.held.append(held)
+        else:
+            self._publish_capture(held)
+
+    def _publish_capture(self, held: Held, fault: str | None = None) -> None:
+        for n, (asset, contents) in enumerate(held.contents.items()):
+            here = fault if n == len(fault or "") % 2 else None  # some faults hit the first table, some the second
+            if not self._published(asset, contents, lambda a=asset: held.writer.publish(a), here):
+                break
+        held.writer.end()
+
+    def _compute(
+        self, asset: str, months: Sequence[str], until: str = "published", fault: str | None = None
+    ) -> TableWriter:
+        writer = writer_of(self.runtime, asset, months)
+        if until != "published" and len(self.held) >= MAX_HELD:
+            until = "published"
+        self._advance(Held(writer, {asset: {}}), fault, until)
+        return writer
+
+    def _advance(self, held: Held, fault: str | None, until: str) -> None:
+        writer: TableWriter = held.writer
+        ((asset, contents),) = held.contents.items()
+        while writer.stage != until:
+            stage = STAGES[STAGES.index(writer.stage) + 1]
+            if stage == "published":
+                self._published(asset, contents, writer.publish, fault if fault in IN_PUBLISH else None)
+                writer.end()
+                return
+            try:
+                with failing_at(fault if fault in IN_STAGE and stage == "staged" else None):
+                    writer.advance()
+            except (Died, UnknownCommitError, TransientError) as e:
+                event(f"{stage}: {type(e).__name__}")
+                writer.end()
+                return
+            if stage == "planned":
+                contents = held.contents[asset] = self.model.planned(asset, writer.plan)
+                self._prove_refusals(asset, writer)
+            elif stage == "computed":
+                contents = held.contents[asset] = self._computed(asset, writer, contents)
+        self.held.append(held)
+
+    def _prove_refusals(self, asset: str, writer: TableWriter) -> None:
+        for reason in writer.plan.refused.values():
+            event(f"refused: {asset}")
+            assert "pinned" in reason or (asset == SALES and "different captures" in reason), reason
+
+    def _computed(self, asset: str, writer: TableWriter, contents: Contents) -> Contents:
+        """What passed its audit; only a KPI that differs from its control totals may not, and what exchanged rows."""
+        good = {c.planned.partition for c in writer.computed_partitions if c.written is not None}
+        unacceptable = {m for m, c in contents.items() if asset == REVENUE and not self.model.acceptable(m, c)}
+        for c in writer.computed_partitions:
+            if c.error is not None and c.planned.partition not in unacceptable:
+                linked = set(c.planned.linked) | set(writer.plan.refused)
+                assert "exchanged rows with a partition that failed" in str(c.error), c.error
+                assert linked, c.error
+        assert not good & unacceptable, f"{asset}: published although it differs from the source's totals"
+        return {m: c for m, c in contents.items() if m in good}
+
+    def _published(self, asset: str, contents: Contents, publish: Callable[[], Any], fault: str | None) -> bool:
+        """Whether the writer got through; the model follows."""
+        try:
+            with failing_at(fault):
+                outcome = publish()
+        except Died:
+            self.model.publish(asset, contents, recorded=fault == "published, evidence written")
+            event(f"publish: died, {fault}")
+            return False
+        except (TransientError, UnknownCommitError) as e:
+            event(f"publish: {type(e).__name__}")
+            return False
+        won, fenced = self.model.publish(asset, contents)
+        found = ({p.partition for p in outcome.published}, set(outcome.fenced)) if outcome else (set(), set())
+        assert found == (won, fenced), f"{asset}: published, fenced {found}, expected {won}, {fenced}"
+        event(f"publish: {outcome.how if outcome else 'nothing to do'}")
+        return True
+
+    @invariant()
+    def readers_see_the_model(self) -> None:
+        if hasattr(self, "ledger"):
+            self.proof.check(self.model, self.ledger)
+
+    def teardown(self) -> None:
+        """If nothing failed: whatever happened, one undisturbed run of everything makes all right."""
+        if not hasattr(self, "ledger"):
+            return
+        try:
+            if sys.exc_info()[0] is None:
+                self._finish()
+        finally:
+            for held in self.held:
+                with suppress(Exception):
+                    held.writer.end()
+            self._watch.__exit__(None, None, None)
+            self.runtime.store.catalog.engine.dispose()  # type: ignore[attr-defined]
+            self.erp.close()
+            self.servers.empty_bucket()
+
+    def _finish(self) -> None:
+        while self.held:
+            self.held.pop().writer.end()
+        self.recover()
+        for asset in TABLES:
+            self.unpin(asset)
+        self._show(without_bad_rows(self.model.states[-1]))
+        self.run_everything(MONTHS)
+        self.recover()
+        self.proof.check(self.model, self.ledger)
+        prove_all_current(self.model)
+        self.proof.nothing_left()
+        for asset in FLOW:
+            assert self._compute(asset, MONTHS).plan.attempt is None, f"{asset} is computed twice"
