@@ -16,6 +16,7 @@ class Proxy:
         self._open: list[socket.socket] = []
         self._unanswered: bytes | None = None
         self._lost: socket.socket | None = None
+        self.lost_answer = False
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
@@ -42,6 +43,7 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(65536):
                 if self._lost is source:
+                    self.lost_answer = True
                     self.cut()
                     return
                 if self._unanswered is not None and self._unanswered in data:

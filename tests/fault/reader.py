@@ -20,7 +20,7 @@ from tests.lake import Lake
 if TYPE_CHECKING:
     import duckdb
 
-PAUSE_S = 0.02
+PAUSE_S = 0.1
 Seen = tuple[int, str]
 """(epoch, version of the rows that were read)."""
 

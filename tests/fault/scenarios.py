@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -35,16 +36,22 @@ class NotReached(AssertionError):  # noqa: N818  (it is no error of the product)
 
 @dataclass(frozen=True)
 class Reach:
-    """A run passes the point for one of `matches`.
+    """A run passes the point for one of `matches`, at least `calls` times.
 
     killed_at: a run before it was killed there. stop_at, meanwhile: the run stops there for something to happen.
     """
 
     matches: Sequence[str] = ("",)
+    calls: int = 1
     change: Callable[[Lake, Random], None] | None = None
     killed_at: str | None = None
     stop_at: str | None = None
     meanwhile: Callable[[Lake], None] | None = None
+
+    @property
+    def prepared(self) -> bool:
+        """Whether the point is reached only after something else happened."""
+        return self.killed_at is not None or self.stop_at is not None
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -52,6 +59,13 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.01)
+
+
+def open_together(barrier: Path, children: list[Child]) -> None:
+    """Let all start when all are ready."""
+    ready = [barrier.with_name(f"{barrier.name}-{c.pid}") for c in children]
+    until(lambda: all(r.exists() for r in ready), "all processes ready")
+    barrier.touch()
 
 
 def stopped_run(
@@ -102,21 +116,25 @@ def _drop_staging(lake: Lake) -> None:
 
 
 _TABLES = Reach((*BRONZE, *ICEBERG))
-_SQL_TABLES = Reach(ICEBERG)
+_PARTITIONS = Reach(calls=2)
 SCENARIOS: Mapping[str, Reach] = {
     **{p: Reach((*ICEBERG, "postgres")) for p in ("plan.inputs_read", "plan.intended", "plan.recorded")},
     **{p: Reach() for p in FAILPOINTS if p.startswith("capture.")},
-    "stage.file_written": _SQL_TABLES,
+    "capture.intended": _PARTITIONS,
+    "capture.files_written": _PARTITIONS,
+    "stage.file_written": Reach(ICEBERG, calls=2),
     "stage.rejected_kept": Reach(change=sources.reject_one),
-    "audit.passed": _TABLES,
+    "audit.passed": Reach((*BRONZE, *ICEBERG), calls=2),
     **dict.fromkeys(("stage.recorded", "stage.before_swap", "stage.after_swap", "stage.committed"), _TABLES),
     **dict.fromkeys(("publish.proved", "publish.before_swap", "publish.after_swap", "publish.committed"), _TABLES),
     "publish.rebased": Reach(("gdp_sales",), stop_at="stage.committed", meanwhile=_publish_other_month),
-    "evidence.recording": Reach(),
+    "evidence.recording": Reach(calls=5),
     "evidence.recorded": _TABLES,
     "abandon.fenced": Reach(("gdp_sales",), stop_at="stage.committed", meanwhile=_drop_branches),
     "settle.fenced": Reach(("gdp_sales",), killed_at="stage.committed"),
     **{p: Reach() for p in FAILPOINTS if p.startswith("postgres.")},
+    "postgres.copied": _PARTITIONS,
+    "postgres.audited": _PARTITIONS,
     "postgres.abandon_fenced": Reach(stop_at="postgres.before_transaction", meanwhile=_drop_staging),
     "postgres.settle_fenced": Reach(killed_at="postgres.before_transaction"),
 }

@@ -31,7 +31,6 @@ from tests.lake import Lake
 
 FAULTS: Mapping[str, int] = {"kill": 12, "raise": 2, "zombie": 3, "no database": 1, "no storage": 1}
 """What happens at the failpoint → how often."""
-NTH_MAX = 2
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,10 @@ def draw(seed: int, number: int) -> Schedule:
     Random(f"{seed}, round {rounds}").shuffle(deck)
     random, point = Random(f"{seed}, {number}"), deck[place]
     reach = SCENARIOS[point]
-    prepared = reach.killed_at is not None or reach.stop_at is not None
     return Schedule(
         seed, number, random.choice([*sources.CHANGES]), point, random.choice(reach.matches),
-        1 if prepared else random.randint(1, NTH_MAX),
-        "kill" if prepared else random.choices([*FAULTS], [*FAULTS.values()])[0],
+        random.randint(1, reach.calls),
+        "kill" if reach.prepared else random.choices([*FAULTS], [*FAULTS.values()])[0],
         random.choice(FOLLOW_UPS),
     )  # fmt: skip
 
@@ -76,7 +74,7 @@ def play(lake: Lake, schedule: Schedule) -> bool:
     sources.CHANGES[schedule.change](lake, random)
     if reach.change is not None:
         reach.change(lake, random)
-    if reach.stop_at is not None or reach.killed_at is not None:
+    if reach.prepared:
         for month in sources.MONTHS:  # these need something to publish
             sources.raise_prices(lake, month)
     reached = True

@@ -18,8 +18,10 @@ def raise_prices(lake: Lake, month: str = MONTHS[0], by: int = 1) -> None:
 
 
 def nth_order(lake: Lake, month: str, n: int) -> int | None:
-    """The n-th order of a month, counted round and round; None when the month is empty."""
-    orders = lake.erp("select order_id from erp.orders where to_char(order_date, 'YYYY-MM') = %s order by 1", month)
+    """The n-th order of a month, counted round and round; None when the month is empty. Rejected ones don't count."""
+    orders = lake.erp(
+        "select order_id from erp.orders where order_id > 0 and to_char(order_date, 'YYYY-MM') = %s order by 1", month
+    )
     return int(orders[n % len(orders)][0]) if orders else None
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.fault.reader import watching
-from tests.fault.scenarios import IMPATIENT, go_on, stopped_run, until
+from tests.fault.scenarios import IMPATIENT, go_on, open_together, stopped_run
 from tests.fault.sources import empty_month, raise_prices, refill_month
 from tests.invariants import await_sessions_gone, prove_whole
-from tests.lake import GDP, KPI, LINES, ORDERS, SERVED, Child, Lake
+from tests.lake import GDP, KPI, LINES, ORDERS, SERVED, Lake
 
 pytest_plugins = ["tests.lake"]
 
@@ -20,13 +20,6 @@ def published(module_lake: Lake) -> Lake:
     run = module_lake.materialize(MONTH)
     assert run.success, run.error
     return module_lake
-
-
-def open_together(barrier: Path, children: list[Child]) -> None:
-    """Let all start when all are ready."""
-    ready = [barrier.with_name(f"{barrier.name}-{c.pid}") for c in children]
-    until(lambda: all(r.exists() for r in ready), "all processes ready")
-    barrier.touch()
 
 
 def test_two_runs_of_one_partition_at_once_publish_it_consistently(published: Lake, tmp_path: Path) -> None:
