@@ -15,7 +15,8 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.pins import Pin, current_pins
 from etl_resources.ledger.pins import unpin as remove_pins
-from etl_resources.rollback import Rollback, RollbackOutcome, RollbackPlan
+from etl_resources.rollback import Rollback, RollbackOutcome
+from etl_resources.rollback_plan import RollbackPlan
 from etl_resources.run_token import InputVersion
 from etl_resources.suggest import hint
 from etl_resources.tables.diff import TableDiff, diff_versions

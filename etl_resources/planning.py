@@ -69,8 +69,11 @@ def plan(
         pruned: dict[str, Publish] = {}
         refused: dict[str, str] = {}
         for partition in sorted(links):
-            if partition in pins and partition in current:
-                pruned[partition] = current[partition]
+            if partition in pins:
+                if partition in current:
+                    pruned[partition] = current[partition]
+                else:
+                    refused[partition] = f"{pins[partition]}. The ledger lost its publish: run `data-pipeline recover`."
                 continue
             versions, problem = _input_versions(ledger, inputs, partition)
             if problem:

@@ -5,83 +5,37 @@ rollback can publish over it. Partitions are pinned with the intent, before anyt
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl_resources.engines.transform import engine_error
-from etl_resources.errors import DataPipelineError, PermanentError, TransientError, UnknownCommitError
+from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.capture import write_empty
-from etl_resources.extract.moved_rows import Moves, links
-from etl_resources.identifiers import quote
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.pins import write_pins
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.progress import report
 from etl_resources.quality.dead_letters import carry_over
-from etl_resources.quality.stored_content import EMPTY, batches, read_files, unreadable
-from etl_resources.run_token import InputVersion, run_token
+from etl_resources.rollback_plan import RollbackPlan, RollbackPlanner, RolledPartition
 from etl_resources.tables.address import TableAddress
-from etl_resources.tables.head import PartitionHead, read_head
-from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.evidence import EvidencePath
+from etl_resources.tables.head import read_head
 from etl_resources.tables.publish import PublishOutcome
-from etl_resources.tables.schema import field_ids, read_schema
+from etl_resources.tables.schema import field_ids
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import TableStore, WrittenPartition
-from etl_resources.tables.versions import Version, available, files_gone, find_version, version_head, versions
+from etl_resources.tables.versions import available, versions
 
 if TYPE_CHECKING:
     import duckdb
+    from pyiceberg.io import FileIO
     from pyiceberg.table import Table
 
 MAX_TRIES = 10
 """A publish between planning and committing makes the rollback plan again, so often at most."""
-
-
-@dataclass(frozen=True)
-class RolledPartition:
-    """A partition that differs between the head and the version. `before` is None where the ledger doesn't know."""
-
-    partition: str
-    before: Publish | None
-    rows_before: int
-    after: Publish | None
-    """Its publish in the version; None: the version didn't have it, so it becomes empty."""
-    linked: tuple[str, ...] = ()
-    """Partitions that exchange rows with it by this rollback."""
-
-    @property
-    def rows(self) -> int:
-        return self.after.rows if self.after else 0
-
-    @property
-    def version(self) -> str:
-        return self.after.version if self.after else EMPTY.version
-
-    @property
-    def inputs(self) -> tuple[InputVersion, ...]:
-        return self.after.inputs if self.after else ()
-
-    def token(self, address: TableAddress) -> str:
-        """Of the version's own publish; an emptied partition was computed from nothing."""
-        return self.after.token if self.after else run_token(
-            tenant=address.tenant, asset=address.asset, partition=self.partition,
-            logic_version=address.logic_version, inputs=[],
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RollbackPlan:
-    """What a rollback will put back."""
-
-    version: Version
-    head_number: int
-    partitions: tuple[RolledPartition, ...]
-    epochs: Mapping[str, int]
-    """Partition → epoch of the head that this was planned on."""
-    files: Mapping[str, PartitionHead]
-    """Partition → what the version holds of it."""
+COPIED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -106,40 +60,18 @@ class Rollback:
     system: str | None = None
 
     def plan(self, wanted: str, partitions: Collection[str] = ()) -> RollbackPlan:
-        """What differs from the version (default: in all partitions), proved to be readable and whole.
+        """What differs from the version, in these partitions (default: all); writes nothing.
 
-        Raises PermanentError when the version or its files are gone, or when a row would be in two partitions or none.
+        Raises as RollbackPlanner.plan.
         """
-        asset = self.address.asset
-        self.store.pin(self.ledger, self.address, strict=False)  # the ledger knows every publish from here on
         table = self.store.catalog.load_table(self.address.identifier)
-        version = find_version(table, asset, wanted)
-        now, then = read_head(table), version_head(table, asset, version)
-        if unknown := sorted(set(partitions) - now.keys() - then.keys()):
-            raise PermanentError(f"{asset} has no partition {', '.join(unknown)}, neither now nor in that version.")
-        before = self.ledger.at_epochs(asset, {p: h.epoch for p, h in now.items()})
-        after = self.ledger.at_epochs(asset, {p: h.epoch for p, h in then.items()})
-        if lost := sorted(then.keys() - after.keys()):
-            raise PermanentError(
-                f"{asset}: the ledger doesn't know from what {', '.join(lost)} of version {version.number} was made. "
-                "Run `data-pipeline recover`, then roll back again."
-            )
-        differing = [
-            RolledPartition(p, before.get(p), now[p].rows if p in now else 0, after.get(p))
-            for p in sorted(now.keys() | then.keys())
-            if p not in before or before[p].version != (after[p].version if p in after else EMPTY.version)
-        ]
-        chosen = [d for d in differing if not partitions or d.partition in partitions]
-        schema = read_schema(table.schema())
-        self._prove_content(table, version, schema, {d.partition: then[d.partition] for d in chosen if d.after}, after)
-        moved = links(self._moves(schema, [d.partition for d in differing], chosen, now, then))
-        rolled = tuple(replace(d, linked=moved.get(d.partition, ())) for d in chosen)
-        return RollbackPlan(version, versions(table)[0].number, rolled, {p: h.epoch for p, h in now.items()}, then)
+        return RollbackPlanner(self.ledger, self.engine, self.address, table).plan(wanted, partitions)
 
     def run(self, wanted: str, partitions: Collection[str], run_id: str, reason: str) -> RollbackOutcome | None:
         """Commit it; None when nothing differs. Raises TransientError when publishers were faster every time."""
         for n in range(1, MAX_TRIES + 1):
             self.store.settle(self.ledger, self.address)
+            self.store.pin(self.ledger, self.address, strict=False)  # the ledger knows every publish from here on
             plan = self.plan(wanted, partitions)
             if not plan.partitions:
                 return None
@@ -158,15 +90,17 @@ class Rollback:
         attempt, epoch = self._intend(plan, run_id, reason)
         try:
             table = self.store.catalog.load_table(self.address.identifier)
-            ids = field_ids(table.schema())
-            written = [self._written(plan, rolled, attempt, epoch, ids, started) for rolled in plan.partitions]
+            name = EvidencePath(epoch, attempt)
+            written = [self._written(plan, rolled, name, table, started) for rolled in plan.partitions]
             batch = self.store.stage(
                 self.ledger, self.address, attempt, run_id, written, prove=lambda head: _prove_head(head, asset, plan)
             )
-        except (DataPipelineError, duckdb.Error) as e:
-            if not isinstance(e, UnknownCommitError):  # that one is settled from the table, later
-                self.ledger.settle(attempt, "failed", str(e))
-            raise engine_error(f"Rolling back {asset}", e) if isinstance(e, duckdb.Error) else e from e
+        except duckdb.Error as e:
+            self.ledger.settle(attempt, "failed", str(e))
+            raise engine_error(f"Rolling back {asset}", e) from e
+        except (TransientError, PermanentError) as e:  # an unknown outcome is settled later, from the table
+            self.ledger.settle(attempt, "failed", str(e))
+            raise
         outcome = batch.publish()
         report(asset, "rolled back", partitions=len(outcome.published), to=plan.version.number, version=outcome.number)
         return RollbackOutcome(plan, attempt, run_id, epoch, outcome)
@@ -187,14 +121,19 @@ class Rollback:
         return attempt, epoch
 
     def _written(
-        self, plan: RollbackPlan, rolled: RolledPartition, attempt: str, epoch: int, ids: str, started: float
+        self, plan: RollbackPlan, rolled: RolledPartition, name: EvidencePath, table: "Table", started: float
     ) -> WrittenPartition:
         """The version's files beside a marker that carries the epoch."""
         partition, token, after = rolled.partition, rolled.token(self.address), rolled.after
-        marker = write_empty(self.engine, self.address, partition, epoch=epoch, token=token, field_ids=ids)
+        marker = write_empty(
+            self.engine, self.address, partition, epoch=name.epoch, token=token, field_ids=field_ids(table.schema())
+        )
         if after is not None:
-            carry_over(self.ledger.connection, after, epoch=epoch, attempt=attempt)
-        staged = StagedPartition(partition, token, epoch, rolled.version, rolled.rows, rollback_to=plan.version.number)
+            carry_over(self.ledger.connection, after, epoch=name.epoch, attempt=name.attempt)
+            self._carry_evidence(table.io, after, name)
+        staged = StagedPartition(
+            partition, token, name.epoch, rolled.version, rolled.rows, rollback_to=plan.version.number
+        )
         evidence = {
             "counts": dict(after.counts) if after else {},
             "linked": list(rolled.linked),
@@ -206,69 +145,17 @@ class Rollback:
         kept = tuple(f for f in head.files if f.record_count) if head else ()
         return WrittenPartition(staged, (marker,), evidence, kept)
 
-    def _prove_content(
-        self,
-        table: "Table",
-        version: Version,
-        schema: str,
-        files: Mapping[str, PartitionHead],
-        published: Mapping[str, Publish],
-    ) -> None:
-        """What the version's files hold, read by today's columns, is what was published then."""
-        import duckdb
-
-        asset = self.address.asset
-        for batch in batches(files):
-            report(asset, "rereading what is put back", partitions=len(batch))
-            try:
-                found = read_files(self.engine, self.address.contract, schema, {p: files[p] for p in batch})
-            except duckdb.Error as e:
-                if not unreadable(e):
-                    raise engine_error(asset, e) from e
-                raise files_gone(table, asset, (version,), str(e)) from e
-            differing = [p for p in batch if found[p].version != published[p].version]
-            if differing:
-                raise PermanentError(
-                    f"{asset}: version {version.number} of {', '.join(differing)} reads differently by today's columns "
-                    "than when it was published: a column was added or removed since. Set the manifest back, too."
-                )
-
-    def _moves(
-        self,
-        schema: str,
-        differing: Sequence[str],
-        chosen: Sequence[RolledPartition],
-        now: Mapping[str, PartitionHead],
-        then: Mapping[str, PartitionHead],
-    ) -> Moves:
-        """(partition now, partition in the version) of rows that a rollback moves; both have to be rolled back."""
-        import duckdb
-
-        key = ", ".join(map(quote, self.address.contract.key))
-        month = f"strftime({quote(self.address.contract.partition_column)}, '%Y-%m') as partition"
-        paths = [[p for d in differing if d in heads for p in heads[d].data_paths] for heads in (now, then)]
-        if not all(paths) or not chosen:
-            return set()
-        here, there = (f"select {key}, {month} from {parquet_scan(some, schema)}" for some in paths)
-        try:
-            moves: Moves = set(
-                self.engine.execute(
-                    f"select distinct h.partition, t.partition from ({here}) h join ({there}) t using ({key}) "
-                    "where h.partition <> t.partition"
-                ).fetchall()
-            )
-        except duckdb.Error as e:
-            raise engine_error(f"{self.address.asset}: comparing keys", e) from e
-        rolled = {d.partition for d in chosen}
-        torn = sorted(pair for pair in moves if (pair[0] in rolled) != (pair[1] in rolled))
-        if torn:
-            pairs = ", ".join(f"{then_in} → {now_in}" for now_in, then_in in torn[:5])
-            missing = sorted({p for pair in torn for p in pair} - rolled)
-            raise PermanentError(
-                f"{self.address.asset}: rows moved between partitions since then ({pairs}), so that they would be in "
-                f"both or in none. Roll back as well: {' '.join(f'--partition {p}' for p in missing)}."
-            )
-        return {pair for pair in moves if pair[0] in rolled}
+    def _carry_evidence(self, io: "FileIO", publish: Publish, name: EvidencePath) -> None:
+        """The rejected rows as an object of this attempt, from which a lost ledger is rebuilt."""
+        location, partition = self.address.location, publish.partition
+        if not publish.counts.get("rejected"):
+            return
+        source = io.new_input(EvidencePath(publish.epoch, publish.attempt).rejected(location, partition))
+        if source.exists():
+            target = io.new_output(name.rejected(location, partition))
+            with source.open() as rows, target.create(overwrite=True) as copy:
+                while chunk := rows.read(COPIED_BYTES):
+                    copy.write(chunk)
 
 
 class _OvertakenError(TransientError):

@@ -47,7 +47,7 @@ def print_listing(listing: Listing, partition: str | None, out: TextIO) -> None:
         (
             v.number,
             f"{v.published_at:%Y-%m-%d %H:%M:%S}",
-            v.run_id[:21],
+            v.run_id if v.run_id.startswith("rollback-") else v.run_id[:8],
             _some(sorted(v.partitions)),
             f"{v.partitions[partition].rows:,}" if partition else f"{v.rows or 0:,}",
             "" if partition or v.rows_added is None else f"{v.rows_added:+,}",

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.errors import PermanentError, UnknownCommitError
-from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.pins import pins_of, write_pins
 from etl_resources.suggest import hint
 from etl_resources.tables.commit import compare_and_swap, ref_is, retry_conflicts
 from etl_resources.tables.head import PartitionHead, read_head
-from etl_resources.tables.stage import ATTEMPT_KEY, RUN_KEY, StagedPartition, partitions_of, properties_of
+from etl_resources.tables.stage import RUN_KEY, StagedPartition, partitions_of, properties_of
 from etl_resources.tables.version_numbers import PARTITIONS_KEY, snapshot_numbers
 
 if TYPE_CHECKING:
@@ -33,8 +31,6 @@ class Version:
     number: int
     snapshot_id: int
     """Newest snapshot with this content: a compaction rearranges files and keeps the number."""
-    publish_id: int
-    """Oldest one that is left: the publish itself, while it is there."""
     published_at: datetime
     run_id: str
     partitions: Mapping[str, StagedPartition]
@@ -89,7 +85,6 @@ def _version(table: "Table", number: int, snapshots: Sequence[int], names: Seque
     return Version(
         number,
         snapshots[0],
-        snapshots[-1],
         datetime.fromtimestamp(first.timestamp_ms / 1000, UTC),
         properties.get(RUN_KEY, ""),
         partitions_of(properties),
@@ -195,25 +190,3 @@ def _tag(name: str, snapshot_id: int) -> object:
     from pyiceberg.table.update import SetSnapshotRefUpdate
 
     return SetSnapshotRefUpdate.model_validate({"ref-name": name, "type": "tag", "snapshot-id": snapshot_id})
-
-
-def restore_pins(ledger: Ledger, table: "Table", asset: str) -> list[str]:
-    """Pin again what the table shows as rolled back and a rebuilt ledger doesn't know; the partitions.
-
-    What was unpinned stays so, as long as the ledger remembers. Call it when the rollback's intent is rebuilt.
-    """
-    known = pins_of(ledger.connection, asset)
-    epochs = {p: h.epoch for p, h in read_head(table).items()}
-    restored: list[str] = []
-    for version in versions(table):
-        rolled = {
-            p: s.epoch
-            for p, s in version.partitions.items()
-            if s.rollback_to is not None and epochs.get(p) == s.epoch and p not in known
-        }
-        if rolled:
-            attempt = properties_of(table, version.publish_id)[ATTEMPT_KEY]
-            number = version.rollback_to or 0
-            write_pins(ledger.connection, attempt, asset, rolled, number, "found in the table by recovery")
-            restored += rolled
-    return sorted(pins_of(ledger.connection, asset).keys() & set(restored))

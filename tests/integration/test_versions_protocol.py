@@ -10,9 +10,10 @@ import pytest
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.pins import unpin
+from etl_resources.planning import Plan, PlannedPartition, prove_unmoved
 from etl_resources.tables.publish import find_published
+from etl_resources.tables.rebuild import LostPublishes
 from etl_resources.tables.table_store import TableStore
-from etl_resources.tables.versions import restore_pins
 from tests.conftest import BUCKET
 from tests.databases import query
 from tests.integration.versioned_table import FEB, JAN, MAR, VersionedTable
@@ -115,6 +116,22 @@ def test_rows_that_moved_since_are_rolled_back_with_their_partition_or_not_at_al
     assert (current[JAN].linked, current[FEB].linked) == ((FEB,), (JAN,)), "dependants must follow with both"
 
 
+def test_a_writer_planned_before_the_rollback_may_not_publish_the_other_half_of_a_move(
+    versioned: VersionedTable,
+) -> None:
+    """January is fenced by its epoch; February alone would hold the row that January holds again."""
+    versioned.publish({JAN: {1: 10}, FEB: {30: 30}})
+    versioned.publish({JAN: {1: 11}})
+    todo = PlannedPartition(FEB, "token", 1, (), None, (JAN,))
+    the_plan = Plan(versioned.address.asset, "attempt", {}, (todo,))
+    prove_unmoved(versioned.ledger, the_plan, [JAN, FEB])
+
+    versioned.roll_back(1, JAN)
+
+    with pytest.raises(TransientError, match=f"partition {FEB} exchanged rows with {JAN}, which a rollback pinned"):
+        prove_unmoved(versioned.ledger, the_plan, [JAN, FEB])
+
+
 @pytest.mark.parametrize("committed", [False, True])
 def test_a_crash_leaves_content_and_pin_together(versioned: VersionedTable, committed: bool) -> None:
     """Killed before the commit: neither. Killed between commit and evidence: both, at the latest when settled."""
@@ -160,24 +177,25 @@ def test_a_rollback_of_pinned_partitions_replaces_their_pin_only_if_it_succeeds(
     assert versioned.contents() == {JAN: {1: 11}}
 
 
-def test_pins_are_found_in_the_table_when_the_ledger_lost_them(versioned: VersionedTable) -> None:
-    """A ledger restored from a backup must not undo a rollback in the next run; what was unpinned stays unpinned."""
+def test_a_rebuilt_ledger_knows_the_pins_of_what_is_published(versioned: VersionedTable) -> None:
+    """A ledger that was lost must not undo a rollback in the next run; what was published since follows its inputs."""
     versioned.publish({JAN: {1: 10}, FEB: {2: 20}})
     versioned.publish({JAN: {1: 11}, FEB: {2: 21}})
     versioned.roll_back(1)
-    asset, dsn = versioned.address.asset, versioned.settings.require_postgres()
-    unpin(versioned.ledger.connection, asset, [FEB])
-    assert restore_pins(versioned.ledger, versioned.table, asset) == []
-    assert versioned.pinned == {JAN}
-
-    query(dsn, "delete from etl.pins where asset = %s", [asset])
-    assert restore_pins(versioned.ledger, versioned.table, asset) == [JAN, FEB]
-    assert numbers(versioned) == {JAN: 1, FEB: 1}
-
-    unpin(versioned.ledger.connection, asset, [JAN, FEB])
+    unpin(versioned.ledger.connection, versioned.address.asset, [JAN])
     versioned.publish({JAN: {1: 12}})
-    query(dsn, "delete from etl.pins where asset = %s", [asset])
-    assert restore_pins(versioned.ledger, versioned.table, asset) == [FEB], "January was computed since"
+    before = versioned.ledger.current(versioned.address.asset), numbers(versioned), versioned.ledger_versions()
+
+    dsn, asset = versioned.settings.require_postgres(), [versioned.address.asset]
+    of_asset = "attempt in (select attempt from etl.intents where asset = %s)"
+    for rows in ("pins where asset = %s", "versions where asset = %s", "publishes where asset = %s",
+                 f"intent_partitions where {of_asset}", "intents where asset = %s"):  # fmt: skip
+        query(dsn, f"delete from etl.{rows}", asset)
+    LostPublishes(versioned.store.catalog, versioned.ledger, versioned.address).restore_table()
+
+    after = versioned.ledger.current(versioned.address.asset), numbers(versioned), versioned.ledger_versions()
+    assert after == before
+    assert before[1:] == ({FEB: 1}, [1, 2, 3, 4])
 
 
 def numbers(versioned: VersionedTable) -> dict[str, int]:
