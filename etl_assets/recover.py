@@ -223,8 +223,10 @@ class _Session:
         return {name: self._new_lost(name) for name in self._tables}
 
     def _lost_of(self, name: str) -> LostPublishes:
+        """Also of a table that wasn't asked for, with the history that it retains."""
         if name not in self._lost:
             self._lost[name] = self._new_lost(name)
+            self._lost[name].restore_table()
         return self._lost[name]
 
     def _new_lost(self, name: str) -> LostPublishes:
