@@ -59,32 +59,38 @@ def publish_many(
     same for both."""
     aged, maintenance_s, largest = Table(runtime, ledger, options.rows), [], 0
     catalog = aged.store.catalog
-    last_ms: list[float] = []
-    first_ms: list[float] = []
+    last: list[tuple[float, float]] = []
+    first: list[tuple[float, float]] = []
     with connect(runtime.settings) as engine:
         for n in range(options.publishes):
             if n == options.publishes - PART:
                 fresh = Table(runtime, ledger, options.rows)
-            milliseconds = _publish(aged, _months(n, options.partitions))
+            taken = _publish(aged, _months(n, options.partitions))
             if n >= options.publishes - PART:
-                last_ms.append(milliseconds)
-                first_ms.append(_publish(fresh, _months(n, options.partitions)))
+                last.append(taken)
+                first.append(_publish(fresh, _months(n, options.partitions)))
             if policy and (n + 1) % options.every == 0:
                 largest = max(largest, metadata_bytes(catalog, aged.address))
                 started = time.perf_counter()
                 done = maintain_table(catalog, ledger, engine, aged.address, policy)
                 maintenance_s.append(time.perf_counter() - started)
-                tell(
-                    f"{n + 1}: {milliseconds:.0f} ms, {done.snapshots_kept} snapshots, {largest / 2**20:.1f} MiB before"
-                )
+                tell(f"{n + 1}: {taken[0]:.0f} ms, {done.snapshots_kept} snapshots, {largest / 2**20:.1f} MiB before")
     return {
         "metadata MiB": round(metadata_bytes(catalog, aged.address) / 2**20, 2),
         "most before a maintenance MiB": round(largest / 2**20, 2),
         "snapshots": len(catalog.load_table(aged.address.identifier).snapshots()),
-        f"first {PART} ms": round(statistics.median(first_ms), 1),
-        f"last {PART} ms": round(statistics.median(last_ms), 1),
-        "last / first": round(statistics.median(last_ms) / statistics.median(first_ms), 2),
+        **_compared("", [t[0] for t in first], [t[0] for t in last]),
+        **_compared(" of CPU", [t[1] for t in first], [t[1] for t in last]),
         "one maintenance s": round(statistics.median(maintenance_s), 2) if maintenance_s else None,
+    }
+
+
+def _compared(what: str, first: list[float], last: list[float]) -> dict[str, float]:
+    """Medians, and the median of the ratios of publishes that were neighbours."""
+    return {
+        f"first {PART} ms{what}": round(statistics.median(first), 1),
+        f"last {PART} ms{what}": round(statistics.median(last), 1),
+        f"last / first{what}": round(statistics.median(b / a for a, b in zip(first, last, strict=True)), 2),
     }
 
 
@@ -92,14 +98,14 @@ def _months(n: int, count: int) -> list[str]:
     return [MONTHS[(n + i) % len(MONTHS)] for i in range(count)]
 
 
-def _publish(table: Table, months: list[str]) -> float:
-    """Milliseconds of stage + publish of files that are there."""
+def _publish(table: Table, months: list[str]) -> tuple[float, float]:
+    """Milliseconds, and those of this process's CPU, of stage + publish of files that are there."""
     attempt, epoch, token = table.intend(months[0])
     table.ledger.intend(attempt, [IntendedPartition(m, epoch, token) for m in months[1:]])
     written = [table.write(m, table.arrow(m), epoch, token) for m in months]
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     table.store.stage(table.ledger, table.address, attempt, attempt, written).publish()
-    return (time.perf_counter() - started) * 1000
+    return (time.perf_counter() - started) * 1000, (time.process_time() - cpu_started) * 1000
 
 
 if __name__ == "__main__":

@@ -65,15 +65,19 @@ def _latest_runs_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[
     fetchers: dict[dg.DagsterEventType, Any] = {
         dg.DagsterEventType.ASSET_MATERIALIZATION: instance.fetch_materializations,
         dg.DagsterEventType.ASSET_OBSERVATION: instance.fetch_observations,
-        dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED: instance.fetch_planned_materializations,
     }
     for kind, fetch in fetchers.items():
-        latest = fetch(key, limit=1).records  # also of an asset without partitions
-        yield from (r.run_id for r in latest)
-        ids = sorted(storage.get_latest_storage_id_by_partition(key, kind).values())
-        for page in _pages(ids):
+        yield from (r.run_id for r in fetch(key, limit=1).records)  # also of an asset without partitions
+        for page in _pages(sorted(storage.get_latest_storage_id_by_partition(key, kind).values())):
             records = fetch(dg.AssetRecordsFilter(asset_key=key, storage_ids=page), limit=len(page)).records
             yield from (r.run_id for r in records)
+    made = storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    planned = storage.get_latest_storage_id_by_partition(key, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    for partition, storage_id in planned.items():
+        if storage_id > made.get(partition, 0):  # the partition is shown as failed
+            info = storage.get_latest_planned_materialization_info(key, partition)
+            if info is not None:
+                yield info.run_id
 
 
 def _finished_before(instance: dg.DagsterInstance, before: datetime) -> Iterator[str]:
