@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.live_attempts import live_attempts
+from etl_resources.ledger.live_attempts import LiveAttempt, live_attempts
 from etl_resources.progress import report
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
@@ -159,7 +159,7 @@ def _expire(
     done: TableMaintenance,
     dry_run: bool,
 ) -> None:
-    def once(_: int) -> None:
+    def once(_: int) -> list[LiveAttempt]:
         live = live_attempts(ledger.connection)
         table = catalog.load_table(address.identifier)
         gone = expirable(
@@ -172,10 +172,12 @@ def _expire(
         if not dry_run:
             expire(catalog, table, gone)
         done.snapshots_expired, done.snapshots_kept = len(gone), len(table.snapshots()) - len(gone)
-        if live:
-            done.notes.append(f"kept what was current since {live[0].opened_at:%Y-%m-%d %H:%M}: {live[0].attempt} runs")
+        return live
 
-    retry_conflicts(once)
+    for oldest in retry_conflicts(once)[:1]:
+        done.notes.append(
+            f"kept what was current since {oldest.opened_at:%Y-%m-%d %H:%M}: {oldest.attempt} is under way"
+        )
 
 
 def _unrecorded(ledger: Ledger, asset: str, table: "Table", dry_run: bool) -> set[int]:
