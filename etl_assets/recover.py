@@ -19,9 +19,7 @@ from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.attempt_records import raise_epoch
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.liveness import assets_with_dead_attempts
 from etl_resources.object_store import ObjectStore
-from etl_resources.settings import Settings
 from etl_resources.sinks.postgres_recovery import drop_dead_staging, rebuild_target, settle_target
 from etl_resources.sinks.postgres_tables import STAGING_SCHEMA
 from etl_resources.suggest import hint
@@ -269,22 +267,10 @@ class _Session:
             self.found.unsettled.append(Unsettled(table, str(known)))
 
 
-def settle_dead(settings: Settings, runtime: Callable[[], Runtime]) -> Recovery | None:
-    """Settle what crashed, and nothing else; None when nothing did, which one statement tells.
-
-    Without a ledger there is nothing to settle. Raises TransientError when its server can't be reached.
-    """
-    from etl_resources.ledger.connection import connect, typed_errors
-
-    connection = connect(
-        settings.require_postgres(), setting="ETL_POSTGRES_DSN", timeout_s=settings.postgres_connect_timeout_s
-    )
-    with connection, typed_errors("The ledger"):
-        dead = assets_with_dead_attempts(connection)
-    if not dead:
-        return None
+def settle_dead(runtime: Runtime, assets: Collection[str]) -> Recovery:
+    """Settle what crashed at these assets (ledger/liveness.assets_to_settle names them), and nothing else."""
     started, found = time.monotonic(), Recovery()
-    with Ledger.open(settings) as ledger:
-        _Session(runtime(), ledger, dead, found, lambda _: None).settle()
+    with Ledger.open(runtime.settings) as ledger:
+        _Session(runtime, ledger, assets, found, lambda _: None).settle()
     found.seconds = round(time.monotonic() - started, 1)
-    return found if found.actions or found.unsettled else None
+    return found

@@ -18,11 +18,14 @@ def build_recovery_sensor(runtime: Runtime) -> dg.SensorDefinition:
         description="Records what became of runs that crashed. `data-pipeline recover` does more, on demand.",
     )
     def settle() -> dg.SkipReason:
+        from etl_resources.ledger.liveness import assets_to_settle
+
+        dead = assets_to_settle(runtime.settings)
+        if not dead:
+            return dg.SkipReason("No crashed run.")
         from etl_assets.recover import settle_dead
 
-        found = settle_dead(runtime.settings, lambda: runtime)
-        if found is None:
-            return dg.SkipReason("No crashed run.")
-        return dg.SkipReason("; ".join(map(str, (*found.actions, *found.unsettled))))
+        found = settle_dead(runtime, dead)
+        return dg.SkipReason("; ".join(map(str, (*found.actions, *found.unsettled))) or "Settled by another.")
 
     return settle

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from etl_assets.recover import Recovery
+    from etl_resources.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -43,24 +45,31 @@ def recover(
 
 def tell_settled() -> None:
     """After `up`: one line when crashed runs were settled, nothing when there were none, and never a failure."""
-    from etl_assets.graph.runtime import Runtime
-    from etl_assets.project import load_project
-    from etl_assets.recover import settle_dead
     from etl_resources.classify import classify
+    from etl_resources.ledger.liveness import assets_to_settle
     from etl_resources.settings import load_settings
 
     settings = load_settings()
     try:
-        found = settle_dead(settings, lambda: Runtime(load_project(), settings))
+        dead = assets_to_settle(settings)
+        found = _settle(settings, dead) if dead else None
     except Exception as e:
         known = classify(e)
         if known is None:
             raise
         _line(f"crashed runs were not looked for: {known} Run `data-pipeline recover`.")
         return
-    if found is not None:
+    if found is not None and (found.actions or found.unsettled):
         problems = f"; {len(found.unsettled)} could not be: run `data-pipeline recover`" if found.unsettled else ""
         _line(f"settled {_count(len(found.actions), 'crashed attempt')}{problems}")
+
+
+def _settle(settings: "Settings", dead: Collection[str]) -> "Recovery":
+    from etl_assets.graph.runtime import Runtime
+    from etl_assets.project import load_project
+    from etl_assets.recover import settle_dead
+
+    return settle_dead(Runtime(load_project(), settings), dead)
 
 
 def _print(found: "Recovery") -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
@@ -49,8 +51,19 @@ def dead_attempts(ledger: Ledger, asset: str, *, dry_run: bool = False) -> list[
     return [attempt for (attempt,) in rows if not is_live(ledger, attempt)]
 
 
-def assets_with_dead_attempts(connection: "psycopg.Connection[Any]") -> frozenset[str]:
-    """Assets that have something to settle; none without a ledger."""
+def assets_to_settle(settings: Settings) -> frozenset[str]:
+    """Assets with attempts whose session is gone: one connection, one look. None without a ledger, which isn't made.
+
+    Raises TransientError when its server can't be reached.
+    """
+    connection = connect(
+        settings.require_postgres(), setting="ETL_POSTGRES_DSN", timeout_s=settings.postgres_connect_timeout_s
+    )
+    with connection, typed_errors("The ledger"):
+        return _with_dead_attempts(connection)
+
+
+def _with_dead_attempts(connection: "psycopg.Connection[Any]") -> frozenset[str]:
     exists = connection.execute("select to_regclass('etl.intents')").fetchone()
     if exists is None or exists[0] is None:
         return frozenset()

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from etl_assets.recover import Recovery, recover, settle_dead
+from etl_assets.recover import Recovery, recover
 from etl_assets.verify import verify
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.liveness import assets_to_settle
 from etl_resources.object_store import ObjectStore
 from tests.invariants import prove_whole
 from tests.lake import ALL_ASSETS, Lake
@@ -127,12 +128,12 @@ def test_an_unknown_table_is_refused_with_a_hint(published: Lake) -> None:
 
 def test_settling_a_clean_lake_says_nothing(published: Lake) -> None:
     """What `up` and the sensor call."""
-    assert settle_dead(published.settings, lambda: published.runtime) is None
+    assert assets_to_settle(published.settings) == frozenset()
 
 
 def test_settling_without_a_ledger_makes_none(lake: Lake) -> None:
     """`up` on new servers."""
-    assert settle_dead(lake.settings, lambda: lake.runtime) is None
+    assert assets_to_settle(lake.settings) == frozenset()
     assert lake.platform("select to_regnamespace('etl')") == [(None,)]
 
 

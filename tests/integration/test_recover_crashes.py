@@ -10,6 +10,7 @@ import pytest
 from etl_assets.graph.runtime import Runtime
 from etl_assets.recover import Recovery, recover, settle_dead
 from etl_resources import failpoints
+from etl_resources.ledger.liveness import assets_to_settle
 from etl_resources.object_store import ObjectStore
 from etl_resources.tables.commit import compare_and_swap, point_branch, ref_is
 from tests.fault.driver import become
@@ -64,10 +65,10 @@ def test_what_crashed_is_settled_by_up_and_sensor_too(published: Lake) -> None:
     assert published.spawn(FIRST, LAST, points=points).wait() is None
     await_sessions_gone(published)
 
-    found = settle_dead(published.settings, lambda: published.runtime)
-    assert found is not None
-    assert [a.table for a in found.actions] == [KPI]
-    assert settle_dead(published.settings, lambda: published.runtime) is None
+    dead = assets_to_settle(published.settings)
+    assert dead == {KPI}
+    assert [a.table for a in settle_dead(published.runtime, dead).actions] == [KPI]
+    assert assets_to_settle(published.settings) == frozenset()
     assert published.materialize(FIRST, LAST).success
     prove_whole(published)
 
