@@ -55,8 +55,11 @@ def main() -> None:
 def publish_many(
     runtime: Runtime, ledger: Ledger, policy: MaintenancePolicy | None, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Figures of one case. The last publishes take turns with the first ones of a new table: the machine's load is the
-    same for both."""
+    """Figures of one case.
+
+    The last publishes take turns with the first ones of a new table, so the machine's load is the same for both. The
+    new table starts with all partitions in one publish, so both replace a partition.
+    """
     aged, maintenance_s, largest = Table(runtime, ledger, options.rows), [], 0
     catalog = aged.store.catalog
     last: list[tuple[float, float]] = []
@@ -65,6 +68,7 @@ def publish_many(
         for n in range(options.publishes):
             if n == options.publishes - PART:
                 fresh = Table(runtime, ledger, options.rows)
+                _publish(fresh, MONTHS)
             taken = _publish(aged, _months(n, options.partitions))
             if n >= options.publishes - PART:
                 last.append(taken)
