@@ -34,17 +34,17 @@ def test_a_commit_whose_answer_is_lost_counts_once(published: Lake, point: str, 
     """The connection ends between the server's COMMIT and its answer, for real; the proxy then stays closed."""
     raise_prices(published, MONTH)
     parts = conninfo_to_dict(published.platform_dsn)
-    with proxy_to(str(parts["host"]), int(str(parts["port"]))) as proxy, watching(published):
-        dsn = make_conninfo(published.platform_dsn, port=proxy.port)
-        run = stopped_run(published, point, match, first=MONTH, ETL_POSTGRES_DSN=dsn)
-        with kill_stopped(run):
-            proxy.lose_answer_to(b"COMMIT\0")
-            go_on(run)
-            run.wait()
-        assert proxy.lost_answer, "no COMMIT passed the proxy"
-    await_sessions_gone(published)
-
-    again = published.materialize(MONTH)
+    with watching(published):
+        with proxy_to(str(parts["host"]), int(str(parts["port"]))) as proxy:
+            dsn = make_conninfo(published.platform_dsn, port=proxy.port)
+            run = stopped_run(published, point, match, first=MONTH, ETL_POSTGRES_DSN=dsn)
+            with kill_stopped(run):
+                proxy.lose_answer_to(b"COMMIT\0")
+                go_on(run)
+                run.wait()
+            assert proxy.lost_answer, "no COMMIT passed the proxy"
+        await_sessions_gone(published)
+        again = published.materialize(MONTH)
 
     assert again.success, again.error
     if point == "postgres.before_commit":

@@ -2,11 +2,10 @@
 
 import json
 import random
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -22,6 +21,8 @@ from tests.lake import Lake, new_lake
 
 pytest_plugins = ["tests.lake"]
 
+TIMEOUT_S = 3 * 3600
+"""Of all schedules together."""
 LANES = 2
 """Schedules that are played at the same time, each on a lake of its own."""
 PER_LAKE = 25
@@ -31,15 +32,14 @@ SAVED_FROM = 60
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.jsonl"
 
 
-def test_every_random_schedule_ends_whole(
-    stack: object, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.timeout(TIMEOUT_S)
+def test_every_random_schedule_ends_whole(stack: object, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Nobody thinks of every order in which things break; a failure prints the option that replays it."""
     given, _, only = (request.config.getoption("fault_seed") or "").partition(":")
     seed = int(given or random.randrange(10**6))
     numbers = [int(only)] if only else list(range(request.config.getoption("faults")))
-    with capsys.disabled():
-        sys.stderr.write(f"\n--faults {len(numbers)} --fault-seed {seed}\n")
+    tell = request.config.pluginmanager.get_plugin("terminalreporter").write_line
+    tell(f"\n--faults {len(numbers)} --fault-seed {seed}")
     started = time.monotonic()
     tally, failures = Tally(Counter(), Counter()), list[str]()
     lanes = [numbers[lane::LANES] for lane in range(min(LANES, len(numbers)))]
@@ -47,7 +47,7 @@ def test_every_random_schedule_ends_whole(
 
     def run(lane: list[int], folder: Path) -> None:
         for first in range(0, len(lane), PER_LAKE):
-            _play_all(seed, lane[first : first + PER_LAKE], folder / str(first), making, tally, failures)
+            _play_all(seed, lane[first : first + PER_LAKE], folder / str(first), making, tally, failures, tell)
 
     with ThreadPoolExecutor(LANES) as pool:
         list(pool.map(run, lanes, [tmp_path / str(i) for i in range(len(lanes))]))
@@ -57,7 +57,13 @@ def test_every_random_schedule_ends_whole(
 
 
 def _play_all(
-    seed: int, numbers: list[int], folder: Path, making: threading.Lock, tally: Tally, failures: list[str]
+    seed: int,
+    numbers: list[int],
+    folder: Path,
+    making: threading.Lock,
+    tally: Tally,
+    failures: list[str],
+    tell: Callable[[str], None],
 ) -> None:
     """On one lake, which a failed schedule ends: the rest goes on with a new one."""
     rest = list(numbers)
@@ -67,6 +73,7 @@ def _play_all(
                 schedule = draw(seed, rest.pop(0))
                 try:
                     tally.add(schedule, play(lake, schedule))
+                    tell(f"whole again: {schedule}")
                 except Exception as e:  # noqa: BLE001  (reported with its replay)
                     failures.append(f"{schedule}\n{type(e).__name__}: {e}")
                     break

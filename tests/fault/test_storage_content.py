@@ -41,14 +41,14 @@ def test_a_file_that_lost_a_row_fails_its_audit_before_anybody_reads_it(publishe
         run = stopped_run(published, "stage.file_written", "gdp_sales", first=MONTH)
         with kill_stopped(run):
             lose_a_row(published)
-            before = published.rows(GDP, "count(*), sum(extended_price)")
+            before = published.rows(GDP, "count(*), sum(net_amount)")
             go_on(run)
             failed = run.wait()
 
     assert failed is not None
     assert not failed.success
     assert "failed its audit: " in failed.error
-    assert published.rows(GDP, "count(*), sum(extended_price)") == before
+    assert published.rows(GDP, "count(*), sum(net_amount)") == before
     await_sessions_gone(published)
     again = published.materialize(MONTH)
     assert again.published(GDP) == {MONTH}
