@@ -42,7 +42,6 @@ def _engine(folder: Path) -> "duckdb.DuckDBPyConnection":
     import duckdb
     from duckdb_extensions import import_extension
 
-    import_extension("postgres_scanner")
     engine = duckdb.connect(
         config={
             "memory_limit": f"{ENGINE_MEMORY_MB}MB",
@@ -51,6 +50,7 @@ def _engine(folder: Path) -> "duckdb.DuckDBPyConnection":
             "autoinstall_known_extensions": False,
         }
     )
+    import_extension("postgres_scanner", con=engine)
     engine.execute("LOAD postgres_scanner")
     engine.execute("SET enable_progress_bar = false")  # it would be written to stdout, where --json belongs
     return engine

@@ -41,7 +41,7 @@ def connect(
         }
     )
     for name in ("httpfs", *extensions):
-        import_extension(name)
+        import_extension(name, con=connection)
         connection.execute(f"load {name}")
     connection.execute("set enable_progress_bar = false")
     connection.execute("set global timezone = 'UTC'")
