@@ -47,6 +47,7 @@ def _build(
     producer: Any
     update = _unchanging(table).update_snapshot(branch="main", snapshot_properties=numbered(table, summary))
     producer = update.overwrite() if delete else update.fast_append()
+    _look_into_every_manifest(producer)
     _drop_dead_manifests(producer)
     _merge_manifests(producer)
     for old in delete:
@@ -128,6 +129,11 @@ def retry_conflicts(attempt: Callable[[int], T], max_tries: int = MAX_TRIES) -> 
                 raise
             time.sleep(backoff_s(n, MAX_WAIT_S, first_s=FIRST_WAIT_S))
     raise AssertionError("unreachable")
+
+
+def _look_into_every_manifest(producer: Any) -> None:
+    """PyIceberg skips manifests by an evaluator that its threads share and overwrite: it misses files to delete."""
+    producer._build_manifest_evaluator = lambda _spec_id: lambda _manifest: True
 
 
 def _drop_dead_manifests(producer: Any) -> None:

@@ -42,6 +42,18 @@ def test_a_publish_replaces_a_partition_whole(table: LocalTable) -> None:
     assert table.files(FEB) == untouched
 
 
+def test_a_replaced_file_is_found_whatever_pyiceberg_thinks_of_its_manifest(
+    table: LocalTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its evaluator is one object for all threads: one reads the bounds of another's manifest and skips its own."""
+    table.commit("a", 1, {JAN: 1, FEB: 1})
+    monkeypatch.setattr("pyiceberg.table.update.snapshot.manifest_evaluator", lambda *_: lambda _manifest: False)
+
+    table.commit("b", 2, {JAN: 2})
+
+    assert table.contents() == {JAN: 2, FEB: 1}
+
+
 def test_a_publish_onto_a_moved_head_is_rebased_without_rewriting_data(table: LocalTable) -> None:
     """Another partition was published in between: both stay, and the audited files are those that are published."""
     table.commit("a", 1, {JAN: 10, FEB: 10})

@@ -24,7 +24,7 @@ from pyiceberg.table.update import (
     RemoveSnapshotRefUpdate,
     SetSnapshotRefUpdate,
 )
-from pyiceberg.table.update.snapshot import UpdateSnapshot, _ManifestMergeManager, _SnapshotProducer
+from pyiceberg.table.update.snapshot import UpdateSnapshot, _ManifestMergeManager, _OverwriteFiles, _SnapshotProducer
 from pyiceberg.transforms import MonthTransform
 from pyiceberg.types import DateType, NestedField
 
@@ -47,6 +47,7 @@ PRIVATE: list[tuple[Any, list[str]]] = [
     (io_pyarrow.DataFileStatistics.to_serialized_dict, ["self"]),
     (_SnapshotProducer._commit, ["self"]),
     (_SnapshotProducer._existing_manifests, ["self"]),
+    (_OverwriteFiles._build_manifest_evaluator, ["self", "spec_id"]),
     (_SnapshotProducer._clean_all_uncommitted, ["self"]),
     (_SnapshotProducer.append_data_file, ["self", "data_file"]),
     (_SnapshotProducer.delete_data_file, ["self", "data_file"]),
