@@ -38,7 +38,11 @@ def test_every_random_schedule_ends_whole(stack: object, request: pytest.Fixture
     given, _, only = (request.config.getoption("fault_seed") or "").partition(":")
     seed = int(given or random.randrange(10**6))
     numbers = [int(only)] if only else list(range(request.config.getoption("faults")))
-    tell = request.config.pluginmanager.get_plugin("terminalreporter").write_line
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+
+    def tell(line: str) -> None:
+        reporter.write(f"{line}\n", flush=True)
+
     tell(f"\n--faults {len(numbers)} --fault-seed {seed}")
     started = time.monotonic()
     tally, failures = Tally(Counter(), Counter()), list[str]()
