@@ -14,6 +14,7 @@ import time
 
 from benchmarks.harness import Result, bench_project, save
 from etl_resources.ledger.connection import connect
+from etl_resources.object_store import ObjectStore
 
 CODE = "from etl_assets.cli.main import main; main()"
 
@@ -62,6 +63,9 @@ def _forget(runtime) -> None:  # type: ignore[no-untyped-def]
             runtime.store.catalog.drop_table(address.identifier)
         except Exception as e:  # noqa: BLE001  (absent before the first run)
             print(f"· {address.identifier}: {type(e).__name__}", file=sys.stderr)
+        store = ObjectStore.of(runtime.store.catalog, address.location)
+        for folder in ("data", "metadata", "evidence"):
+            store.delete(o.path for o in store.list(folder))
     with connect(runtime.settings.require_postgres(), setting="ETL_POSTGRES_DSN") as connection:
         connection.execute("drop schema if exists etl cascade")
         connection.execute("drop schema if exists etl_serving cascade")

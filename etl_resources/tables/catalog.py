@@ -1,10 +1,12 @@
 """The Iceberg catalog and its tables: open, create, evolve."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
+from etl_resources.object_store import ObjectStore
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
 from etl_resources.tables.commit import ConflictError, retry_conflicts
@@ -12,12 +14,15 @@ from etl_resources.tables.kept import keep_metadata
 from etl_resources.tables.schema import iceberg_schema, partition_spec
 
 if TYPE_CHECKING:
+    import psycopg
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
 
 CATALOG_NAME = "lake"
 """Spark reads the SQL catalog only under the name that PyIceberg wrote."""
+CATALOG_SCHEMA = "iceberg_catalog"
+"""Schema of the catalog's own tables in the platform's Postgres."""
 
 TABLE_PROPERTIES = {
     "commit.retry.num-retries": "0",  # we retry ourselves: the stock jitter starves parallel writers
@@ -33,6 +38,7 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
     from pyiceberg.catalog import load_catalog
 
     endpoint, key, secret = settings.require_s3()
+    _give_own_schema(settings)
     catalog = load_catalog(
         CATALOG_NAME,
         type="sql",
@@ -59,6 +65,30 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
     return catalog
 
 
+def _give_own_schema(settings: Settings) -> None:
+    """Without it the catalog's tables are made where the search path leads: in the ledger's schema, if the user is
+    called as it is. Those of an older version are moved."""
+    from etl_resources.ledger.connection import connect_again, typed_errors
+
+    with (
+        connect_again(settings.require_postgres(), setting="ETL_POSTGRES_DSN") as connection,
+        typed_errors("The catalog"),
+        connection.transaction(),
+    ):
+        if _exists(connection, f"{CATALOG_SCHEMA}.iceberg_tables"):
+            return
+        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (CATALOG_SCHEMA,))
+        connection.execute(f"create schema if not exists {CATALOG_SCHEMA}".encode())
+        for name in ("iceberg_tables", "iceberg_namespace_properties"):
+            if _exists(connection, name) and not _exists(connection, f"{CATALOG_SCHEMA}.{name}"):
+                connection.execute(f"alter table {name} set schema {CATALOG_SCHEMA}".encode())
+
+
+def _exists(connection: "psycopg.Connection[Any]", table: str) -> bool:
+    row = connection.execute("select to_regclass(%s) is not null", (table,)).fetchone()
+    return bool(row and row[0])
+
+
 def _sqlalchemy_url(dsn: str) -> str:
     """A DSN as SQLAlchemy wants it; libpq also takes `host=… dbname=…`, which is no URL."""
     from psycopg.conninfo import conninfo_to_dict
@@ -66,6 +96,7 @@ def _sqlalchemy_url(dsn: str) -> str:
 
     parts = {k: str(v) for k, v in conninfo_to_dict(dsn).items() if v is not None}
     port = parts.pop("port", None)
+    parts["options"] = f"{parts.get('options', '')} -csearch_path={CATALOG_SCHEMA}".strip()
     return URL.create(
         "postgresql+psycopg2",
         username=parts.pop("user", None),
@@ -90,6 +121,7 @@ def ensure_table(
     try:
         table = catalog.load_table(identifier)
     except NoSuchTableError:
+        _prove_new(catalog, identifier, location)
         with suppress(NamespaceAlreadyExistsError):  # another writer created it between the look and the creation
             catalog.create_namespace_if_not_exists(identifier.split(".")[0])
         try:
@@ -105,6 +137,28 @@ def ensure_table(
     if table.current_snapshot() is None:
         table = _add_empty_snapshot(catalog, table, identifier)
     return retry_conflicts(lambda n: _evolve(table if n == 1 else catalog.load_table(identifier), wanted, identifier))
+
+
+def _prove_new(catalog: "Catalog", identifier: str, location: str) -> None:
+    """A table that the catalog has lost is not replaced by an empty one, which would disown its files.
+
+    A creation that died left the first metadata file at most: the second is written when the catalog knows the table.
+    """
+    from pyiceberg.exceptions import NoSuchTableError
+
+    if urlsplit(location).scheme != "s3":
+        return
+    found = (o.path for o in ObjectStore.of(catalog, location).list("metadata") if o.path.endswith(".metadata.json"))
+    later = max((path for path in found if not path.rpartition("/")[2].startswith("00000-")), default=None)
+    if later is None:
+        return
+    try:
+        catalog.load_table(identifier)  # another writer created it meanwhile
+    except NoSuchTableError as e:
+        raise PermanentError(
+            f"{identifier}: the catalog doesn't know this table, but its folder holds one ({later}). Restore schema "
+            f"{CATALOG_SCHEMA} of the platform's Postgres, or, to begin anew, move {location} away."
+        ) from e
 
 
 def _add_empty_snapshot(catalog: "Catalog", table: "Table", identifier: str) -> "Table":
