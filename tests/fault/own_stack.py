@@ -56,7 +56,7 @@ class OwnStack:
         folder = self.data(server)
         aside = folder.with_name(f"{folder.name}-aside")
         servers.down(load_settings())
-        shutil.copytree(folder, aside, symlinks=True)
+        subprocess.run(["cp", "-a", str(folder), str(aside)], check=True)  # keeps the owner, as copytree does not
         owner = folder.stat()
         mounted = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB[server]}m,mode=0700", "tmpfs", str(folder)],
