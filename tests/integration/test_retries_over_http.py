@@ -133,12 +133,12 @@ def test_a_service_that_is_away_is_transient(client: Callable[[str], None]) -> N
 
 
 @pytest.mark.parametrize("client", [by_duckdb, by_boto, by_requests, by_httpx])
-@pytest.mark.parametrize("value", ["3", formatdate(time.time() + 3_600, usegmt=True)], ids=["seconds", "date"])
+@pytest.mark.parametrize("value", ["3", formatdate(time.time() + 86_400, usegmt=True)], ids=["seconds", "date"])
 def test_clients_hand_on_when_to_come_back(service: Service, client: Callable[[str], None], value: str) -> None:
     """All but PyArrow keep the answer's headers."""
     service.headers = {"Retry-After": value}
     seconds = retry_after_s(error_of(client, service.url))
-    assert seconds == 3 or (seconds or 0) > 3_000
+    assert seconds == 3 or (seconds or 0) > 3_600  # the date is of the collection: the suite may have run for long
 
 
 @pytest.mark.parametrize("client", CLIENTS[3:])
