@@ -17,9 +17,17 @@ settings.register_profile("deep", max_examples=200, stateful_step_count=30, dead
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--faults", type=int, default=12, metavar="N", help="random fault schedules to run (default 12)")
+    group.addoption("--faults", type=int, default=6, metavar="N", help="random fault schedules to run (default 6)")
     group.addoption("--fault-seed", default=None, metavar="S[:I]", help="seed of the schedules; :I runs only the I-th")
     group.addoption("--long", action="store_true", help="every failpoint with every follow-up, and all slow faults")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long mode apart: what is marked so is left out without `--long`, and counted as deselected."""
+    if not config.getoption("long"):
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,9 @@ from tests.lake import Lake
 
 pytest_plugins = ["tests.lake"]
 
+QUICK = ("stage.committed", "publish.", "evidence.", "settle.", "postgres.before_commit", "postgres.after_commit")
+"""Where a commit changes hands: what is played without `--long`."""
+
 
 @pytest.fixture(scope="module")
 def published(small_lake: Lake) -> Lake:
@@ -23,10 +26,11 @@ def published(small_lake: Lake) -> Lake:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every failpoint with one follow-up, which changes from point to point; `--long`: with all of them."""
+    """The quick points with one follow-up, which changes from point to point; `--long`: all points, all follow-ups."""
     if {"point", "follow_up"} <= set(metafunc.fixturenames):
         every = metafunc.config.getoption("long")
-        pairs = [(p, f) for i, p in enumerate(FAILPOINTS) for j, f in enumerate(FOLLOW_UPS) if every or i % 3 == j]
+        points = [p for p in FAILPOINTS if every or p.startswith(QUICK)]
+        pairs = [(p, f) for i, p in enumerate(points) for j, f in enumerate(FOLLOW_UPS) if every or i % 3 == j]
         metafunc.parametrize(("point", "follow_up"), pairs)
 
 

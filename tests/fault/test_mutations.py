@@ -60,6 +60,7 @@ MUTATIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_product_without_this_guard_fails_its_fault_tests(name: str, tmp_path: Path) -> None:
     """A fault test that passes with the guard taken out proves nothing."""

@@ -79,6 +79,7 @@ def test_a_server_that_hangs_past_the_time_outs_costs_nothing(
     prove_whole(changed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("server", ["postgres", "s3"])
 def test_a_disk_that_is_full_fails_the_run_clearly_and_changes_nothing(
     own_stack: OwnStack, changed: Lake, server: str
