@@ -1,6 +1,7 @@
 """The Iceberg catalog and its tables: open, create, evolve."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -38,23 +39,23 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
     from pyiceberg.catalog import load_catalog
 
     endpoint, key, secret = settings.require_s3()
-    _give_own_schema(settings)
-    catalog = load_catalog(
-        CATALOG_NAME,
-        type="sql",
-        uri=_sqlalchemy_url(settings.require_postgres()),
-        warehouse=warehouse,
-        **{
-            "s3.endpoint": endpoint,
-            "s3.access-key-id": key,
-            "s3.secret-access-key": secret,
-            "s3.region": settings.s3_region,
-            "s3.connect-timeout": str(min(10, settings.s3_timeout_s)),
-            "s3.request-timeout": str(settings.s3_timeout_s),
-            "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
-            "pool_pre_ping": "true",
-        },
-    )
+    with _own_schema(settings):
+        catalog = load_catalog(
+            CATALOG_NAME,
+            type="sql",
+            uri=_sqlalchemy_url(settings.require_postgres()),
+            warehouse=warehouse,
+            **{
+                "s3.endpoint": endpoint,
+                "s3.access-key-id": key,
+                "s3.secret-access-key": secret,
+                "s3.region": settings.s3_region,
+                "s3.connect-timeout": str(min(10, settings.s3_timeout_s)),
+                "s3.request-timeout": str(settings.s3_timeout_s),
+                "py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO",
+                "pool_pre_ping": "true",
+            },
+        )
     keep_metadata(catalog)
     load = catalog.load_table
 
@@ -65,23 +66,25 @@ def open_catalog(settings: Settings, warehouse: str) -> "Catalog":
     return catalog
 
 
-def _give_own_schema(settings: Settings) -> None:
-    """Without it the catalog's tables are made where the search path leads: in the ledger's schema, if the user is
-    called as it is. Those of an older version are moved."""
+@contextmanager
+def _own_schema(settings: Settings) -> Iterator[None]:
+    """Where the catalog's tables are; who opens the first catalog makes them inside, and the others wait.
+
+    By the search path they would get into the ledger's schema, if the user is called as it is. Those of an older
+    version are moved.
+    """
     from etl_resources.ledger.connection import connect_again, typed_errors
 
-    with (
-        connect_again(settings.require_postgres(), setting="ETL_POSTGRES_DSN") as connection,
-        typed_errors("The catalog"),
-        connection.transaction(),
-    ):
-        if _exists(connection, f"{CATALOG_SCHEMA}.iceberg_tables"):
-            return
-        connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (CATALOG_SCHEMA,))
-        connection.execute(f"create schema if not exists {CATALOG_SCHEMA}".encode())
-        for name in ("iceberg_tables", "iceberg_namespace_properties"):
-            if _exists(connection, name) and not _exists(connection, f"{CATALOG_SCHEMA}.{name}"):
-                connection.execute(f"alter table {name} set schema {CATALOG_SCHEMA}".encode())
+    tables = ("iceberg_tables", "iceberg_namespace_properties")
+    with connect_again(settings.require_postgres(), setting="ETL_POSTGRES_DSN") as connection:
+        with typed_errors("The catalog"):
+            if not all(_exists(connection, f"{CATALOG_SCHEMA}.{name}") for name in tables):
+                connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (CATALOG_SCHEMA,))
+                connection.execute(f"create schema if not exists {CATALOG_SCHEMA}".encode())
+                for name in tables:
+                    if _exists(connection, name) and not _exists(connection, f"{CATALOG_SCHEMA}.{name}"):
+                        connection.execute(f"alter table {name} set schema {CATALOG_SCHEMA}".encode())
+        yield  # closing the connection frees the lock
 
 
 def _exists(connection: "psycopg.Connection[Any]", table: str) -> bool:

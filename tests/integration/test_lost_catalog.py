@@ -1,5 +1,7 @@
 """The catalog's own tables: apart from the ledger's, and what they lose is not replaced by empty tables."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from etl_assets.graph.runtime import Runtime
@@ -36,3 +38,12 @@ def test_a_table_that_the_catalog_lost_is_not_made_anew(lake: Lake) -> None:
     with pytest.raises(PermanentError, match=f"doesn't know this table.*{address.location}/metadata/00001-.*Restore"):
         lake.runtime.store.ensure(address)
     assert lake.platform(f"select count(*) from {CATALOG_SCHEMA}.iceberg_tables") == [(0,)]
+
+
+def test_catalogs_that_are_opened_at_once_on_an_empty_database_make_one(lake: Lake) -> None:
+    project, settings = lake.runtime.project, lake.settings
+    for _ in range(3):
+        lake.platform(f"drop schema if exists {CATALOG_SCHEMA} cascade")
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(lambda _: Runtime(project, settings).store.catalog.list_namespaces(), range(8)))
+        assert made == [[]] * 8
