@@ -24,6 +24,7 @@ SCALE = 0.002
 DISK_MB = {"postgres": 400, "s3": 200}
 """Size of the small disk of each server: enough for its data, soon full."""
 CHUNK_BYTES = 64 * 1024
+GONE_S = 30
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class OwnStack:
                 process.send_signal(number)
 
     def kill(self, server: str) -> None:
-        """kill -9, as the out-of-memory killer does."""
+        """kill -9, as the out-of-memory killer does; the processes are gone when this returns."""
+        processes = everything(load(self.home).servers[server], self.home, server)
         self.signal(server, signal.SIGKILL)
+        psutil.wait_procs(processes, timeout=GONE_S)
 
     def data(self, server: str) -> Path:
         """Folder of a server's data."""
