@@ -26,6 +26,7 @@ from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.liveness import live_attempts
 from etl_resources.ledger.records import Publish
 from etl_resources.quality.stored_content import (
     StoredContent,
@@ -70,7 +71,7 @@ def verify(runtime: Runtime, assets: Sequence[str], partitions: Sequence[str], p
         for served in project.serving:
             if not names or served.name in names:
                 reports[served.name] = session.served(served)
-        live = _live_attempts(ledger)
+        live = {a.attempt for a in live_attempts(ledger.connection)}
         leftovers = [*session.branches_without(live), *_staging_without(ledger, live)]
     return VerifyReport(tuple(reports.values()), tuple(leftovers))
 
@@ -253,15 +254,6 @@ def _outdated(asset: str, tenant: str, logic_version: str, publishes: Mapping[st
         if known.token
         != run_token(tenant=tenant, asset=asset, partition=partition, logic_version=logic_version, inputs=known.inputs)
     )
-
-
-def _live_attempts(ledger: Ledger) -> set[str]:
-    """Open attempts whose session still holds its lock."""
-    rows = ledger.connection.execute(
-        "select attempt from etl.intents where state = 'open' "
-        "and not pg_try_advisory_xact_lock_shared(hashtextextended('attempt:' || attempt, 0))"
-    ).fetchall()
-    return {attempt for (attempt,) in rows}
 
 
 def _staging_without(ledger: Ledger, live: Collection[str]) -> list[str]:

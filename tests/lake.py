@@ -278,7 +278,7 @@ def make_lake(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     with ExitStack() as lakes:
         yield lambda: lakes.enter_context(new_lake(tmp_path_factory.mktemp("lake")))
-    _drop_template()
+    _drop_templates(server_dsn())
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def _erp_template(server: str, scale: float) -> str:
     return _templates[server, scale]
 
 
-def _drop_template() -> None:
-    for (server, _), name in _templates.items():
-        query(server, f"drop database if exists {name} with (force)")
-    _templates.clear()
+def _drop_templates(server: str) -> None:
+    """Those of this server; the servers of one module have gone with theirs."""
+    for place in [p for p in _templates if p[0] == server]:
+        query(server, f"drop database if exists {_templates.pop(place)} with (force)")

@@ -202,14 +202,6 @@ class Ledger:
         ).fetchall()
         return {p for (p,) in rows} - {partition}
 
-    def epochs_of_version(self, asset: str, partition: str, version: str) -> set[int]:
-        """Epochs at which a partition had this content."""
-        rows = self._connection.execute(
-            "select epoch from etl.publishes where asset = %s and partition = %s and version = %s",
-            (asset, partition, version),
-        ).fetchall()
-        return {e for (e,) in rows}
-
     def with_totals(self, controls: Iterable[str], epochs: Mapping[str, int]) -> set[str]:
         """Of the partitions captured at these epochs, those that have the totals of every control."""
         wanted = list(controls)

@@ -27,6 +27,24 @@ class InUse:
     epochs: frozenset[int]
 
 
+@dataclass(frozen=True)
+class LiveAttempt:
+    """An open attempt whose session still holds its lock; attempts of the asking session don't count."""
+
+    attempt: str
+    asset: str
+    opened_at: datetime
+    """Start of the transaction in which it was planned: before it pinned its inputs."""
+
+
+def live_attempts(connection: "psycopg.Connection[Any]") -> list[LiveAttempt]:
+    """The live attempts of every asset, oldest first."""
+    rows = connection.execute(
+        f"select attempt, asset, created_at from etl.intents where state = 'open' and not {_DEAD} order by created_at"
+    ).fetchall()
+    return [LiveAttempt(*row) for row in rows]
+
+
 def clock(ledger: Ledger) -> datetime:
     """The ledger's time, which settled attempts are stamped with."""
     row = ledger.connection.execute("select clock_timestamp()").fetchone()

@@ -31,7 +31,7 @@ from etl_resources.tables.head import PartitionHead, read_head
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.publish import drop_branch
 from etl_resources.tables.schema import field_ids, read_schema
-from etl_resources.tables.stage import ATTEMPT_KEY, RUN_KEY, properties_of
+from etl_resources.tables.stage import ATTEMPT_KEY, RUN_KEY, committed_by
 
 if TYPE_CHECKING:
     import duckdb
@@ -235,11 +235,6 @@ def _unchanged(head: PartitionHead | None, rewrite: Rewrite) -> bool:
 
 
 def _committed(table: "Table", attempt: str) -> tuple[int, set[str]] | None:
-    """What this attempt committed, read back from main's history."""
-    from pyiceberg.table.snapshots import ancestors_of
-
-    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
-        properties = properties_of(table, snapshot.snapshot_id)
-        if properties.get(ATTEMPT_KEY) == attempt:
-            return snapshot.snapshot_id, set(properties[COMPACTED_KEY].split(","))
-    return None
+    """(snapshot, partitions) of what this attempt committed, read back."""
+    found = committed_by(table, attempt)
+    return (found[0], set(found[1][COMPACTED_KEY].split(","))) if found else None

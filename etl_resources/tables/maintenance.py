@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.live_attempts import LiveAttempt, live_attempts
+from etl_resources.ledger.liveness import LiveAttempt, live_attempts
 from etl_resources.progress import report
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress

@@ -20,6 +20,7 @@ from etl_resources.tables.stage import (
     ATTEMPT_KEY,
     RUN_KEY,
     StagedPartition,
+    committed_by,
     partitions_of,
     properties_of,
     replaced_files,
@@ -149,15 +150,13 @@ def _prove_aliases(identifier: str, winners: Collection[StagedPartition], heads:
 
 def find_published(table: "Table", attempt: str) -> PublishOutcome | None:
     """What an attempt published, read back from main's history; None when it didn't."""
-    from pyiceberg.table.snapshots import ancestors_of
-
-    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
-        properties = properties_of(table, snapshot.snapshot_id)
-        if properties.get(ATTEMPT_KEY) == attempt:
-            published = tuple(partitions_of(properties).values())
-            number = snapshot_numbers(table, snapshot.snapshot_id)[snapshot.snapshot_id] if published else None
-            return PublishOutcome(snapshot.snapshot_id, published, (), "read_back", number=number)
-    return None
+    found = committed_by(table, attempt)
+    if found is None:
+        return None
+    snapshot_id, properties = found
+    published = tuple(partitions_of(properties).values())
+    number = snapshot_numbers(table, snapshot_id)[snapshot_id] if published else None
+    return PublishOutcome(snapshot_id, published, (), "read_back", number=number)
 
 
 def drop_branch(catalog: "Catalog", identifier: str, attempt: str) -> bool:

@@ -63,6 +63,17 @@ def properties_of(table: "Table", snapshot_id: int) -> dict[str, str]:
     return dict(snapshot.summary.additional_properties) if snapshot and snapshot.summary else {}
 
 
+def committed_by(table: "Table", attempt: str) -> tuple[int, dict[str, str]] | None:
+    """(snapshot id, our properties) of what an attempt committed, read back from main's history; None: nothing."""
+    from pyiceberg.table.snapshots import ancestors_of
+
+    for snapshot in ancestors_of(table.current_snapshot(), table.metadata):
+        properties = properties_of(table, snapshot.snapshot_id)
+        if properties.get(ATTEMPT_KEY) == attempt:
+            return snapshot.snapshot_id, properties
+    return None
+
+
 def stage(
     catalog: "Catalog",
     identifier: str,
