@@ -8,7 +8,8 @@ from decimal import Decimal, InvalidOperation
 from etl_assets.project_resolve import TableDraft
 from etl_resources.contract import ContractColumn
 from etl_resources.errors import ManifestError
-from etl_resources.manifest import DECIMAL, Check, Column, Rule
+from etl_resources.manifest_columns import DECIMAL, Column, Rule
+from etl_resources.manifest_tables import Check
 
 TYPES = "bigint, int, string, date, timestamptz, boolean, decimal(precision,scale)"
 BOUNDS = ("ge", "gt", "le", "lt")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from etl_resources.manifest import Rule
+from etl_resources.manifest_columns import Rule
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 from etl_resources.contract import Contract
-from etl_resources.manifest import Calendar, Dataset, PostgresSource, PostgresTarget, Rule
+from etl_resources.manifest import Calendar, Dataset, PostgresSource, PostgresTarget
+from etl_resources.manifest_columns import Rule
 
 FORMAT = 1
 

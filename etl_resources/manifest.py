@@ -4,15 +4,14 @@ Reading files, positions and errors live in manifest_file; what a manifest means
 docs/manifest.md and the JSON Schema are generated from the descriptions here.
 """
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Literal
 from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from etl_resources.manifest_columns import Columns
+from etl_resources.manifest_tables import Kpi, Silver, Table
 from etl_resources.manifest_types import (
-    ColumnType,
-    FileName,
     Identifier,
     Month,
     Owner,
@@ -20,46 +19,8 @@ from etl_resources.manifest_types import (
     ResourcePrefix,
     SecretReference,
     Strict,
-    TableName,
     TargetPattern,
 )
-
-
-class Rule(Strict):
-    """A row rule on one column. A row that breaks it is rejected and kept as a dead letter; nulls pass."""
-
-    ge: int | str | None = Field(default=None, description="At least; decimals and dates in quotes.")
-    gt: int | str | None = Field(default=None, description="More than.")
-    le: int | str | None = Field(default=None, description="At most.")
-    lt: int | str | None = Field(default=None, description="Less than.")
-    isin: tuple[str | int, ...] | None = Field(default=None, min_length=1, description="One of these values.")
-    matches: str | None = Field(default=None, description="Regular expression that the whole value matches.")
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> "Rule":
-        if not self.model_fields_set:
-            raise ValueError("a check needs at least one of ge, gt, le, lt, isin, matches")
-        return self
-
-
-class Column(Strict):
-    """A column. `name: bigint` is short for `name: {type: bigint}`."""
-
-    type: ColumnType | None = Field(default=None, description="Silver may omit it: the source column's.")
-    nullable: bool = Field(default=True, description="false: a row with a null here is rejected.")
-    description: str | None = Field(default=None, description="What it means.")
-    unit: str | None = Field(default=None, description="Unit of the values, e.g. order currency.")
-    check: Rule | None = Field(default=None, description="Rule that each value keeps.")
-
-
-def _column_shorthand(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
-
-
-Columns = dict[
-    Identifier,
-    Annotated[Column, BeforeValidator(_column_shorthand, json_schema_input_type=Column | ColumnType)],
-]
 
 
 class Partitions(Strict):
@@ -114,66 +75,6 @@ class Bronze(Strict):
     """As delivered and typed; nothing to say beyond the convention: `bronze: {}`."""
 
 
-class Check(Strict):
-    """A rule on a whole partition: exactly one of rejected_share, rows."""
-
-    rejected_share: Rule | None = Field(default=None, description="Rejected of read rows, e.g. {le: '0.05'}.")
-    rows: Rule | None = Field(default=None, description="Number of rows written, e.g. {ge: 1}.")
-    severity: Literal["error", "warn"] = Field(default="error", description="error: not published.")
-
-    @model_validator(mode="after")
-    def _one(self) -> "Check":
-        if (self.rejected_share is None) == (self.rows is None):
-            raise ValueError("a check names exactly one of rejected_share, rows")
-        return self
-
-
-class Table(Strict):
-    """A table made by SQL from other tables: its contract and its checks."""
-
-    key: tuple[Identifier, ...] = Field(min_length=1, description="Columns whose values are unique together.")
-    load: Literal["overwrite_partition"] = Field(
-        default="overwrite_partition", description="A run replaces its partitions, whole."
-    )
-    sql: FileName = Field(description="One SELECT in DuckDB's dialect that gives the columns.")
-    version: int = Field(default=1, ge=1, description="A change of meaning is a new version.")
-    grain: TableName | None = Field(
-        default=None, description="Input of which each row gives one row, e.g. silver.sales_lines."
-    )
-    columns: Columns = Field(min_length=1, description="The contract: every column of the result.")
-    checks: tuple[Check, ...] = Field(default=(), description="Rules on a whole partition.")
-
-
-class Silver(Table):
-    """Cleaned and deduplicated by key, from the bronze table of the same dataset."""
-
-    sql: FileName | None = Field(  # type: ignore[assignment]  # wider than Table: there is a convention
-        default=None, description="One SELECT; omitted: the columns as they are in bronze."
-    )
-
-
-class Reconcile(Strict):
-    """Control totals of the system of record, in the captured snapshot, that the table must equal (M15)."""
-
-    system: Identifier = Field(description="Entry of `systems` in platform.yaml.")
-    sql: FileName = Field(description="One SELECT for that system with the dates %(start)s and %(end)s (excluded).")
-    compare: dict[Identifier, str] = Field(
-        min_length=1, description="Measure: largest absolute difference, a quoted decimal such as '0.01'."
-    )
-
-
-class Accept(Strict):
-    """What must hold before a KPI is published."""
-
-    reconcile: Reconcile = Field(description="Control totals of the system of record.")
-
-
-class Kpi(Table):
-    """Measures over gdp tables."""
-
-    accept: Accept | None = Field(default=None, description="What must hold before it is published.")
-
-
 class PostgresTarget(Strict):
     """A served table; its columns are those of the dataset's last layer."""
 
@@ -222,9 +123,6 @@ class Dataset(Strict):
         if not isinstance(table, Table):
             raise KeyError(f"{self.dataset} has no contract for layer {layer}")
         return table
-
-
-DECIMAL = re.compile(r"^decimal\((\d+),(\d+)\)$")
 
 
 class Calendar(Strict):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from etl_resources.contract import Contract
 from etl_resources.engines.transform import TransformResult
 from etl_resources.identifiers import quote
-from etl_resources.manifest import Check, Rule
+from etl_resources.manifest_columns import Rule
+from etl_resources.manifest_tables import Check
 from etl_resources.quality.content_hash import content_hash, version_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.identifiers import quote
-from etl_resources.manifest import DECIMAL
+from etl_resources.manifest_columns import DECIMAL
 
 Dialect = Literal["duckdb", "postgres"]
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
-from etl_resources.manifest import DECIMAL
+from etl_resources.manifest_columns import DECIMAL
 from etl_resources.tables.schema import duckdb_type
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID
 from etl_resources.identifiers import quote
-from etl_resources.manifest import DECIMAL
+from etl_resources.manifest_columns import DECIMAL
 
 if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec

@@ -9,7 +9,8 @@ import pytest
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.transform import TransformResult
-from etl_resources.manifest import Check, Rule
+from etl_resources.manifest_columns import Rule
+from etl_resources.manifest_tables import Check
 from etl_resources.quality.audit import (
     ROWS_ACCOUNTED,
     STORED_CONTENT,

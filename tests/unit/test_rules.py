@@ -8,7 +8,7 @@ import pytest
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal
-from etl_resources.manifest import Rule
+from etl_resources.manifest_columns import Rule
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 
 

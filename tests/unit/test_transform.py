@@ -11,7 +11,7 @@ import pytest
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.transform import JUDGED, Transform, TransformResult, engine_error, run_transform
 from etl_resources.errors import PermanentError, TransientError
-from etl_resources.manifest import Rule
+from etl_resources.manifest_columns import Rule
 from etl_resources.quality.audit import audit_transform, read_back
 from etl_resources.quality.content_hash import version_of
 

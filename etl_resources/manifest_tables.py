@@ -1,0 +1,68 @@
+"""Tables that SQL makes from other tables: contract, checks, and what must hold before a KPI is published."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from etl_resources.manifest_columns import Columns, Rule
+from etl_resources.manifest_types import FileName, Identifier, Strict, TableName
+
+
+class Check(Strict):
+    """A rule on a whole partition: exactly one of rejected_share, rows."""
+
+    rejected_share: Rule | None = Field(default=None, description="Rejected of read rows, e.g. {le: '0.05'}.")
+    rows: Rule | None = Field(default=None, description="Number of rows written, e.g. {ge: 1}.")
+    severity: Literal["error", "warn"] = Field(default="error", description="error: not published.")
+
+    @model_validator(mode="after")
+    def _one(self) -> "Check":
+        if (self.rejected_share is None) == (self.rows is None):
+            raise ValueError("a check names exactly one of rejected_share, rows")
+        return self
+
+
+class Table(Strict):
+    """A table made by SQL from other tables: its contract and its checks."""
+
+    key: tuple[Identifier, ...] = Field(min_length=1, description="Columns whose values are unique together.")
+    load: Literal["overwrite_partition"] = Field(
+        default="overwrite_partition", description="A run replaces its partitions, whole."
+    )
+    sql: FileName = Field(description="One SELECT in DuckDB's dialect that gives the columns.")
+    version: int = Field(default=1, ge=1, description="A change of meaning is a new version.")
+    grain: TableName | None = Field(
+        default=None, description="Input of which each row gives one row, e.g. silver.sales_lines."
+    )
+    columns: Columns = Field(min_length=1, description="The contract: every column of the result.")
+    checks: tuple[Check, ...] = Field(default=(), description="Rules on a whole partition.")
+
+
+class Silver(Table):
+    """Cleaned and deduplicated by key, from the bronze table of the same dataset."""
+
+    sql: FileName | None = Field(  # type: ignore[assignment]  # wider than Table: there is a convention
+        default=None, description="One SELECT; omitted: the columns as they are in bronze."
+    )
+
+
+class Reconcile(Strict):
+    """Control totals of the system of record, in the captured snapshot, that the table must equal (M15)."""
+
+    system: Identifier = Field(description="Entry of `systems` in platform.yaml.")
+    sql: FileName = Field(description="One SELECT for that system with the dates %(start)s and %(end)s (excluded).")
+    compare: dict[Identifier, str] = Field(
+        min_length=1, description="Measure: largest absolute difference, a quoted decimal such as '0.01'."
+    )
+
+
+class Accept(Strict):
+    """What must hold before a KPI is published."""
+
+    reconcile: Reconcile = Field(description="Control totals of the system of record.")
+
+
+class Kpi(Table):
+    """Measures over gdp tables."""
+
+    accept: Accept | None = Field(default=None, description="What must hold before it is published.")
