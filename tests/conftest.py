@@ -40,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StackStatus]":
     home = tmp_path_factory.mktemp("project") / ".etl"
     with pytest.MonkeyPatch.context() as environment:
         for name in os.environ:
-            if name.startswith("ETL_") or name in {"ERP_DSN", "ERP_ADMIN_DSN", "DAGSTER_HOME"}:
+            if name.startswith("ETL_") or name in {"ERP_DSN", "ERP_ADMIN_DSN", "RATES_URL", "DAGSTER_HOME"}:
                 environment.delenv(name)
         environment.setenv("ETL_HOME", str(home))
         environment.setenv("ETL_S3_BUCKET", BUCKET)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_assets.automation.schedules import ALL_LAYERS
 from etl_assets.demo.erp import create_erp
+from etl_assets.demo.rates_server import rates_companion
 from etl_assets.demo.summary import kpi_rows, layer_rows
 from etl_resources.calendar import last_months, months_between
 from etl_resources.conventions import bucket_name
@@ -61,7 +62,14 @@ def run_demo(
     wanted = last_months(keys, months)
     settings = load_settings()
     bucket = settings.s3_bucket or bucket_name(project.platform.etl_resource_prefix, settings.account)
-    status = stack.up(settings, bucket=bucket, project_dir=project_dir, ui=ui, progress=progress)
+    status = stack.up(
+        settings,
+        bucket=bucket,
+        project_dir=project_dir,
+        ui=ui,
+        progress=progress,
+        companions=[rates_companion(settings.home)],
+    )
     result = DemoResult(scale=scale, partitions=months, ui_url=status.ui_url)
     result.seconds["servers"] = _since(started)
     started = time.monotonic()

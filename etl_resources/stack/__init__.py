@@ -7,7 +7,8 @@ stored in them belongs to the ledger, the tables and the demo.
     print(status.s3_endpoint)
 """
 
+from etl_resources.stack.companion import Companion
 from etl_resources.stack.lifecycle import down, status, up
 from etl_resources.stack.report import ServerStatus, StackStatus
 
-__all__ = ["ServerStatus", "StackStatus", "down", "status", "up"]
+__all__ = ["Companion", "ServerStatus", "StackStatus", "down", "status", "up"]

@@ -1,12 +1,19 @@
 """`up`, `down` and `status` of the whole stack."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from etl_resources.errors import DataPipelineError, SettingsError
 from etl_resources.settings import Settings
+from etl_resources.stack.companion import (
+    Companion,
+    CompanionServer,
+    companion_addresses,
+    is_replaced,
+    known_companions,
+)
 from etl_resources.stack.dagster_servers import PROJECT_FILES, Daemon, WebServer, require_project
 from etl_resources.stack.external import (
     ERP_ADMIN_SECRET,
@@ -32,11 +39,18 @@ def _silent(_: str) -> None:
 
 
 def up(
-    settings: Settings, *, bucket: str, project_dir: Path, ui: bool = True, progress: Progress = _silent
+    settings: Settings,
+    *,
+    bucket: str,
+    project_dir: Path,
+    ui: bool = True,
+    progress: Progress = _silent,
+    companions: Sequence[Companion] = (),
 ) -> StackStatus:
     """Start what isn't running, wait until everything is usable. Safe to repeat and to interrupt.
 
     A service that is set in the environment is checked and left alone. `bucket` is made in the embedded S3.
+    `companions` are started now and by every later `up` of this home.
     Raises SettingsError for an unusable external service, TransientError or PermanentError when a server of
     ours doesn't become ready; the others keep running then.
     """
@@ -53,6 +67,7 @@ def up(
 
         launcher = Launcher(home, state, progress, publish)
         _up_services(launcher, external, bucket)
+        _up_companions(launcher, companions, project_dir.resolve())
         _forget_unused(launcher, ui)
         if ui:
             _up_dagster(launcher, external, project_dir.resolve())
@@ -69,6 +84,8 @@ def down(settings: Settings, progress: Progress = _silent) -> None:
         return
     with exclusive(home, progress):
         state = load(home)
+        for companion in known_companions(home, state, home):
+            _stop(companion, home, state, progress)
         for group in _STOP_ORDER:
             with ThreadPoolExecutor(len(group)) as pool:
                 list(pool.map(lambda server: _stop(server, home, state, progress), group))
@@ -79,7 +96,7 @@ def down(settings: Settings, progress: Progress = _silent) -> None:
         progress("stopped")
 
 
-def _stop(server: type[Server], home: Path, state: StackState, progress: Progress) -> None:
+def _stop(server: Server | type[Server], home: Path, state: StackState, progress: Progress) -> None:
     record = state.servers.get(server.name, ServerRecord())
     if processes := everything(record, home, server.name):
         progress(f"{server.name}: stopping")
@@ -117,6 +134,17 @@ def _up_services(launcher: Launcher, external: External, bucket: str) -> None:
         launcher.progress(f"{server.name}: ready")
 
 
+def _up_companions(launcher: Launcher, declared: Sequence[Companion], project_dir: Path) -> None:
+    home, state = launcher.home, launcher.state
+    servers = {s.name: s for s in known_companions(home, state, project_dir)}
+    servers |= {c.name: CompanionServer(home, c, project_dir) for c in declared}
+    for server in servers.values():
+        if not is_replaced(home, state, server.companion):
+            launcher.launch(server)
+            launcher.await_ready(server)
+            launcher.progress(f"{server.name}: ready")
+
+
 def _forget_unused(launcher: Launcher, ui: bool) -> None:
     """Without UI, a web server that doesn't run is no part of the stack any more."""
     for server in (WebServer, Daemon) if not ui else ():
@@ -148,7 +176,7 @@ def _published(state: StackState, external: External) -> tuple[dict[str, str], d
         values.pop("postgres_dsn", None)
     if external.s3:
         values = {name: value for name, value in values.items() if not name.startswith("s3_")}
-    return values, {} if external.erp else erp
+    return values, {**({} if external.erp else erp), **companion_addresses(state)}
 
 
 def _status(settings: Settings, home: Path, state: StackState, external: External, bucket: str) -> StackStatus:
@@ -177,6 +205,7 @@ def _embedded(
     servers: dict[str, tuple[Server, bool]] = {
         "postgres": (Postgres(home), external.platform is None or external.erp is None),
         "s3": (SeaweedFS(home, bucket), external.s3 is None),
+        **{c.name: (c, not is_replaced(home, state, c.companion)) for c in known_companions(home, state, home)},
         **{s.name: (s(home, home, platform_dsn or ""), True) for s in (WebServer, Daemon)},
     }
     found = []

@@ -33,6 +33,8 @@ class ServerRecord(BaseModel):
     """Roles, databases or buckets exist with the secrets above."""
     fingerprint: str | None = None
     """Hash of the settings that the process was started with; other settings need a restart."""
+    companion: dict[str, Any] | None = None
+    """Declaration of a process that isn't one of the stack's own servers (stack.companion)."""
 
 
 class StackState(BaseModel):

@@ -18,7 +18,7 @@ from etl_resources.stack.processes import HOME_MARK, SERVER_MARK
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "pp-dw-local"
-SERVERS = ("postgres", "s3", "dagster-webserver", "dagster-daemon")
+SERVERS = ("postgres", "s3", "rates", "dagster-webserver", "dagster-daemon")
 CLI = [sys.executable, "-c", "from etl_assets.cli.main import main; main()"]
 KILLED_UP = """
 import os, signal, sys
@@ -52,7 +52,7 @@ class Project:
         return content
 
     def environment(self, **extra: str) -> dict[str, str]:
-        outside = {k: v for k, v in os.environ.items() if not k.startswith("ETL_") and not k.startswith("ERP_")}
+        outside = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "RATES_"))}
         return {**outside, "PYTHONPATH": str(ROOT), "ETL_HOME": str(self.home), **extra}
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
