@@ -12,6 +12,7 @@ from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors
 from etl_resources.logic_version import serving_logic_version, table_logic_version
 from etl_resources.manifest import Dataset, Platform, PostgresTarget
+from etl_resources.settings import load_settings
 
 ASSETS_FOLDER = Path(__file__).parent
 
@@ -78,12 +79,17 @@ class Project:
         return found
 
 
-def load_project(root: Path = ASSETS_FOLDER) -> Project:
-    """platform.yaml and datasets/*/manifest.yaml as one project.
+def project_folder() -> Path:
+    """Where platform.yaml and datasets/ are: ETL_PROJECT, or the installed example."""
+    return load_settings().project or ASSETS_FOLDER
+
+
+def load_project(root: Path | None = None) -> Project:
+    """platform.yaml and datasets/*/manifest.yaml of `root`, else of the project's folder, as one project.
 
     Raises ManifestErrors with all problems of all files: a project that loads is valid.
     """
-    files, errors = read_files(root)
+    files, errors = read_files(root or project_folder())
     drafts = resolve_tables(files) if files else {}
     if files:
         errors += [*manifest_errors(files, drafts), *sql_errors(files, drafts)]

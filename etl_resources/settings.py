@@ -24,6 +24,8 @@ class Settings(BaseSettings):
 
     home: Path = Path(".etl")
     """Folder of state, logs and the embedded servers' data, relative to the project's folder."""
+    project: Path | None = None
+    """Folder with platform.yaml and datasets/, when it is not the installed example; relative as `home`."""
     account: str = "local"
     """Account in computed names: the bucket is {resource_prefix}-{account}."""
     postgres_dsn: SecretStr | None = None

@@ -36,6 +36,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StackStatus]":
     from etl_resources import stack as servers
     from etl_resources.settings import load_settings
     from tests.integration.stack_project import remove_home
+    from tests.projects import SALES
 
     home = tmp_path_factory.mktemp("project") / ".etl"
     with pytest.MonkeyPatch.context() as environment:
@@ -43,6 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StackStatus]":
             if name.startswith("ETL_") or name in {"ERP_DSN", "ERP_ADMIN_DSN", "RATES_URL", "DAGSTER_HOME"}:
                 environment.delenv(name)
         environment.setenv("ETL_HOME", str(home))
+        environment.setenv("ETL_PROJECT", str(SALES))
         environment.setenv("ETL_S3_BUCKET", BUCKET)
         try:
             yield servers.up(load_settings(), bucket=BUCKET, project_dir=home.parent, ui=False)

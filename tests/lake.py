@@ -29,6 +29,7 @@ from etl_resources.settings import Settings, load_settings
 from tests.databases import query, server_dsn
 from tests.fault.driver import run_task
 from tests.integration.oracle import NetRevenueRow, net_revenue
+from tests.projects import SALES
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -91,7 +92,7 @@ class Lake:
 
     @cached_property
     def runtime(self) -> Runtime:
-        return Runtime(load_project(), self.settings)
+        return Runtime(load_project(self.settings.project), self.settings)
 
     @contextmanager
     def environment(self, **changed: str) -> Iterator[None]:
@@ -255,7 +256,7 @@ def new_lake(folder: Path, scale: float = SCALE) -> Iterator[Lake]:
     query(server, f"create database {name}_erp template {template}")
     try:
         yield Lake({
-            "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
+            "ETL_PROJECT": str(SALES), "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
             "ETL_S3_ACCESS_KEY": key, "ETL_S3_SECRET_KEY": secret,
             "ETL_RETRY_ELAPSED_S_MAX": "2", "ETL_RETRY_WAIT_S_MAX": "0.5",
             "ETL_POSTGRES_DSN": make_conninfo(server, dbname=f"{name}_platform"),

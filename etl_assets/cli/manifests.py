@@ -9,7 +9,7 @@ import typer
 
 from etl_resources.errors import ManifestErrors, PermanentError
 
-ProjectPath = Annotated[Path | None, typer.Argument(help="Folder with platform.yaml; omitted: the installed project.")]
+ProjectPath = Annotated[Path | None, typer.Argument(help="Folder with platform.yaml; omitted: ETL_PROJECT.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,11 +24,11 @@ def validate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Check all manifests and their SQL without touching data; every error with file and line."""
-    from etl_assets.project import ASSETS_FOLDER, load_project
+    from etl_assets.project import load_project
     from etl_assets.project_binding import binding_errors
 
     try:
-        project = load_project(path or ASSETS_FOLDER)
+        project = load_project(path)
         if errors_of_engine := tuple(binding_errors(project)):
             raise ManifestErrors(errors_of_engine)
     except ManifestErrors as e:
@@ -79,18 +79,16 @@ def new(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifest, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing manifest.")] = False,
-    project: Annotated[
-        Path | None, typer.Option(help="Folder with platform.yaml; omitted: the installed project.")
-    ] = None,
+    project: Annotated[Path | None, typer.Option(help="Folder with platform.yaml; omitted: ETL_PROJECT.")] = None,
 ) -> None:
     """Write a manifest from a table of a system of record (read-only)."""
     from etl_assets.manifest_draft import DraftRequest, draft_manifest, manifest_path
-    from etl_assets.project import ASSETS_FOLDER
+    from etl_assets.project import project_folder
 
     kind, _, table = source.partition(":")
     if kind != "postgres" or not table:
         raise PermanentError(f"--from {source!r} is not valid; expected postgres:<schema>.<table>.")
-    root = project or ASSETS_FOLDER
+    root = project or project_folder()
     request = DraftRequest(
         dataset=dataset,
         table=table,

@@ -63,8 +63,9 @@ def _bucket(settings: Settings) -> str:
 def _resource_prefix() -> str:
     import yaml
 
-    platform = Path(__file__).parents[1] / "platform.yaml"
-    return str(yaml.safe_load(platform.read_text())["etl_resource_prefix"])
+    from etl_assets.project import project_folder
+
+    return str(yaml.safe_load((project_folder() / "platform.yaml").read_text())["etl_resource_prefix"])
 
 
 def _show(state: "StackStatus", as_json: bool) -> None:

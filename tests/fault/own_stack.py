@@ -19,6 +19,7 @@ from etl_resources.stack.state import load
 from tests.conftest import BUCKET
 from tests.integration.stack_project import remove_home
 from tests.lake import Lake, new_lake
+from tests.projects import SALES
 
 SCALE = 0.002
 DISK_MB = {"postgres": 400, "s3": 200}
@@ -101,6 +102,7 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnStack]:
         for name in [n for n in os.environ if n.startswith("ETL_") or n in {"ERP_DSN", "ERP_ADMIN_DSN"}]:
             environment.delenv(name)
         environment.setenv("ETL_HOME", str(home))
+        environment.setenv("ETL_PROJECT", str(SALES))
         environment.setenv("ETL_S3_BUCKET", BUCKET)
         made = OwnStack(home.resolve())
         try:

@@ -32,7 +32,9 @@ for name in MODULES:
     importlib.import_module(name)
 
 from etl_assets.definitions import build_definitions  # noqa: E402  (after what it would import)
+from etl_assets.project import load_project  # noqa: E402
 from tests.lake import instance  # noqa: E402
+from tests.projects import SALES  # noqa: E402
 
-build_definitions().resolve_job_def("all_layers")
+build_definitions(load_project(SALES)).resolve_job_def("all_layers")
 instance()

@@ -1,12 +1,13 @@
-"""A copy of the real project in which tests make one mistake at a time."""
+"""A copy of the sales project in which tests make one mistake at a time."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 
-from etl_assets.project import ASSETS_FOLDER, load_project
+from etl_assets.project import load_project
 from etl_resources.errors import ManifestErrors
+from tests.projects import SALES
 
 PLATFORM = "platform.yaml"
 ORDERS, LINES = "datasets/sales_orders/manifest.yaml", "datasets/sales_lines/manifest.yaml"
@@ -20,16 +21,14 @@ CONTROL = "datasets/kpi_net_revenue/reconcile.sql"
 def project(tmp_path: Path) -> Path:
     """A copy of the four datasets and platform.yaml."""
     copy = tmp_path / "etl_assets"
-    for name in ("sales_orders", "sales_lines", "gdp_sales", "kpi_net_revenue"):
-        shutil.copytree(ASSETS_FOLDER / "datasets" / name, copy / "datasets" / name)
-    shutil.copy(ASSETS_FOLDER / PLATFORM, copy)
+    shutil.copytree(SALES, copy)
     return copy
 
 
 def edit(path: Path, old: str, new: str) -> None:
     """Replace the first occurrence, which must be there."""
     text = path.read_text()
-    assert old in text, f"{path} has no {old!r}: this test edits the real project"
+    assert old in text, f"{path} has no {old!r}: this test edits the sales project"
     path.write_text(text.replace(old, new, 1))
 
 

@@ -6,13 +6,14 @@ import pytest
 from project_edits import GDP_SQL, KPI, LINES, ORDERS, PLATFORM, edit, errors_of, project
 
 from etl_assets.project import load_project
+from tests.projects import SALES
 
 __all__ = ["project"]  # a fixture is used by its name
 
 
 def test_tables_come_after_what_they_read() -> None:
     """The graph is built in one pass over tables."""
-    loaded = load_project()
+    loaded = load_project(SALES)
     seen: set[str] = set()
     for name, table in loaded.tables.items():
         assert set(table.inputs) <= seen
@@ -23,12 +24,12 @@ def test_tables_come_after_what_they_read() -> None:
 
 def test_inputs_come_in_order_of_first_use() -> None:
     """The first input is the one that a reader of the SQL sees first."""
-    assert load_project().tables["gdp.gdp_sales"].inputs == ("silver.sales_lines", "silver.sales_orders")
+    assert load_project(SALES).tables["gdp.gdp_sales"].inputs == ("silver.sales_lines", "silver.sales_orders")
 
 
 def test_bronze_requires_only_what_identifies_and_places_a_row() -> None:
     """Bronze is as delivered: a null elsewhere is for silver to judge."""
-    contract = load_project().tables["bronze.sales_lines"].contract
+    contract = load_project(SALES).tables["bronze.sales_lines"].contract
     required = {c.name for c in contract.columns if not c.nullable}
     assert required == {"order_id", "line_number", "order_date"}
     assert contract.names[:3] == ("order_id", "line_number", "order_date")
@@ -37,21 +38,21 @@ def test_bronze_requires_only_what_identifies_and_places_a_row() -> None:
 
 def test_silver_inherits_types_of_the_source() -> None:
     """A type is written once."""
-    columns = {c.name: c for c in load_project().tables["silver.sales_lines"].contract.columns}
+    columns = {c.name: c for c in load_project(SALES).tables["silver.sales_lines"].contract.columns}
     assert columns["quantity"].type == "decimal(15,2)"
     assert columns["quantity"].unit == "pieces"
 
 
 def test_serving_takes_the_key_of_the_last_layer() -> None:
     """A target says only what differs."""
-    (serving,) = load_project().serving
+    (serving,) = load_project(SALES).serving
     assert serving.name == "postgres.analytics.kpi_net_revenue"
     assert serving.key == ("month", "nation", "currency")
 
 
 def test_controls_are_found_by_system() -> None:
     """The capture of a system takes exactly its own control totals."""
-    loaded = load_project()
+    loaded = load_project(SALES)
     assert list(loaded.controls("erp")) == ["kpi_net_revenue"]
     assert "%(start)s" in loaded.controls("erp")["kpi_net_revenue"]
     assert loaded.controls("crm") == {}

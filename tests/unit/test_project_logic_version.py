@@ -15,6 +15,7 @@ from etl_assets.project_resolve import resolve_contract
 from etl_resources.logic_version import table_logic_version
 from etl_resources.manifest import Calendar, Dataset
 from etl_resources.manifest_file import parse_manifest
+from tests.projects import SALES
 
 __all__ = ["project"]  # a fixture is used by its name
 
@@ -85,7 +86,7 @@ def test_the_calendar_decides_every_table(project: Path, old_new: tuple[str, str
     assert all(after[name] != before[name] for name in before)
 
 
-PROJECT = load_project()
+PROJECT = load_project(SALES)
 BRONZE_DIGEST = "a1e9fe887ba531f801e912d8bcc765699334e8aacbca5761b1e3070c6d4cbf23"
 SILVER_DIGEST = "dd22169b108e28471d9e269122e6891528e2e6d847963318ecc8ef71cb907449"
 CALENDAR = Calendar(start="2024-01", end="2024-12")

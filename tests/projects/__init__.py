@@ -1,0 +1,6 @@
+"""Projects that tests run instead of the shipped example, so that the example can grow without slowing them down."""
+
+from pathlib import Path
+
+SALES = Path(__file__).parent / "sales"
+"""ERP orders and lines to one KPI in Postgres: every kind of step of a Postgres source, and nothing else."""
