@@ -7,8 +7,9 @@ from etl_assets.project_files import ProjectFiles
 from etl_assets.project_resolve import TableDraft
 from etl_resources.conventions import META_RUN_ID, database_name, table_name
 from etl_resources.errors import ManifestError
-from etl_resources.manifest import Calendar, Dataset, Platform, PostgresSource
+from etl_resources.manifest import Calendar, Dataset, Platform
 from etl_resources.manifest_file import ManifestFile
+from etl_resources.manifest_sources import PostgresSource, Source
 from etl_resources.suggest import hint
 
 PARTITION_TYPES = ("date", "timestamptz")
@@ -25,7 +26,7 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
         yield from _names_of_platform(file, platform)
         yield from _period(file, platform.calendar)
         if dataset.source:
-            yield from _source(file, dataset.source)
+            yield from _source(file, dataset.source, platform)
         for layer in dataset.layers:
             draft = drafts[f"{layer}.{name}"]
             yield from column_errors(draft)
@@ -73,9 +74,19 @@ def _period(file: File, calendar: Calendar) -> Iterator[ManifestError]:
         yield file.error(f"end {end} lies before start {start}", "partitions", "end")
 
 
-def _source(file: File, source: PostgresSource) -> Iterator[ManifestError]:
+def _source(file: File, source: Source, platform: Platform) -> Iterator[ManifestError]:
+    yield from _key(file, source.columns, source.key, "source")
+    system = platform.systems.get(source.system)
+    if system and system.kind != source.kind:
+        fitting = ", ".join(name for name, s in platform.systems.items() if s.kind == source.kind) or "none"
+        message = f"system {source.system!r} is of kind {system.kind}, the source of kind {source.kind}"
+        yield file.error(f"{message}; valid: {fitting} (platform.yaml)", "source", "system")
+    if isinstance(source, PostgresSource):
+        yield from _postgres(file, source)
+
+
+def _postgres(file: File, source: PostgresSource) -> Iterator[ManifestError]:
     columns = list(source.columns)
-    yield from _key(file, columns, source.key, "source")
     if source.change_column and source.change_column not in columns:
         message = f"change_column {source.change_column!r} is not a column of the source"
         yield file.error(f"{message}; {hint(source.change_column, columns)}", "source", "change_column")

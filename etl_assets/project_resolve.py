@@ -7,8 +7,9 @@ from sqlglot import exp
 from etl_assets.project_files import ProjectFiles, SqlFile
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import ManifestError
-from etl_resources.manifest import Dataset, PostgresSource
+from etl_resources.manifest import Dataset
 from etl_resources.manifest_file import ManifestFile
+from etl_resources.manifest_sources import Source
 from etl_resources.sql_check import SqlProblem, TableReference, parse_select, referenced_tables
 
 
@@ -69,7 +70,7 @@ def resolve_contract(dataset: Dataset, layer: str) -> Contract:
     return Contract(columns, table.key, by)
 
 
-def _bronze(source: PostgresSource, by: str) -> Contract:
+def _bronze(source: Source, by: str) -> Contract:
     """As delivered, in the source's order; only what identifies and places a row is required."""
     required = {*source.key, by}
     columns = tuple(

@@ -5,12 +5,14 @@ by the layer in front of the name where the dataset's own name doesn't begin wit
 """
 
 import re
+from urllib.parse import quote, unquote
 
 LAYERS = ("bronze", "silver", "gdp", "kpi")
 BRANCH_PREFIX = "wap-"
 META_RUN_ID = "meta_run_id"
 """Column that bronze adds: the run that delivered the row (G2). It is audit data, outside the content hash."""
 
+_RAW_FILE = re.compile(r"/run_id=([^/]+)/([0-9a-f]{16})/(.+)$")
 _STAGED_FILE = re.compile(r"/partition=([0-9A-Za-z-]+)/epoch=(\d+)-([0-9a-f]+)/")
 
 
@@ -68,6 +70,27 @@ def parse_staged_path(path: str) -> tuple[str, int, str]:
 def branch_name(attempt: str) -> str:
     """Branch of the table on which an attempt stages."""
     return f"{BRANCH_PREFIX}{attempt}"
+
+
+def raw_location(bucket: str) -> str:
+    """Folder of original bytes as they were delivered."""
+    return f"s3://{bucket}/raw"
+
+
+def raw_folder(dataset: str, run_id: str) -> str:
+    """Folder below the raw location that a run lands a dataset in: customers/run_id=…"""
+    return f"{dataset}/run_id={run_id}"
+
+
+def raw_name(dataset: str, run_id: str, marker: str, name: str) -> str:
+    """Path below the raw location of an object; marker: 16 hex digits of what identifies its content."""
+    return f"{raw_folder(dataset, run_id)}/{marker}/{quote(name, safe='/')}"
+
+
+def parse_raw_path(path: str) -> tuple[str, str, str] | None:
+    """(run id, marker, name) of an original object's path; None for anything else in the raw zone."""
+    found = _RAW_FILE.search(path)
+    return (found[1], found[2], unquote(found[3])) if found else None
 
 
 def _zone(layer: str) -> str:

@@ -9,8 +9,9 @@ import json
 from typing import Any
 
 from etl_resources.contract import Contract
-from etl_resources.manifest import Calendar, Dataset, PostgresSource, PostgresTarget
+from etl_resources.manifest import Calendar, Dataset, PostgresTarget
 from etl_resources.manifest_columns import Rule
+from etl_resources.manifest_sources import Source
 
 FORMAT = 1
 
@@ -68,7 +69,7 @@ def normalise_sql(sql: str) -> str:
     return "\n".join(line.rstrip() for line in sql.strip().splitlines())
 
 
-def _source(source: PostgresSource | None) -> dict[str, Any]:
+def _source(source: Source | None) -> dict[str, Any]:
     """A source without prose: its system by name, so that another secret is no other logic."""
     if source is None:
         return {}

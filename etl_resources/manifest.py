@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 
 from pydantic import Field, model_validator
 
-from etl_resources.manifest_columns import Columns
+from etl_resources.manifest_sources import PostgresSource, Source, System
 from etl_resources.manifest_tables import Kpi, Silver, Table
 from etl_resources.manifest_types import (
     Identifier,
@@ -17,7 +17,6 @@ from etl_resources.manifest_types import (
     Owner,
     QualifiedName,
     ResourcePrefix,
-    SecretReference,
     Strict,
     TargetPattern,
 )
@@ -38,37 +37,6 @@ class Runner(Strict):
     class_: Literal["managed_etl"] = Field(default="managed_etl", alias="class", description="Kind of runner.")
     size: Identifier = Field(default="medium", description="Entry of `sizes` in platform.yaml.")
     network_profile: Identifier = Field(default="private_vpc", description="Entry of `network_profiles`.")
-
-
-class Connection(Strict):
-    """How a system is reached."""
-
-    secret: SecretReference = Field(description="Reference to the DSN; the value is fetched at run time.")
-
-
-class Join(Strict):
-    """Columns that a row takes from a parent in the same captured snapshot (left join)."""
-
-    table: QualifiedName = Field(description="The parent.")
-    on: dict[Identifier, Identifier] = Field(min_length=1, description="Parent's column: this row's column.")
-    columns: dict[Identifier, Identifier] = Field(min_length=1, description="Name here: parent's column.")
-
-
-class PostgresSource(Strict):
-    """A table of a Postgres system, read by windows of its partition column."""
-
-    kind: Literal["postgres"] = Field(description="Kind of source.")
-    system: Identifier = Field(
-        description="Entry of `systems` in platform.yaml; its tables are captured in one snapshot."
-    )
-    table: QualifiedName = Field(description="Table that is read.")
-    extract: Literal["window"] = Field(default="window", description="How: whole windows of partitions.")
-    key: tuple[Identifier, ...] = Field(min_length=1, description="Columns that identify a row.")
-    change_column: Identifier | None = Field(
-        default=None, description="Stamp kept by the database; without it every column is compared."
-    )
-    joins: tuple[Join, ...] = Field(default=(), description="Columns from parents, in order.")
-    columns: Columns = Field(min_length=1, description="What is read, joined columns included, with types.")
 
 
 class Bronze(Strict):
@@ -94,7 +62,7 @@ class Dataset(Strict):
     description: str = Field(min_length=1, description="What it is, in a sentence.")
     partitions: Partitions = Field(description="How its rows are placed in time.")
     runner: Runner = Field(default_factory=Runner, description="Where and how big a run is.")
-    source: PostgresSource | None = Field(default=None, description="Where its rows come from.")
+    source: Source | None = Field(default=None, description="Where its rows come from.")
     bronze: Bronze | None = Field(default=None, description="Required with a source: `bronze: {}`.")
     silver: Silver | None = Field(default=None, description="The source, cleaned.")
     gdp: Table | None = Field(default=None, description="A golden table over silver and gdp tables.")
@@ -111,6 +79,11 @@ class Dataset(Strict):
         if self.silver is not None and self.source is None:
             raise ValueError("silver needs a source; a table over other datasets is gdp or kpi")
         return self
+
+    @property
+    def source_name(self) -> str:
+        """Name of the source in its system: the table, or the dataset's own where the source has no tables."""
+        return self.source.table if isinstance(self.source, PostgresSource) else self.dataset
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -140,13 +113,6 @@ class Calendar(Strict):
         if self.end < self.start:
             raise ValueError(f"end {self.end} lies before start {self.start}")
         return self
-
-
-class System(Strict):
-    """A system of record: all its tables are captured in one snapshot."""
-
-    kind: Literal["postgres"] = Field(description="Kind of system.")
-    connection: Connection = Field(description="How it is reached.")
 
 
 class DuckdbSize(Strict):

@@ -1,13 +1,13 @@
 """pydantic's errors as messages of ours: what was given, what is valid, on which line."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from etl_resources.manifest_schema import FieldPath, alternatives, in_words, json_schema, schema_at
+from etl_resources.manifest_schema import FieldPath, alternatives, in_words, json_schema, schema_at, without_kinds
 from etl_resources.manifest_types import Strict
 from etl_resources.suggest import hint
 
@@ -41,16 +41,22 @@ def _explain(detail: ErrorDetails, model: type[Strict], lines: Mapping[FieldPath
     """(message, line) of one of pydantic's errors."""
     is_key = detail["loc"][-1:] == ("[key]",)
     path = tuple(detail["loc"])[: -1 if is_key else None]
-    line, name, kind = nearest_line(lines, path), _dotted(path), detail["type"]
+    root = json_schema(model)
+    written = without_kinds(root, path)
+    line, name, kind = nearest_line(lines, written), _dotted(written), detail["type"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        parents = alternatives(json_schema(model), schema_at(json_schema(model), path[:-1]))
+        parents = alternatives(root, schema_at(root, path[:-1]))
         valid = [name for p in parents for name in p.get("properties", {})]
-        where = f" in {_dotted(path[:-1])}" if path[:-1] else ""
+        where = f" in {_dotted(written[:-1])}" if written[:-1] else ""
         return f"unknown key {path[-1]!r}{where}; {hint(str(path[-1]), valid)}", line
     if kind == "missing":
-        where = f" in {_dotted(path[:-1])}" if path[:-1] else ""
-        return f"{path[-1]} is missing{where}: give {in_words(schema_at(json_schema(model), path))}", line
+        where = f" in {_dotted(written[:-1])}" if written[:-1] else ""
+        return f"{path[-1]} is missing{where}: give {in_words(schema_at(root, path))}", line
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _wrong_kind(detail, name, alternatives(root, schema_at(root, path))), nearest_line(
+            lines, (*path, "kind")
+        )
     if kind == "value_error":
         message = f"{name}: {context.get('error', detail['msg'])}" if path else str(context.get("error"))
         return message, line
@@ -58,11 +64,19 @@ def _explain(detail: ErrorDetails, model: type[Strict], lines: Mapping[FieldPath
         return f"{name}: {path[-1]!r} is not a valid name; valid: {_expected_name(context)}", line
     given = _given(detail["input"])
     if kind == "literal_error":
-        schema = schema_at(json_schema(model), path)
+        schema = schema_at(root, path)
         names = [str(v) for v in schema.get("enum", [schema.get("const")])]
         return f"{name}: {given} is not valid; {hint(str(detail['input']), names)}", line
-    expected = in_words(schema_at(json_schema(model), path))
+    expected = in_words(schema_at(root, path))
     return f"{name}: {given} is not valid; expected {expected}", line
+
+
+def _wrong_kind(detail: ErrorDetails, name: str, options: Sequence[Mapping[str, Any]]) -> str:
+    kinds = [o["properties"]["kind"]["const"] for o in options]
+    if detail["type"] == "union_tag_not_found":
+        return f"kind is missing in {name}: give one of {', '.join(kinds)}"
+    given = str(detail.get("ctx", {}).get("tag"))
+    return f"{name}.kind: {given!r} is not valid; {hint(given, kinds)}"
 
 
 def _expected_name(context: Mapping[str, Any]) -> str:

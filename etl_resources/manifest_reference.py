@@ -94,14 +94,19 @@ def _sections(
 
 
 def _inside(root: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for option in alternatives(root, value):
+    options = alternatives(root, value)
+    for option in options:
         values = next(iter(option.get("patternProperties", {}).values()), option.get("additionalProperties"))
+        kind = option.get("properties", {}).get("kind", {}).get("const")
         if option.get("type") == "array":
             yield from ((f"[]{s}", o) for s, o in _inside(root, option["items"]))
         elif isinstance(values, dict):
             yield from ((f".<name>{s}", o) for s, o in _inside(root, values))
         elif option.get("type") == "object" and "title" in option:
-            yield "", option
+            yield (
+                f" (kind: {kind})" if kind and len([o for o in options if o.get("type") != "null"]) > 1 else "",
+                option,
+            )
 
 
 def _table(root: Mapping[str, Any], schema: Mapping[str, Any]) -> str:

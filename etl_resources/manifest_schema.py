@@ -19,7 +19,8 @@ def schema_at(root: Mapping[str, Any], path: FieldPath) -> Mapping[str, Any]:
     """The JSON Schema of the value at a path; {} where there is none."""
     found: Mapping[str, Any] = root
     for step in path:
-        found = next((s for s in (_step(o, step) for o in alternatives(root, found)) if s is not None), {})
+        of_kind = _of_kind(root, found, step)
+        found = of_kind or next((s for s in (_step(o, step) for o in alternatives(root, found)) if s is not None), {})
     options = [o for o in alternatives(root, found) if o.get("type") != "null"]
     return options[0] if len(options) == 1 else {**found, **({"anyOf": options} if options else {})}
 
@@ -28,9 +29,22 @@ def alternatives(root: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Map
     """A schema's alternatives with references followed."""
     if "$ref" in schema:
         return alternatives(root, {**root["$defs"][schema["$ref"].rsplit("/", 1)[1]]})
-    if "anyOf" in schema:
-        return [o for s in schema["anyOf"] for o in alternatives(root, s)]
+    for union in ("anyOf", "oneOf"):
+        if union in schema:
+            return [o for s in schema[union] for o in alternatives(root, s)]
     return [schema]
+
+
+def without_kinds(root: Mapping[str, Any], path: FieldPath) -> FieldPath:
+    """pydantic's path of an error as it is written in the file: without the kind that it adds behind a source."""
+    return tuple(step for i, step in enumerate(path) if _of_kind(root, schema_at(root, path[:i]), step) is None)
+
+
+def _of_kind(root: Mapping[str, Any], schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:
+    """The alternative whose `kind` a step names; None for a step that is a field."""
+    options = alternatives(root, schema)
+    kinds = [(o.get("properties", {}).get("kind", {}).get("const"), o) for o in options]
+    return next((o for kind, o in kinds if kind == step and len(options) > 1), None)
 
 
 def _step(schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:

@@ -72,6 +72,10 @@ class ObjectStore:
         content: bytes = self._client.get_object(Bucket=self.bucket, Key=_bucket_and_key(path)[1])["Body"].read()
         return content
 
+    def write(self, path: str, content: bytes) -> None:
+        """A small object, whole; one that is there is replaced."""
+        self._client.put_object(Bucket=self.bucket, Key=_bucket_and_key(path)[1], Body=content)
+
     def delete(self, paths: Iterable[str]) -> int:
         """How many were deleted; one that is gone already counts. Raises TransientError naming what is left."""
         deleted, left = 0, iter(paths)

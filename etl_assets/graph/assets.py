@@ -18,6 +18,7 @@ from etl_assets.graph.partitions import monthly_partitions
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.io_managers.failure import failing_clearly
+from etl_resources.manifest_sources import PostgresSource
 from etl_resources.quality.audit import RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, check_name
 
 TABLES, POSTGRES = "tables", "postgres"
@@ -37,7 +38,7 @@ def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition
     """All assets of the project, in the order of the flow."""
     systems: dict[str, list[TableNode]] = {}
     for node in project.tables.values():
-        if node.layer == "bronze" and node.dataset.source:
+        if node.layer == "bronze" and isinstance(node.dataset.source, PostgresSource):
             systems.setdefault(node.dataset.source.system, []).append(node)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for system, nodes in systems.items():
@@ -52,11 +53,11 @@ def _source(project: Project, system: str, node: TableNode) -> dg.AssetSpec:
     source = node.dataset.source
     assert source is not None  # noqa: S101  (only bronze nodes with a source come here)
     return dg.AssetSpec(
-        keys.source_key(system, source.table),
+        keys.source_key(system, node.dataset.source_name),
         partitions_def=monthly_partitions(project.platform.calendar, node.dataset.partitions),
         group_name=keys.SOURCES,
         kinds={source.kind},
-        description=f"Table {source.table} of system {system}, read only.",
+        description=f"{node.dataset.source_name} of system {system}, read only.",
         owners=[node.dataset.owner],
     )
 
@@ -95,7 +96,7 @@ def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[Tab
         specs=[
             dg.AssetSpec(
                 keys.table_key(n.name),
-                deps=[identities[n.name].input_keys[f"{system}/{_source_table(n)}"]],
+                deps=[identities[n.name].input_keys[f"{system}/{n.dataset.source_name}"]],
                 group_name="bronze",
                 kinds={"iceberg", "postgres"},
                 description=f"{n.dataset.description} As delivered, typed, with meta_run_id.",
@@ -178,13 +179,8 @@ def runtime_table(project: Project, node: TableNode) -> str:
     )
 
 
-def _source_table(node: TableNode) -> str:
-    assert node.dataset.source is not None  # noqa: S101  (bronze has a source)
-    return node.dataset.source.table
-
-
 def _bronze_identity(system: str, node: TableNode, names: Sequence[str]) -> AssetIdentity:
-    table = _source_table(node)
+    table = node.dataset.source_name
     return AssetIdentity(
         keys.table_key(node.name),
         node.logic_version[:16],

@@ -23,6 +23,7 @@ from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.records import IntendedPartition
+from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import held_back
 from etl_resources.progress import report
 from etl_resources.quality.content_hash import version_of
@@ -80,7 +81,7 @@ class CaptureStep:
         store, address = self._runtime.store, self._runtime.addresses[node.name]
         table = store.ensure(address)
         store.settle(self._ledger, address)
-        assert node.dataset.source is not None  # noqa: S101  (bronze has a source)
+        assert isinstance(node.dataset.source, PostgresSource)  # noqa: S101  (only those are captured together)
         return BronzeTable(
             node=node,
             system=self._system,

@@ -26,6 +26,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs, control_key
+from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult, audit_transform, read_back, reconcile
@@ -62,7 +63,7 @@ class TableStep:
             sql=node.sql or "",
             contract=node.contract,
             grain=f"bronze.{node.dataset.dataset}" if node.layer == "silver" else contract.grain,
-            deduplicate_by=_newest(node, source.change_column if source else None),
+            deduplicate_by=_newest(node, source.change_column if isinstance(source, PostgresSource) else None),
             field_ids=field_ids(table.schema()),
         )
 

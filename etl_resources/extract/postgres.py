@@ -18,7 +18,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.extract.source_query import select_fingerprints, select_months_of_keys, select_rows
 from etl_resources.identifiers import literal
 from etl_resources.ledger.connection import connect_again, typed_errors
-from etl_resources.manifest import PostgresSource
+from etl_resources.manifest_sources import PostgresSource
 
 if TYPE_CHECKING:
     import duckdb

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from etl_resources.identifiers import quote, quote_qualified
-from etl_resources.manifest import PostgresSource
+from etl_resources.manifest_sources import PostgresSource
 
 
 def select_rows(source: PostgresSource, partition_column: str, ranges: Sequence[tuple[date, date]]) -> str:

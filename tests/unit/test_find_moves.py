@@ -10,8 +10,8 @@ import pytest
 
 from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
-from etl_resources.manifest import PostgresSource
 from etl_resources.manifest_columns import Column
+from etl_resources.manifest_sources import PostgresSource
 from etl_resources.tables.head import PartitionHead
 from etl_resources.tables.input_tables import PinnedTable
 

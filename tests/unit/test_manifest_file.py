@@ -27,6 +27,15 @@ source:
     day: date
 bronze: {}
 """
+FILES = """\
+source:
+  kind: s3_files
+  system: crm
+  prefix: orders/
+  format: json_lines
+  key: [id]
+  columns: {id: bigint, day: date}
+"""
 GDP = """\
 gdp:
   key: [id]
@@ -108,7 +117,23 @@ def parse(text: str) -> Dataset:
         ),
         (
             HEAD + SOURCE.replace("postgres", "oracle"),
-            "7: source.kind: 'oracle' is not valid; valid: postgres",
+            "7: source.kind: 'oracle' is not valid; valid: postgres, s3_files",
+        ),
+        (
+            HEAD + SOURCE.replace("  kind: postgres\n", ""),
+            "6: kind is missing in source: give one of postgres, s3_files",
+        ),
+        (
+            HEAD + FILES.replace("prefix", "prefiks"),
+            "9: unknown key 'prefiks' in source; did you mean 'prefix'? Valid:",
+        ),
+        (
+            HEAD + FILES.replace("json_lines", "jsonl"),
+            "10: source.format: 'jsonl' is not valid; did you mean 'json_lines'? Valid: csv,",
+        ),
+        (
+            HEAD + FILES + "  csv: {delimiter: ;}\n",
+            "6: source: csv describes CSV text, the format is json_lines: remove it",
         ),
         (
             HEAD + GDP.replace("ge: 1", "ge: 0.5"),

@@ -199,3 +199,10 @@ def test_a_reserved_column_name_is_refused(project: Path) -> None:
     edit(project / ORDERS, "    clerk: string", "    epoch: string")
     (error,) = errors_of(project)
     assert "column 'epoch' has a name that the platform uses" in error
+
+
+def test_a_source_of_another_kind_than_its_system_is_refused(project: Path) -> None:
+    """A table can't be read from a bucket."""
+    edit(project / PLATFORM, "{kind: postgres,", "{kind: s3_files,")
+    message = "system 'erp' is of kind s3_files, the source of kind postgres; valid: none (platform.yaml)"
+    assert [e.partition(": ")[2] for e in errors_of(project)] == [message, message]

@@ -12,8 +12,8 @@ from etl_resources.extract.source_query import (
     select_rows,
     within,
 )
-from etl_resources.manifest import Join, PostgresSource
 from etl_resources.manifest_columns import Column
+from etl_resources.manifest_sources import Join, PostgresSource
 
 MARCH = (date(2024, 3, 1), date(2024, 4, 1))
 MAY = (date(2024, 5, 1), date(2024, 6, 1))

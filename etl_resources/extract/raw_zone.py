@@ -1,0 +1,86 @@
+"""The raw zone: original bytes of deliveries, raw/{dataset}/run_id=…/ in the platform's bucket (G2).
+
+An object is named by its content's marker, so that a later run finds what an earlier one landed and lands nothing
+twice. S3 shows an object only when it is complete: what is there is whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from etl_resources.conventions import parse_raw_path, raw_folder, raw_location, raw_name
+from etl_resources.object_store import ObjectStore
+from etl_resources.retries import retry_transient
+
+
+@dataclass(frozen=True)
+class RawObject:
+    """An original object or page, and where its copy lies."""
+
+    name: str
+    """At the source: the object's key, the page's address without secrets."""
+    marker: str
+    """What tells this content of `name` from any other: 16 hex digits of `marker_of`."""
+    size_bytes: int
+    path: str
+    """s3://…/raw/{dataset}/run_id=…/{marker}/{name}"""
+    run_id: str
+    """The run that landed it."""
+
+
+def marker_of(*identity: object) -> str:
+    """16 hex digits of what identifies a content: an object's key, ETag, size and version; a page's bytes."""
+    return hashlib.sha256(json.dumps([str(i) for i in identity]).encode()).hexdigest()[:16]
+
+
+class RawZone:
+    """The raw zone of one dataset, as one run writes it."""
+
+    def __init__(self, store: ObjectStore, dataset: str, run_id: str) -> None:
+        """store: that of the raw location."""
+        self.store, self.dataset, self.run_id = store, dataset, run_id
+        self.location = raw_location(store.bucket)
+
+    @cached_property
+    def landed(self) -> dict[tuple[str, str], RawObject]:
+        """(name, marker) → what was landed by any run so far; `remember` adds to it."""
+        found: dict[tuple[str, str], RawObject] = {}
+        listing = retry_transient(lambda: list(self.store.list(self.dataset)), self._what)
+        for stored in listing:
+            parsed = parse_raw_path(stored.path)
+            if parsed is not None:
+                run_id, marker, name = parsed
+                found[name, marker] = RawObject(name, marker, stored.size_bytes, stored.path, run_id)
+        return found
+
+    def place(self, name: str, marker: str) -> str:
+        """Path at which this run lands a content."""
+        return f"{self.location}/{raw_name(self.dataset, self.run_id, marker, name)}"
+
+    def remember(self, name: str, marker: str, size_bytes: int) -> RawObject:
+        """A content that this run has landed at its `place`."""
+        self.landed[name, marker] = RawObject(name, marker, size_bytes, self.place(name, marker), self.run_id)
+        return self.landed[name, marker]
+
+    def put(self, name: str, content: bytes) -> RawObject:
+        """Land a small content, such as a page; its marker is that of its bytes. What is there already stays."""
+        marker = marker_of(name, hashlib.sha256(content).hexdigest())
+        if (name, marker) not in self.landed:
+            retry_transient(lambda: self.store.write(self.place(name, marker), content), self._what)
+            self.remember(name, marker, len(content))
+        return self.landed[name, marker]
+
+    def record(self, fingerprint: str, objects: Sequence[RawObject], about: Mapping[str, Any]) -> str:
+        """Write down which objects a delivery consists of, after all are landed. Path of the record."""
+        path = f"{self.location}/{raw_folder(self.dataset, self.run_id)}/delivery-{marker_of(fingerprint)}.json"
+        entries = [{k: v for k, v in asdict(o).items() if k != "run_id"} for o in objects]
+        content = json.dumps({"fingerprint": fingerprint, **about, "objects": entries}, indent=1).encode()
+        retry_transient(lambda: self.store.write(path, content), self._what)
+        return path
+
+    @property
+    def _what(self) -> str:
+        return f"raw zone of {self.dataset}"
