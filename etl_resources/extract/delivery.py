@@ -7,6 +7,7 @@ bytes are *landed* in the raw zone, and bronze is read from the raw copies alone
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from etl_resources.extract.batch_stream import DeliveredRows
 from etl_resources.extract.raw_zone import RawObject, RawZone
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ class Delivery(Protocol):
         TransientError when the source changed since it was observed, with nothing half landed.
         """
 
-    def rows(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> str:
-        """DuckDB table expression of all rows in the raw copies; it may be read several times and must be streamed.
+    def rows(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> DeliveredRows:
+        """All rows in the raw copies, streamed batch by batch.
 
         Columns: each of the source's, as VARCHAR (numbers with all their digits) or of a type that the declared one
         holds; ORIGIN, the object or page that the row came from; UNREADABLE, the text of what is no row (the other
