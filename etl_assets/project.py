@@ -12,6 +12,7 @@ from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors
 from etl_resources.logic_version import serving_logic_version, table_logic_version
 from etl_resources.manifest import Dataset, Platform, PostgresTarget
+from etl_resources.manifest_tables import Window
 from etl_resources.settings import load_settings
 
 ASSETS_FOLDER = Path(__file__).parent
@@ -30,6 +31,8 @@ class TableNode:
     inputs: tuple[str, ...]
     """Names of the tables that the SQL reads, in order of first use; () for bronze."""
     logic_version: str
+    windows: Mapping[str, Window]
+    """Inputs that are read in another window than the same period."""
 
     @property
     def name(self) -> str:
@@ -127,7 +130,9 @@ def _table(files: ProjectFiles, draft: TableDraft) -> TableNode:
         control_sql=control.text if control else None,
     )
     inputs = tuple(r.name for r in draft.references)
-    return TableNode(draft.layer, draft.file.model, draft.contract, draft.sql, inputs, version)
+    dataset = draft.file.model
+    windows = dataset.windows(draft.layer)
+    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows)
 
 
 def _serving(target: PostgresTarget, table: TableNode) -> ServingNode:

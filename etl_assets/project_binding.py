@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from etl_assets.project import Project, TableNode
+from etl_resources.calendar import PERIOD, period_relation
 from etl_resources.errors import ManifestError, PermanentError
 from etl_resources.identifiers import quote
 from etl_resources.manifest_file import shown
@@ -28,6 +29,8 @@ def binding_errors(project: Project) -> Iterator[ManifestError]:
         columns = ", ".join(f"{quote(c.name)} {duckdb_type(c.type)}" for c in node.contract.columns)
         engine.execute(f"create schema if not exists {quote(node.layer)}")
         engine.execute(f"create table {quote(node.layer)}.{quote(node.dataset.dataset)} ({columns})")
+    engine.execute("create schema calendar")
+    engine.execute(f"create view {PERIOD} as select * from {period_relation(project.platform.calendar.start)}")
     for node in project.tables.values():
         if node.sql is not None:
             try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from etl_assets.project_files import ProjectFiles, SqlFile
+from etl_resources.calendar import PERIOD
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import ManifestError
 from etl_resources.manifest import Dataset
@@ -26,6 +27,9 @@ class TableDraft:
     query: exp.Query | None
     problems: tuple[SqlProblem, ...]
     references: tuple[TableReference, ...]
+    """Tables that the SQL names, those of the project and unknown ones."""
+    given: tuple[TableReference, ...]
+    """Relations that the platform gives it: calendar.period."""
 
     @property
     def dataset(self) -> str:
@@ -86,7 +90,9 @@ def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:
     sql = sql_file.text if sql_file else _generated_sql(file.model, layer)
     query, problems = parse_select(sql) if sql is not None else (None, [])
     references = referenced_tables(query) if query else ()
-    return TableDraft(layer, file, contract, sql_file, sql, query, tuple(problems), references)
+    given = tuple(r for r in references if r.name == PERIOD)
+    others = tuple(r for r in references if r not in given)
+    return TableDraft(layer, file, contract, sql_file, sql, query, tuple(problems), others, given)
 
 
 def _generated_sql(dataset: Dataset, layer: str) -> str | None:

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 
 from etl_assets.project_files import ProjectFiles
+from etl_assets.project_input_checks import input_errors
 from etl_assets.project_resolve import TableDraft
+from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
 from etl_resources.errors import ManifestError
 from etl_resources.sql_check import (
     OutputColumn,
@@ -26,6 +28,7 @@ Drafts = dict[str, TableDraft]
 def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
     """Everything that is wrong in the transforms and the control SQL."""
     schema: Schema = {name: {c.name: c.type for c in d.contract.columns} for name, d in drafts.items()}
+    schema = {**schema, PERIOD: PERIOD_COLUMNS}
     for draft in drafts.values():
         yield from (draft.sql_error(p.message, p.line) for p in draft.problems)
         if draft.query is not None and draft.sql is not None:
@@ -34,8 +37,9 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
             unknown = list(_references(draft, drafts, files.unreadable))
             yield from unknown
             if not any(r.name not in drafts for r in draft.references):
-                yield from _columns(draft, {r.name: schema[r.name] for r in draft.references})
+                yield from _columns(draft, {r.name: schema[r.name] for r in (*draft.references, *draft.given)})
         yield from _grain(draft)
+        yield from input_errors(draft)
         if draft.layer == "kpi":
             yield from _control(files, draft)
     yield from _cycles(drafts)

@@ -150,15 +150,18 @@ def _nodes(runtime: Runtime) -> list[tuple[TableNode | ServingNode, tuple[str, .
 
 
 def _stale(runtime: Runtime, ledger: Ledger, name: str, rolled: Sequence[str]) -> dict[str, list[str]]:
-    """Dependants, direct or not, that have these partitions published."""
-    affected = {name}
+    """Dependants, direct or not, with the published partitions that read these."""
+    affected = {name: set(rolled)}
     found: dict[str, list[str]] = {}
     for node, inputs in _nodes(runtime):
-        if affected & set(inputs):
-            affected.add(node.name)
-            published = sorted(ledger.current(node.name, rolled))
+        if affected.keys() & set(inputs):
+            published = sorted(
+                partition
+                for partition, publish in ledger.current(node.name).items()
+                if any(i.partition in affected.get(i.asset, ()) for i in publish.inputs)
+            )
             if published:
-                found[node.name] = published
+                affected[node.name], found[node.name] = set(published), published
     return found
 
 
@@ -166,8 +169,9 @@ def _stuck(runtime: Runtime, ledger: Ledger, name: str, plan: RollbackPlan) -> l
     """Dependants that join the rolled-back table with one of another capture: they refuse to mix moments."""
     found = []
     for node, inputs in _nodes(runtime):
-        others = [i for i in inputs if i != name]
-        if name not in inputs or not others:
+        same_period = [i for i in inputs if isinstance(node, ServingNode) or i not in node.windows]
+        others = [i for i in same_period if i != name]
+        if name not in same_period or not others:
             continue
         current = {i: ledger.current(i, [r.partition for r in plan.partitions]) for i in others}
         for rolled in plan.partitions:

@@ -3,6 +3,11 @@
 from collections.abc import Iterable, Sequence
 from datetime import date
 
+PERIOD = "calendar.period"
+"""Name in SQL of the relation that tells a transform which partition it makes: one row."""
+PERIOD_COLUMNS = {"partition": "string", "start_date": "date", "end_date": "date"}
+"""Its columns, with manifest types; end_date is excluded."""
+
 
 def month_bounds(partition: str) -> tuple[date, date]:
     """First day of a month partition and first day of the next one (excluded)."""
@@ -21,6 +26,18 @@ def months_between(start: str, end: str) -> list[str]:
     while keys and keys[-1] < end:
         keys.append(month_of(month_bounds(keys[-1])[1]))
     return keys
+
+
+def months_around(partition: str, first: int, last: int) -> list[str]:
+    """Partition keys from `first` to `last` months after (negative: before) a month, both included."""
+    months = int(partition[:4]) * 12 + int(partition[5:7]) - 1
+    return [f"{m // 12:04d}-{m % 12 + 1:02d}" for m in range(months + first, months + last + 1)]
+
+
+def period_relation(partition: str) -> str:
+    """DuckDB table expression of calendar.period for a partition."""
+    start, end = month_bounds(partition)
+    return f"(select '{partition}' as partition, date '{start}' as start_date, date '{end}' as end_date)"
 
 
 def contiguous_ranges(partitions: Iterable[str]) -> list[tuple[date, date]]:

@@ -14,6 +14,7 @@ from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_sources import Source
 
 FORMAT = 1
+_TABLE_FIELDS = {"key", "load", "version", "grain", "inputs"}
 
 
 def table_logic_version(
@@ -38,7 +39,7 @@ def table_logic_version(
     parts |= {
         "sql": normalise_sql(sql or ""),
         "columns": _columns(contract),
-        "table": table.model_dump(mode="json", exclude_defaults=True, include={"key", "load", "version", "grain"}),
+        "table": table.model_dump(mode="json", exclude_defaults=True, include=_TABLE_FIELDS),
         "checks": sorted(_canonical(c.model_dump(mode="json", exclude_defaults=True)) for c in table.checks),
     }
     if dataset.kpi and dataset.kpi.accept and layer == "kpi":

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 from pydantic import Field, model_validator
 
 from etl_resources.manifest_sources import PostgresSource, Source, System
-from etl_resources.manifest_tables import Kpi, Silver, Table
+from etl_resources.manifest_tables import Derived, Kpi, Silver, Table, Window
 from etl_resources.manifest_types import (
     Identifier,
     Month,
@@ -65,7 +65,7 @@ class Dataset(Strict):
     source: Source | None = Field(default=None, description="Where its rows come from.")
     bronze: Bronze | None = Field(default=None, description="Required with a source: `bronze: {}`.")
     silver: Silver | None = Field(default=None, description="The source, cleaned.")
-    gdp: Table | None = Field(default=None, description="A golden table over silver and gdp tables.")
+    gdp: Derived | None = Field(default=None, description="A golden table over silver and gdp tables.")
     kpi: Kpi | None = Field(default=None, description="Measures over gdp and kpi tables.")
     serving: tuple[PostgresTarget, ...] = Field(default=(), description="Where the last layer is copied to.")
 
@@ -96,6 +96,11 @@ class Dataset(Strict):
         if not isinstance(table, Table):
             raise KeyError(f"{self.dataset} has no contract for layer {layer}")
         return table
+
+    def windows(self, layer: str) -> dict[str, Window]:
+        """Inputs of a layer that are read in another window than the same period."""
+        table = getattr(self, layer)
+        return table.inputs if isinstance(table, Derived) else {}
 
 
 class Calendar(Strict):

@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from etl_resources.manifest_columns import Columns, Rule
 from etl_resources.manifest_types import FileName, Identifier, Strict, TableName
 
+MONTHS_MAX = 120
+"""Longest look back of a window."""
+
 
 class Check(Strict):
     """A rule on a whole partition: exactly one of rejected_share, rows."""
@@ -38,6 +41,44 @@ class Table(Strict):
     checks: tuple[Check, ...] = Field(default=(), description="Rules on a whole partition.")
 
 
+class Window(Strict):
+    """What one partition reads of an input, other than the same period: exactly one of months, partitions."""
+
+    months: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="First and last month relative to this one, both read: [-11, 0] is a trailing year.",
+    )
+    partitions: Literal["all"] | None = Field(default=None, description="all: every one that is published.")
+    missing: Literal["refuse", "allow"] = Field(
+        default="refuse", description="An unpublished month. allow: it has no rows until it is published."
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Window":
+        if (self.months is None) == (self.partitions is None):
+            raise ValueError("a window names exactly one of months, partitions")
+        if self.months is None:
+            if self.missing == "allow":
+                raise ValueError("missing: allow belongs to months; partitions: all reads what is published")
+            return self
+        first, last = self.months
+        if not -MONTHS_MAX <= first <= last <= 0:
+            raise ValueError(
+                f"months [{first}, {last}] is not valid; expected [first, last], -{MONTHS_MAX} <= first <= last <= 0"
+            )
+        return self
+
+
+class Derived(Table):
+    """A table over tables of other datasets; it reads the same period of each, unless `inputs` says otherwise."""
+
+    inputs: dict[TableName, Window] = Field(
+        default={}, description="Inputs that are read in another window than the same period."
+    )
+
+
 class Silver(Table):
     """Cleaned and deduplicated by key, from the bronze table of the same dataset."""
 
@@ -62,7 +103,7 @@ class Accept(Strict):
     reconcile: Reconcile = Field(description="Control totals of the system of record.")
 
 
-class Kpi(Table):
+class Kpi(Derived):
     """Measures over gdp tables."""
 
     accept: Accept | None = Field(default=None, description="What must hold before it is published.")

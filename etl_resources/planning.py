@@ -15,6 +15,7 @@ from etl_resources.ledger.pins import Pin, current_pins, pins_of
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.tables.input_tables import PinnedTable
+from etl_resources.windows import InputWindow, versions_read
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Plan:
     """Partitions that were published when this was planned."""
     pinned: Mapping[str, Pin] = field(default_factory=dict)
     """Of the pruned ones, those that a rollback pinned: they keep their content whatever their inputs are."""
+    windows: Collection[str] = ()
+    """Inputs of which a partition reads others than its own period: rows that move between months stay inside."""
 
 
 def plan(
@@ -56,15 +59,20 @@ def plan(
     requested: Sequence[str],
     pin_inputs: Callable[[], Mapping[str, PinnedTable]],
     published_epochs: Callable[[], Mapping[str, int]],
+    windows: Mapping[str, InputWindow] | None = None,
 ) -> Plan:
-    """The plan of one step; records the intent when there is something to do."""
+    """The plan of one step; records the intent when there is something to do.
+
+    windows: of the inputs of which a partition reads others than its own period.
+    """
+    windows = windows or {}
     with ledger.planning(asset):
         inputs = pin_inputs()
         heads = published_epochs()
         failpoint("plan.inputs_read", asset)
         current = ledger.at_epochs(asset, heads)
         pins = pins_of(ledger.connection, asset)
-        links = _links(ledger, inputs, current, requested, pins)
+        links = _links(ledger, [n for n in inputs if n not in windows], current, requested, pins)
         todo: list[PlannedPartition] = []
         pruned: dict[str, Publish] = {}
         refused: dict[str, str] = {}
@@ -75,7 +83,7 @@ def plan(
                 else:
                     refused[partition] = f"{pins[partition]}. The ledger lost its publish: run `data-pipeline recover`."
                 continue
-            versions, problem = _input_versions(ledger, inputs, partition)
+            versions, problem = _input_versions(ledger, inputs, windows, partition)
             if problem:
                 refused[partition] = problem
                 continue
@@ -90,29 +98,29 @@ def plan(
             else:
                 todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
         if not todo:
-            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins)
+            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, windows=windows)
         epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
         attempt = ledger.open_attempt(asset, run_id)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         failpoint("plan.intended", asset)
-        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins)
+        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, windows)
 
 
 def _input_versions(
-    ledger: Ledger, inputs: Mapping[str, PinnedTable], partition: str
+    ledger: Ledger, inputs: Mapping[str, PinnedTable], windows: Mapping[str, InputWindow], partition: str
 ) -> tuple[tuple[InputVersion, ...], str | None]:
-    versions = {name: table.version(partition) for name, table in inputs.items()}
-    missing = sorted(name for name, version in versions.items() if version is None)
-    if missing:
-        return (), f"{', '.join(missing)} has no published partition {partition}. Materialize it first."
-    found = tuple(v for v in versions.values() if v is not None)
+    read = {name: versions_read(table, windows.get(name), partition) for name, table in inputs.items()}
+    if problems := [problem for _, problem in read.values() if problem]:
+        return (), f"{'; '.join(problems)}. Materialize it first."
+    found = tuple(version for versions, _ in read.values() for version in versions)
     if len(found) > 1:
-        for (system, _), epochs in capture_epochs(ledger.connection, found).items():
+        for (system, captured), epochs in capture_epochs(ledger.connection, found).items():
             if not epochs:
                 return (), (
-                    f"{' and '.join(sorted(versions))} come from different captures of {system}. "
-                    f"{_pinned_inputs(ledger, versions, partition)}"
+                    f"{' and '.join(sorted(read))} come from different captures of {system}"
+                    f"{'' if captured == partition else f', partition {captured}'}. "
+                    f"{_pinned_inputs(ledger, read, captured)}"
                 )
     return found, None
 
@@ -136,22 +144,23 @@ def _held_by_pins(asset: str, partition: str, pins: Sequence[Pin]) -> str:
 
 def _links(
     ledger: Ledger,
-    inputs: Mapping[str, PinnedTable],
+    inputs: Collection[str],
     current: Mapping[str, Publish],
     requested: Sequence[str],
     pins: Mapping[str, Pin],
 ) -> dict[str, set[str]]:
     """Requested partitions, and those that exchanged rows with them since this asset last read its inputs.
 
-    A row that moved from March to May must leave March in the same commit in which it enters May. A linked partition
-    that was never published here holds no old copy of the row and is left out. A pinned one is not computed: what it
-    exchanged before matters only where the other partition has yet to follow.
+    inputs: those that are read for the same period. A row that moved from March to May must leave March in the same
+    commit in which it enters May. A linked partition that was never published here holds no old copy of the row and
+    is left out. A pinned one is not computed: what it exchanged before matters only where the other partition has yet
+    to follow.
     """
     links: dict[str, set[str]] = {p: set() for p in requested}
     queue = [p for p in requested if p not in pins]
     while queue:
         partition = queue.pop()
-        used = {i.asset: i.epoch for i in current[partition].inputs} if partition in current else {}
+        used = _epochs_read(current.get(partition), partition)
         for name in inputs:
             for other in ledger.linked_since(name, partition, used.get(name, -1)):
                 if other not in current and other not in requested:
@@ -165,6 +174,11 @@ def _links(
                 links[partition].add(other)
                 links[other].add(partition)
     return links
+
+
+def _epochs_read(publish: Publish | None, partition: str) -> dict[str, int]:
+    """Input → epoch of it that a publish read of the same period."""
+    return {i.asset: i.epoch for i in publish.inputs if i.partition == partition} if publish else {}
 
 
 def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]) -> None:
@@ -181,8 +195,8 @@ def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]
                 f"{the_plan.asset}, partition {p.partition} exchanged rows with {', '.join(held)}, which a rollback "
                 "pinned meanwhile. Run again."
             )
-        used = {i.asset: i.epoch for i in p.current.inputs} if p.current else {}
-        for i in p.inputs:
+        used = _epochs_read(p.current, p.partition)
+        for i in (i for i in p.inputs if i.asset not in the_plan.windows):
             newer = ledger.linked_since(i.asset, p.partition, i.epoch)
             first = ledger.linked_since(i.asset, p.partition, used.get(i.asset, -1)) & set(published_now)
             torn = newer | (first - the_plan.published - planned)

@@ -97,7 +97,7 @@ class Lake:
     @contextmanager
     def environment(self, **changed: str) -> Iterator[None]:
         """The lake's variables, and nothing of the caller's own."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "CRM_", "RATES_", "DAGSTER_"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "DAGSTER_"))}
         with mock.patch.dict(os.environ, {**kept, **self.env, **changed}, clear=True):
             yield
 
@@ -241,12 +241,12 @@ def _messages(data: Any) -> list[str]:
 
 
 @contextmanager
-def new_lake(folder: Path, scale: float = SCALE) -> Iterator[Lake]:
-    """A lake whose ERP is a copy of the session's template of that scale. Needs the stack's servers."""
+def new_lake(folder: Path, scale: float | None = SCALE, project: Path = SALES) -> Iterator[Lake]:
+    """A lake whose ERP is a copy of the session's template of that scale, or empty. Needs the stack's servers."""
     import boto3
 
     name, server, settings = f"lake_{uuid4().hex[:10]}", server_dsn(), load_settings()
-    template = _erp_template(server, scale)
+    template = "template1" if scale is None else _erp_template(server, scale)
     endpoint, key, secret = settings.require_s3()
     bucket = name.replace("_", "-")
     s3 = boto3.client("s3", endpoint_url=endpoint, aws_access_key_id=key, aws_secret_access_key=secret,
@@ -256,7 +256,7 @@ def new_lake(folder: Path, scale: float = SCALE) -> Iterator[Lake]:
     query(server, f"create database {name}_erp template {template}")
     try:
         yield Lake({
-            "ETL_PROJECT": str(SALES), "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
+            "ETL_PROJECT": str(project), "ETL_HOME": str(folder), "ETL_S3_BUCKET": bucket, "ETL_S3_ENDPOINT": endpoint,
             "ETL_S3_ACCESS_KEY": key, "ETL_S3_SECRET_KEY": secret,
             "ETL_RETRY_ELAPSED_S_MAX": "2", "ETL_RETRY_WAIT_S_MAX": "0.5",
             "ETL_POSTGRES_DSN": make_conninfo(server, dbname=f"{name}_platform"),

@@ -14,7 +14,7 @@ from etl_assets.graph.outcome import (
     materialization,
     raise_failures,
 )
-from etl_assets.graph.partitions import monthly_partitions
+from etl_assets.graph.partitions import monthly_partitions, window_mapping
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.io_managers.failure import failing_clearly
@@ -196,7 +196,11 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         names.append(RECONCILED)
     warn = [check_name(c) for c in contract.checks if c.severity == "warn"]
     identity = AssetIdentity(
-        keys.table_key(node.name), node.logic_version[:16], names, {i: keys.table_key(i) for i in node.inputs}
+        keys.table_key(node.name),
+        node.logic_version[:16],
+        names,
+        {i: keys.table_key(i) for i in node.inputs},
+        windowed=node.windows.keys(),
     )
 
     def body(context: dg.AssetExecutionContext) -> Iterator[Any]:
@@ -234,7 +238,7 @@ def _asset(
 
     make: Callable[..., dg.AssetsDefinition] = dg.asset(
         key=identity.key,
-        deps=list(identity.input_keys.values()),
+        deps=_deps(node, identity),
         owners=[node.dataset.owner],
         code_version=identity.code_version,
         output_required=False,
@@ -244,6 +248,15 @@ def _asset(
         **details,
     )
     return make(step)
+
+
+def _deps(node: TableNode, identity: AssetIdentity) -> list[dg.AssetDep]:
+    return [
+        dg.AssetDep(key, partition_mapping=window_mapping(node.windows[name]))
+        if name in identity.windowed
+        else dg.AssetDep(key)
+        for name, key in identity.input_keys.items()
+    ]
 
 
 def _serving(project: Project, runtime: Runtime, node: ServingNode) -> dg.AssetsDefinition:

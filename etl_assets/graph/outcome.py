@@ -53,6 +53,8 @@ class AssetIdentity:
     check_names: Sequence[str]
     input_keys: Mapping[str, dg.AssetKey]
     """Input's name in SQL → asset key."""
+    windowed: Collection[str] = ()
+    """Inputs of which a partition reads others than its own."""
 
 
 def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) -> Iterator[Any]:
@@ -84,7 +86,9 @@ def event_pointers(instance: dg.DagsterInstance, identity: AssetIdentity, partit
     """Newest events of the inputs; take them before planning, so that none is newer than what was read."""
     kind = dg.DagsterEventType.ASSET_MATERIALIZATION
     return {
-        name: instance.event_log_storage.get_latest_storage_id_by_partition(key, kind, set(partitions))
+        name: instance.event_log_storage.get_latest_storage_id_by_partition(
+            key, kind, None if name in identity.windowed else set(partitions)
+        )
         for name, key in identity.input_keys.items()
     }
 
@@ -97,11 +101,13 @@ def materialization(
     Dagster tells whether a partition is out of date from both: input versions and pointers to the inputs' events.
     """
     tags = {"dagster/data_version": outcome.version, "dagster/code_version": identity.code_version}
-    for i in outcome.inputs:
+    newest: dict[str, int] = {}
+    for i in sorted(outcome.inputs):  # the last partition of a window names the version; Dagster keeps one
         if i.asset in identity.input_keys:
             key = identity.input_keys[i.asset].to_user_string()
+            newest[key] = max(newest.get(key, 0), pointers[i.asset].get(i.partition, 0))
             tags[f"dagster/input_data_version/{key}"] = i.version
-            tags[f"dagster/input_event_pointer/{key}"] = str(pointers[i.asset].get(outcome.partition, "NULL"))
+            tags[f"dagster/input_event_pointer/{key}"] = str(newest[key] or "NULL")
     return dg.AssetMaterialization(
         asset_key=identity.key,
         partition=outcome.partition,

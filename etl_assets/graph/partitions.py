@@ -6,6 +6,7 @@ import dagster as dg
 
 from etl_resources.calendar import month_bounds, months_between
 from etl_resources.manifest import Calendar, Partitions
+from etl_resources.manifest_tables import Window
 
 
 @cache
@@ -21,6 +22,16 @@ def monthly_partitions(calendar: Calendar, partitions: Partitions) -> dg.Monthly
 def partition_keys(calendar: Calendar, partitions: Partitions) -> list[str]:
     """Keys of a dataset's partitions, without asking Dagster."""
     return months_between(partitions.start or calendar.start, partitions.end or calendar.end)
+
+
+def window_mapping(window: Window) -> dg.PartitionMapping:
+    """Which partitions of an input a partition reads, as Dagster's lineage and staleness know it."""
+    if window.months is None:
+        return dg.AllPartitionMapping()
+    first, last = window.months
+    return dg.TimeWindowPartitionMapping(
+        start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
+    )
 
 
 def _next(month: str) -> str:

@@ -18,7 +18,7 @@ def tell_dagster(instance: dg.DagsterInstance, node: TableNode, outcome: Rollbac
     if source is not None:
         name = node.dataset.source_name
         inputs = {source_asset(source.system, name): keys.source_key(source.system, name)}
-    identity = AssetIdentity(keys.table_key(node.name), node.logic_version[:16], (), inputs)
+    identity = AssetIdentity(keys.table_key(node.name), node.logic_version[:16], (), inputs, node.windows.keys())
     rolled = {r.partition: r for r in outcome.plan.partitions}
     pointers = event_pointers(instance, identity, list(rolled))
     for done in outcome.published.published:

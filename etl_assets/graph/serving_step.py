@@ -73,7 +73,7 @@ def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan)
         what, started = f"{sink.asset}, partition {planned.partition}", time.monotonic()
         (table,) = the_plan.inputs.values()
         try:
-            scan = table.scan(planned.partition)
+            scan = table.scan([planned.partition])
             copy = partial(sink.copy_partition, engine, the_plan.attempt, planned.partition, scan)
             try:
                 found = retry_transient(copy, what)

@@ -15,6 +15,7 @@ from etl_assets.graph.outcome import (
     AssetIdentity,
     event_pointers,
 )
+from etl_assets.graph.relations import input_windows, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_resources.conventions import staged_folder
@@ -80,6 +81,7 @@ class TableStep:
             requested=requested,
             pin_inputs=lambda: {n: store.pin(self._ledger, addresses[n]) for n in self._node.inputs},
             published_epochs=lambda: store.published_epochs(self._address),
+            windows=input_windows(self._runtime.project, self._node),
         )
 
     def compute(self, the_plan: Plan) -> list[Computed]:
@@ -123,13 +125,12 @@ class TableStep:
 
         what = f"{self._node.name}, partition {planned.partition}"
         folder = staged_folder(self._address.location, planned.partition, planned.epoch, planned.token)
-        scans = {name: table.scan(planned.partition) for name, table in the_plan.inputs.items()}
         started = time.monotonic()
         try:
             result = run_transform(
                 engine,
                 self._transform,
-                scans,
+                relations(self._runtime.project, the_plan, planned),
                 f"{folder}/part-0.parquet",
                 lambda e: self._keep_rejected(e, the_plan, planned),
             )

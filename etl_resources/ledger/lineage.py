@@ -31,6 +31,7 @@ with recursive walk as (
     from walk w
     join etl.publishes p using (asset, partition, epoch)
     cross join lateral jsonb_to_recordset(p.inputs) as i(asset text, partition text, version text, epoch bigint)
+    where i.partition = w.partition
 )
 select split_part(source.asset, '/', 1), w.asset, w.partition,
        array(select p.epoch from etl.publishes p
@@ -47,7 +48,8 @@ def capture_epochs(
 ) -> dict[tuple[str, str], set[int]]:
     """(system, partition) → epochs of the captures that could have given all of these inputs.
 
-    An empty set means that the inputs stem from different captures: orders of one moment, lines of another.
+    An empty set means that the inputs stem from different captures: orders of one moment, lines of another. Only the
+    same period is followed below the inputs: another month that a table read as well was captured at its own time.
     """
     from psycopg.types.json import Jsonb
 

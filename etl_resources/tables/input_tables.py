@@ -1,16 +1,18 @@
 """Input tables pinned to a snapshot: which files of which version each partition consists of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
+from etl_resources.identifiers import literal, quote
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.records import Publish
 from etl_resources.run_token import InputVersion
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import PartitionHead, read_head
-from etl_resources.tables.schema import read_schema
+from etl_resources.tables.schema import duckdb_type, read_schema
 from etl_resources.tables.settle import recognise_published, settle_table
 
 if TYPE_CHECKING:
@@ -33,16 +35,20 @@ class PinnedTable:
         publish = self.publishes.get(partition)
         return InputVersion(self.asset, partition, publish.version, publish.epoch) if publish else None
 
-    def scan(self, partition: str) -> str:
-        """DuckDB table expression of exactly the files of a partition."""
-        return parquet_scan(self.heads[partition].data_paths, self.schema)
+    def scan(self, partitions: Sequence[str]) -> str:
+        """DuckDB table expression of exactly the files of these partitions, at least one."""
+        return parquet_scan([path for p in partitions for path in self.heads[p].data_paths], self.schema)
 
 
 def parquet_scan(paths: list[str], schema: str) -> str:
     """DuckDB table expression of Parquet files, columns by field id."""
-    from etl_resources.identifiers import literal
-
     return f"read_parquet([{', '.join(map(literal, paths))}], schema = {schema})"
+
+
+def no_rows(contract: Contract) -> str:
+    """DuckDB table expression of a table's columns without a row: nothing of it is read, or it doesn't exist yet."""
+    columns = ", ".join(f"null::{duckdb_type(c.type)} as {quote(c.name)}" for c in contract.columns)
+    return f"(select {columns} where false)"
 
 
 def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress, *, strict: bool = True) -> PinnedTable:

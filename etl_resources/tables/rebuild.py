@@ -151,7 +151,8 @@ def missing_inputs(ledger: Ledger, assets: Collection[str]) -> dict[str, set[Ent
         "cross join lateral jsonb_to_recordset(c.inputs) as i(asset text, partition text, epoch bigint) union "
         "select i.asset, i.partition, i.epoch from walk w join etl.publishes p using (asset, partition, epoch) "
         "cross join lateral jsonb_to_recordset(p.inputs) as i(asset text, partition text, epoch bigint)) "
-        "select asset, partition, epoch from walk w where asset = any(%s) and not exists (select from etl.publishes p "
+        "select asset, partition, epoch from walk w where asset = any(%s) and epoch > 0 "
+        "and not exists (select from etl.publishes p "
         "where p.asset = w.asset and p.partition = w.partition and p.epoch = w.epoch)",
         (list(assets),),
     ).fetchall()

@@ -1,0 +1,48 @@
+"""Which partitions of an input one partition of a table reads, and the versions of them that name what was read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from etl_resources.calendar import months_around
+from etl_resources.run_token import InputVersion
+from etl_resources.tables.input_tables import PinnedTable
+
+ABSENT = "absent"
+"""Version of a partition that was read as empty because it isn't published: its first publish is a change."""
+
+
+@dataclass(frozen=True)
+class InputWindow:
+    """Partitions of an input other than the same period."""
+
+    within: tuple[str, ...]
+    """The input's own partitions: a month outside of them never existed, and is not missing."""
+    months: tuple[int, ...] | None
+    """First and last, relative to the partition that is made; None: all that are published."""
+    allow_missing: bool = False
+    """An unpublished month has no rows; otherwise it is refused."""
+
+    def partitions(self, partition: str, table: PinnedTable) -> list[str]:
+        """What one partition reads, published or not, in order."""
+        if self.months is None:
+            return sorted(table.publishes)
+        return [month for month in months_around(partition, self.months[0], self.months[1]) if month in self.within]
+
+
+def versions_read(
+    table: PinnedTable, window: InputWindow | None, partition: str
+) -> tuple[list[InputVersion], str | None]:
+    """Versions of all that one partition reads of an input (no window: the same period), or why it can't."""
+    wanted = [partition] if window is None else window.partitions(partition, table)
+    found = {p: table.version(p) for p in wanted}
+    missing = [p for p, version in found.items() if version is None]
+    if not wanted and window is not None and window.months is None:
+        return [], f"{table.asset} has no published partition"
+    if missing and not (window and window.allow_missing):
+        return [], f"{table.asset} has no published partition {', '.join(missing)}"
+    return [version or InputVersion(table.asset, p, ABSENT) for p, version in found.items()], None
+
+
+def partitions_read(inputs: Sequence[InputVersion], asset: str) -> list[str]:
+    """Partitions of an input whose files are read, in order."""
+    return sorted(i.partition for i in inputs if i.asset == asset and i.version != ABSENT)

@@ -1,0 +1,57 @@
+"""The tiny sales with KPIs over windows of months: what they read, and in plain Python what they must hold."""
+
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+from tests.property.tiny_sales import write_project
+
+GROWTH, TRAILING, FIRST = "kpi/growth", "kpi/trailing", "kpi/first_order"
+
+_KPI = """
+dataset: {name}
+owner: team:test
+tenant: acme
+description: A measure over months.
+partitions: {{by: month, every: month}}
+kpi:
+  key: [month]
+  sql: {name}.sql
+  inputs:
+    gdp.sales: {window}
+  columns:
+    month: {{type: date, nullable: false, description: First day}}
+    before: {{type: "decimal(18,2)", description: Of the other months}}
+    amount: {{type: "decimal(18,2)", nullable: false, description: Of all that is read}}
+"""
+_SQL = """
+select p.start_date as month,
+    sum(s.amount) filter (where s.order_date < p.start_date)::decimal(18, 2) as before,
+    coalesce(sum(s.amount), 0)::decimal(18, 2) as amount
+from calendar.period as p left join gdp.sales as s on s.order_date < p.end_date
+group by all
+"""
+WINDOWS = {
+    "growth": "{months: [-1, 0]}",
+    "trailing": "{months: [-11, 0], missing: allow}",
+    "first_order": "{partitions: all}",
+}
+
+
+def write_windows(root: Path) -> Path:
+    """The project's files: growth refuses a missing month, trailing allows it, first_order reads all months."""
+    write_project(root)
+    for name, window in WINDOWS.items():
+        folder = root / "datasets" / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.yaml").write_text(_KPI.format(name=name, window=window).lstrip())
+        (folder / f"{name}.sql").write_text(_SQL.lstrip())
+    return root
+
+
+def expected(amounts: Mapping[str, Decimal], month: str, months: list[str]) -> tuple[date, Decimal | None, Decimal]:
+    """(month, before, amount) of a month that reads these months."""
+    before = [amounts[m] for m in months if m < month]
+    read = sum((amounts[m] for m in months if m <= month), Decimal(0))
+    return date.fromisoformat(f"{month}-01"), sum(before, Decimal(0)) if before else None, read

@@ -1,0 +1,93 @@
+"""What a table reads beside the same period: windows that fit neither SQL nor sense are errors with file and line."""
+
+from pathlib import Path
+
+import pytest
+from project_edits import GDP, GDP_SQL, KPI, KPI_SQL, edit, errors_of, line_of, project
+
+from etl_assets.project import load_project
+from etl_assets.project_binding import binding_errors
+
+__all__ = ["project"]  # a fixture is used by its name
+SQL = "  sql: kpi_net_revenue.sql\n"
+
+# fmt: off
+# what is edited, from, to, the text on whose line the error is, the message
+CASES = {
+    "not read": (
+        KPI, SQL, SQL + "  inputs:\n    gdp.sales: {months: [-1, 0]}\n", "    gdp.sales:",
+        "input 'gdp.sales' is not read by the SQL; did you mean 'gdp.gdp_sales'? Valid: gdp.gdp_sales",
+    ),
+    "future months": (
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [0, 1]}}\n", "  inputs:",
+        "kpi.inputs.gdp.gdp_sales: months [0, 1] is not valid; expected [first, last], -120 <= first <= last <= 0",
+    ),
+    "backwards": (
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [0, -11]}}\n", "  inputs:", "months [0, -11] is not valid",
+    ),
+    "before anybody's calendar": (
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [-121, 0]}}\n", "  inputs:",
+        "months [-121, 0] is not valid",
+    ),
+    "three bounds": (
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [-2, -1, 0]}}\n", "  inputs:",
+        "kpi.inputs.gdp.gdp_sales.months: a list is not valid; expected",
+    ),
+    "neither": (
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {missing: allow}}\n", "  inputs:",
+        "a window names exactly one of months, partitions",
+    ),
+    "missing of all": (
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {partitions: all, missing: allow}}\n", "  inputs:",
+        "missing: allow belongs to months; partitions: all reads what is published",
+    ),
+    "window of the grain": (
+        GDP, "  grain:", "  inputs: {silver.sales_lines: {months: [-1, 0]}}\n  grain:", "  inputs:",
+        "silver.sales_lines is the grain, of which each row of this period gives one row",
+    ),
+    "column of the period": (
+        KPI_SQL, "from gdp.gdp_sales", "from gdp.gdp_sales, calendar.period as p where p.begin is not null",
+        "from gdp.gdp_sales", "unknown column 'p.begin'; valid: partition, start_date, end_date",
+    ),
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_error_names_file_line_and_what_is_valid(
+    project: Path, monkeypatch: pytest.MonkeyPatch, case: tuple[str, str, str, str, str]
+) -> None:
+    """Somebody who reads the line can go there and knows what to write."""
+    monkeypatch.chdir(project)
+    file, old, new, at, message = case
+    edit(project / file, old, new)
+    place = f"{file}:{line_of(project / file, at)}: "
+    found = errors_of(project)
+    assert any(e.startswith(place) and message in e for e in found), f"{place}{message} not among {found}"
+
+
+def test_a_window_is_part_of_the_logic(project: Path) -> None:
+    """A trailing year that becomes a trailing quarter is another measure, although its SQL is the same."""
+    plain = load_project(project).tables["kpi.kpi_net_revenue"]
+    edit(project / KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [-11, 0]}}\n")
+    year = load_project(project).tables["kpi.kpi_net_revenue"]
+    edit(project / KPI, "[-11, 0]", "[-2, 0]")
+    quarter = load_project(project).tables["kpi.kpi_net_revenue"]
+    assert len({plain.logic_version, year.logic_version, quarter.logic_version}) == 3
+    assert year.windows["gdp.gdp_sales"].months == (-11, 0)
+    assert plain.windows == {}
+
+
+def test_the_engine_binds_the_period(project: Path) -> None:
+    """A transform may ask which month it makes; a type that doesn't fit is found without data."""
+    edit(project / GDP_SQL, "    l.order_date,", "    (select start_date from calendar.period) as order_date,")
+    loaded = load_project(project)
+    assert loaded.tables["gdp.gdp_sales"].inputs == ("silver.sales_lines", "silver.sales_orders")
+    assert list(binding_errors(loaded)) == []
+    edit(project / GDP_SQL, "(select start_date", "(select partition")
+    assert list(binding_errors(load_project(project))) == []
+    edit(
+        project / GDP_SQL, "(select partition from calendar.period)", "(select epoch(start_date) from calendar.period)"
+    )
+    (error,) = binding_errors(load_project(project))
+    assert "column order_date is DOUBLE and the contract says date" in str(error)
