@@ -52,7 +52,7 @@ FAILPOINTS: Mapping[str, str] = {
     "settle.fenced": "A dead attempt's branch is dropped, the ledger doesn't know what became of it.",
     "postgres.staging_created": "The serving target's staging table exists and is empty.",
     "postgres.copied": "A partition is in the staging table, not audited.",
-    "postgres.audited": "A partition of the staging table passed its audit.",
+    "serving.audited": "A partition that was written for a serving target passed its audit.",
     "postgres.before_transaction": "All partitions are staged, the serving transaction hasn't begun.",
     "postgres.locked": "Inside the serving transaction: commit rows locked, epochs checked, nothing replaced.",
     "postgres.replaced": "Inside the serving transaction: rows are replaced, commit rows are old.",

@@ -1,4 +1,4 @@
-"""The step of a serving target: the dataset's last layer, partition by partition, into Postgres."""
+"""The step of a serving target: the dataset's last layer, partition by partition, into Postgres or Elasticsearch."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, CheckResult
 from etl_resources.retries import retry_transient
-from etl_resources.sinks.postgres_sink import PostgresBatch, PostgresSink, StagedRows
+from etl_resources.sinks.serving import ServingBatch, ServingSink, StagedRows
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import WrittenPartition
 
@@ -46,7 +46,7 @@ def run_serving_step(
 
 
 def _plan(
-    context: dg.AssetExecutionContext, runtime: Runtime, node: ServingNode, sink: PostgresSink, ledger: Ledger
+    context: dg.AssetExecutionContext, runtime: Runtime, node: ServingNode, sink: ServingSink, ledger: Ledger
 ) -> Plan:
     source = node.table.name
     return plan(
@@ -61,12 +61,11 @@ def _plan(
     )
 
 
-def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan) -> list[Computed]:
+def _stage(runtime: Runtime, sink: ServingSink, ledger: Ledger, the_plan: Plan) -> list[Computed]:
     import duckdb
 
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
-    sink.create_staging(the_plan.attempt)
-    failpoint("postgres.staging_created", sink.asset)
+    sink.begin(the_plan.attempt, the_plan.todo[0].epoch)
     engine = connect(runtime.settings)
     computed: list[Computed] = []
     for planned in the_plan.todo:
@@ -74,12 +73,11 @@ def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan)
         (table,) = the_plan.inputs.values()
         try:
             scan = table.scan([planned.partition])
-            copy = partial(sink.copy_partition, engine, the_plan.attempt, planned.partition, scan)
+            write = partial(sink.write, engine, ledger, the_plan.attempt, planned, scan)
             try:
-                found = retry_transient(copy, what)
+                found = retry_transient(write, what)
             except duckdb.Error as e:
                 raise engine_error(what, e) from e
-            failpoint("postgres.copied", what)
             computed.append(_audited(sink, ledger, the_plan.attempt, planned, found, started))
         except DataPipelineError as e:
             computed.append(Computed(planned, None, error=e))
@@ -87,7 +85,7 @@ def _stage(runtime: Runtime, sink: PostgresSink, ledger: Ledger, the_plan: Plan)
 
 
 def _audited(
-    sink: PostgresSink,
+    sink: ServingSink,
     ledger: Ledger,
     attempt: str,
     planned: PlannedPartition,
@@ -95,11 +93,11 @@ def _audited(
     started: float,
 ) -> Computed:
     rows, keys, version = found.rows, found.keys, found.version
-    expected = planned.inputs[0].version
-    read = int(expected.split("-")[0])
-    counts = {"read": read, "written": rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
+    read = int(planned.inputs[0].version.split("-")[0])
+    expected = found.expected or planned.inputs[0].version
+    counts = {"read": read, "written": rows, "rejected": found.rejected, "deduplicated": 0, "filtered": 0}
     checks = [
-        CheckResult(ROWS_ACCOUNTED, rows == read, metadata=counts),
+        CheckResult(ROWS_ACCOUNTED, rows + found.rejected == read, metadata=counts),
         CheckResult(UNIQUE_KEY, keys == rows, metadata={"rows": rows, "keys": keys}),
         CheckResult(STORED_CONTENT, version == expected, metadata={"written": expected, "stored": version}),
     ]
@@ -117,17 +115,17 @@ def _audited(
         planned.token,
         {"version": version, "rows": rows, "alias_of": alias, "size_bytes": found.size_bytes, **evidence},
     )
-    failpoint("postgres.audited", sink.asset)
+    failpoint("serving.audited", sink.asset)
     return Computed(planned, WrittenPartition(staged, (), evidence), checks)
 
 
 def _batch(
-    sink: PostgresSink, ledger: Ledger, the_plan: Plan, computed: Sequence[Computed], run_id: str
-) -> PostgresBatch | None:
+    sink: ServingSink, ledger: Ledger, the_plan: Plan, computed: Sequence[Computed], run_id: str
+) -> ServingBatch | None:
     if the_plan.attempt is None:
         return None
     good = [c.written.staged for c in computed if c.written is not None]
-    batch = PostgresBatch(
+    batch = ServingBatch(
         sink, ledger, the_plan.attempt, run_id, good, lambda served: prove_unmoved(ledger, the_plan, served)
     )
     if not good:

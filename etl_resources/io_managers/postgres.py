@@ -9,7 +9,7 @@ from etl_resources.io_managers.reader import PublishedRows
 from etl_resources.io_managers.s3_tables import Reader
 
 if TYPE_CHECKING:
-    from etl_resources.sinks.postgres_sink import PostgresBatch
+    from etl_resources.sinks.serving import ServingBatch
 
 
 class PostgresIOManager(dg.IOManager):
@@ -18,7 +18,7 @@ class PostgresIOManager(dg.IOManager):
     def __init__(self, read: Reader) -> None:
         self._read = read
 
-    def handle_output(self, context: dg.OutputContext, batch: "PostgresBatch | None") -> None:
+    def handle_output(self, context: dg.OutputContext, batch: "ServingBatch | None") -> None:
         """Publish the batch; None means that everything was pruned."""
         if batch is None:
             return

@@ -3,9 +3,9 @@
 The commit table lives in the target's database, so that data, token and epoch change together or not at all.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from etl_resources.calendar import month_bounds
@@ -16,11 +16,13 @@ from etl_resources.identifiers import quote, quote_qualified
 from etl_resources.ledger.attempt_records import partition_records
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.planning import PlannedPartition
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
 from etl_resources.sinks.postgres_recovery import settle_target
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
+from etl_resources.sinks.serving import ServingBatch, StagedRows
 from etl_resources.tables.publish import PublishOutcome
 from etl_resources.tables.stage import StagedPartition
 
@@ -34,36 +36,6 @@ BATCH_ROWS = 10_000
 MAX_NAME_PART = 40
 """Characters of the target in a staging table's name: Postgres cuts names at 63, and the attempt must stay whole."""
 PARTITION_COLUMN = "etl_partition"
-
-
-@dataclass(frozen=True)
-class StagedRows:
-    """What the staging table holds of a partition, counted by the server."""
-
-    rows: int
-    keys: int
-    version: str
-    size_bytes: int
-
-
-@dataclass
-class PostgresBatch:
-    """A staged set of partitions. Publishing twice is harmless."""
-
-    sink: "PostgresSink"
-    ledger: Ledger
-    attempt: str
-    run_id: str
-    partitions: Sequence[StagedPartition]
-    prove: Callable[[Collection[str]], None]
-    """Called with the partitions that are served now; raises when publishing would double a moved row."""
-    outcome: PublishOutcome | None = field(default=None)
-
-    def publish(self) -> PublishOutcome:
-        """Make the batch visible in one transaction and record the evidence."""
-        if self.outcome is None:
-            self.outcome = self.sink.publish(self)
-        return self.outcome
 
 
 @dataclass(frozen=True)
@@ -108,19 +80,26 @@ class PostgresSink:
         """Settle attempts whose writer died: drop the staging table (the fence), then look at the commit table."""
         return settle_target(self, ledger)
 
-    def create_staging(self, attempt: str) -> None:
-        """An unlogged table of this attempt."""
+    def begin(self, attempt: str, epoch: int) -> None:  # noqa: ARG002  (signature of ServingSink)
+        """An unlogged staging table of this attempt."""
         columns = ", ".join(map(quote, self.contract.names))
         with self.connection() as connection:
             connection.execute(
                 f"create unlogged table {self.staging_table(attempt)} as "
                 f"select ''::text as {PARTITION_COLUMN}, {columns} from {quote_qualified(self.target)} with no data"
             )
+        failpoint("postgres.staging_created", self.asset)
 
-    def copy_partition(
-        self, engine: "duckdb.DuckDBPyConnection", attempt: str, partition: str, scan: str
-    ) -> "StagedRows":
+    def write(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        ledger: Ledger,  # noqa: ARG002  (signature of ServingSink: COPY refuses no single row)
+        attempt: str,
+        planned: PlannedPartition,
+        scan: str,
+    ) -> StagedRows:
         """A partition as it stands in the staging table after COPY."""
+        partition = planned.partition
         names = ", ".join(map(quote, self.contract.names))
         cursor = engine.execute(f"select {names} from {scan}")
         with self.connection() as connection:
@@ -140,9 +119,10 @@ class PostgresSink:
             ).fetchone()
         assert counted is not None  # noqa: S101  (an aggregate always returns a row)
         rows, distinct, digest, size = counted
+        failpoint("postgres.copied", f"{self.asset}, partition {partition}")
         return StagedRows(int(rows), int(distinct), version_of(int(rows), digest), int(size))
 
-    def publish(self, batch: PostgresBatch) -> PublishOutcome:
+    def publish(self, batch: ServingBatch) -> PublishOutcome:
         """One transaction: lock the partitions' commit rows, check epochs, replace or upsert, write token and epoch."""
         failpoint("postgres.before_transaction", self.asset)
         try:
@@ -160,7 +140,7 @@ class PostgresSink:
         fenced = tuple(p.partition for p in batch.partitions if p.partition not in names)
         return PublishOutcome(0, tuple(winners), fenced, "transaction")
 
-    def _replace(self, batch: PostgresBatch) -> list[StagedPartition]:
+    def _replace(self, batch: ServingBatch) -> list[StagedPartition]:
         """The transaction. After a TransientError the server has rolled it back; after a RestartError nobody knows."""
         with self.connection() as connection, connection.transaction():
             winners = self._winners(connection, batch)
@@ -179,14 +159,14 @@ class PostgresSink:
             failpoint("postgres.before_commit", self.asset)
         return winners
 
-    def abandon(self, batch: PostgresBatch, reason: str) -> None:
+    def abandon(self, batch: ServingBatch, reason: str) -> None:
         """Fence the attempt first, then record that it failed."""
         with self.connection() as connection:
             connection.execute(f"drop table if exists {self.staging_table(batch.attempt)}")
         failpoint("postgres.abandon_fenced", self.asset)
         batch.ledger.settle(batch.attempt, "failed", reason)
 
-    def _winners(self, connection: "psycopg.Connection[Any]", batch: PostgresBatch) -> list[StagedPartition]:
+    def _winners(self, connection: "psycopg.Connection[Any]", batch: ServingBatch) -> list[StagedPartition]:
         self._lock(connection)
         exists = connection.execute("select to_regclass(%s)", (self.staging_table(batch.attempt),)).fetchone()
         if exists is None or exists[0] is None:
@@ -234,7 +214,7 @@ class PostgresSink:
         connection.execute(f"insert into {quote_qualified(self.target)} ({names}) {rows} {conflict}", (partition,))
 
     def _record_commit(
-        self, connection: "psycopg.Connection[Any]", batch: PostgresBatch, p: StagedPartition, record: str
+        self, connection: "psycopg.Connection[Any]", batch: ServingBatch, p: StagedPartition, record: str
     ) -> None:
         connection.execute(
             f"update {COMMITS} set epoch = %s, token = %s, version = %s, rows = %s, attempt = %s, run_id = %s, "
@@ -242,7 +222,7 @@ class PostgresSink:
             (p.epoch, p.token, p.version, p.rows, batch.attempt, batch.run_id, record, self.target, p.partition),
         )
 
-    def _read_back(self, batch: PostgresBatch) -> PublishOutcome | None:
+    def _read_back(self, batch: ServingBatch) -> PublishOutcome | None:
         """What a transaction with an unknown end did; None when it didn't commit, and no longer can."""
         with self.connection() as connection, connection.transaction():
             self._lock(connection)

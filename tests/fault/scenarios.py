@@ -134,7 +134,7 @@ SCENARIOS: Mapping[str, Reach] = {
     "settle.fenced": Reach(("gdp_sales",), killed_at="stage.committed"),
     **{p: Reach() for p in FAILPOINTS if p.startswith("postgres.")},
     "postgres.copied": _PARTITIONS,
-    "postgres.audited": _PARTITIONS,
+    "serving.audited": _PARTITIONS,
     "postgres.abandon_fenced": Reach(stop_at="postgres.before_transaction", meanwhile=_drop_staging),
     "postgres.settle_fenced": Reach(killed_at="postgres.before_transaction"),
 }

@@ -1,0 +1,86 @@
+"""What every serving sink does (C7): one protocol, so that one step serves Postgres and Elasticsearch alike.
+
+write → audit → publish, and settle first what died before. What a store needs to do that is its sink's business.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.planning import PlannedPartition
+from etl_resources.tables.publish import PublishOutcome
+from etl_resources.tables.stage import StagedPartition
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class StagedRows:
+    """What the store holds of a partition that was written, counted and reread there."""
+
+    rows: int
+    keys: int
+    version: str
+    size_bytes: int
+    rejected: int = 0
+    """Rows that the store refused; each is a dead letter. The others are `rows`."""
+    expected: str | None = None
+    """Version of the rows that were not refused; None when none was, and it is the input's."""
+
+
+class ServingSink(Protocol):
+    """One target of one store."""
+
+    @property
+    def asset(self) -> str:
+        """Name of the serving asset, e.g. postgres.analytics.kpi_net_revenue."""
+
+    def ensure(self) -> None:
+        """The target exists and fits the contract. Raises PermanentError when it can't."""
+
+    def settle(self, ledger: Ledger) -> dict[str, str]:
+        """Dead attempt → published or abandoned; each is fenced first."""
+
+    def published_epochs(self) -> dict[str, int]:
+        """Partition → epoch of what is served."""
+
+    def begin(self, attempt: str, epoch: int) -> None:
+        """Prepare the attempt."""
+
+    def write(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        ledger: Ledger,
+        attempt: str,
+        planned: PlannedPartition,
+        scan: str,
+    ) -> StagedRows:
+        """Write the rows of a DuckDB table expression and read back what the store has. Raises duckdb.Error."""
+
+    def publish(self, batch: "ServingBatch") -> PublishOutcome:
+        """Make the batch visible, fenced by its epoch, and record the evidence."""
+
+    def abandon(self, batch: "ServingBatch", reason: str) -> None:
+        """Fence the attempt, then record that it failed."""
+
+
+@dataclass
+class ServingBatch:
+    """A written set of partitions. Publishing twice is harmless."""
+
+    sink: ServingSink
+    ledger: Ledger
+    attempt: str
+    run_id: str
+    partitions: Sequence[StagedPartition]
+    prove: Callable[[Collection[str]], None]
+    """Called with the partitions that are served now; raises when publishing would double a moved row."""
+    outcome: PublishOutcome | None = field(default=None)
+
+    def publish(self) -> PublishOutcome:
+        """Make the batch visible and record the evidence."""
+        if self.outcome is None:
+            self.outcome = self.sink.publish(self)
+        return self.outcome
