@@ -7,7 +7,15 @@ from typing import Any, cast
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from etl_resources.manifest_schema import FieldPath, alternatives, in_words, json_schema, schema_at, without_kinds
+from etl_resources.manifest_schema import (
+    FieldPath,
+    alternatives,
+    in_words,
+    json_schema,
+    schema_at,
+    tag_of,
+    without_kinds,
+)
 from etl_resources.manifest_types import Strict
 from etl_resources.suggest import hint
 
@@ -54,9 +62,9 @@ def _explain(detail: ErrorDetails, model: type[Strict], lines: Mapping[FieldPath
         where = f" in {_dotted(written[:-1])}" if written[:-1] else ""
         return f"{path[-1]} is missing{where}: give {in_words(schema_at(root, path))}", line
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _wrong_kind(detail, name, alternatives(root, schema_at(root, path))), nearest_line(
-            lines, (*path, "kind")
-        )
+        options = [o for o in alternatives(root, schema_at(root, path)) if o.get("type") != "null"]
+        tag = tag_of(options[0])[0]
+        return _wrong_kind(detail, name, tag, options), nearest_line(lines, (*written, tag))
     if kind == "value_error":
         message = f"{name}: {context.get('error', detail['msg'])}" if path else str(context.get("error"))
         return message, line
@@ -71,12 +79,12 @@ def _explain(detail: ErrorDetails, model: type[Strict], lines: Mapping[FieldPath
     return f"{name}: {given} is not valid; expected {expected}", line
 
 
-def _wrong_kind(detail: ErrorDetails, name: str, options: Sequence[Mapping[str, Any]]) -> str:
-    kinds = [o["properties"]["kind"]["const"] for o in options]
+def _wrong_kind(detail: ErrorDetails, name: str, tag: str, options: Sequence[Mapping[str, Any]]) -> str:
+    kinds = [str(tag_of(o)[1]) for o in options]
     if detail["type"] == "union_tag_not_found":
-        return f"kind is missing in {name}: give one of {', '.join(kinds)}"
+        return f"{tag} is missing in {name}: give one of {', '.join(kinds)}"
     given = str(detail.get("ctx", {}).get("tag"))
-    return f"{name}.kind: {given!r} is not valid; {hint(given, kinds)}"
+    return f"{name}.{tag}: {given!r} is not valid; {hint(given, kinds)}"
 
 
 def _expected_name(context: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etl_resources.manifest import Dataset, Platform
-from etl_resources.manifest_schema import alternatives, in_words, json_schema
+from etl_resources.manifest_schema import alternatives, in_words, json_schema, tag_of
 from etl_resources.manifest_types import Strict
 
 EXAMPLE = """\
@@ -97,14 +97,14 @@ def _inside(root: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[tuple
     options = alternatives(root, value)
     for option in options:
         values = next(iter(option.get("patternProperties", {}).values()), option.get("additionalProperties"))
-        kind = option.get("properties", {}).get("kind", {}).get("const")
+        tag, kind = tag_of(option)
         if option.get("type") == "array":
             yield from ((f"[]{s}", o) for s, o in _inside(root, option["items"]))
         elif isinstance(values, dict):
             yield from ((f".<name>{s}", o) for s, o in _inside(root, values))
         elif option.get("type") == "object" and "title" in option:
             yield (
-                f" (kind: {kind})" if kind and len([o for o in options if o.get("type") != "null"]) > 1 else "",
+                f" ({tag}: {kind})" if kind and len([o for o in options if o.get("type") != "null"]) > 1 else "",
                 option,
             )
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 from etl_resources.manifest_types import Strict
 
 FieldPath = tuple[str | int, ...]
+_TAGS = ("kind", "by")
 
 
 @cache
@@ -41,10 +42,15 @@ def without_kinds(root: Mapping[str, Any], path: FieldPath) -> FieldPath:
 
 
 def _of_kind(root: Mapping[str, Any], schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:
-    """The alternative whose `kind` a step names; None for a step that is a field."""
+    """The alternative whose tag a step names; None for a step that is a field."""
     options = alternatives(root, schema)
-    kinds = [(o.get("properties", {}).get("kind", {}).get("const"), o) for o in options]
-    return next((o for kind, o in kinds if kind == step and len(options) > 1), None)
+    return next((o for o in options if tag_of(o)[1] == step and len(options) > 1), None)
+
+
+def tag_of(option: Mapping[str, Any]) -> tuple[str, str | None]:
+    """(field, value) by which an alternative is told from the others: kind of a source, by of its pages."""
+    fields = option.get("properties", {})
+    return next(((tag, fields[tag]["const"]) for tag in _TAGS if "const" in fields.get(tag, {})), (_TAGS[0], None))
 
 
 def _step(schema: Mapping[str, Any], step: str | int) -> Mapping[str, Any] | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from etl_resources.manifest_columns import Columns
+from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_types import Identifier, QualifiedName, SecretReference, Strict
 
 
@@ -79,12 +80,12 @@ class S3FilesSource(Strict):
         return self
 
 
-Source = Annotated[PostgresSource | S3FilesSource, Field(discriminator="kind")]
+Source = Annotated[PostgresSource | S3FilesSource | HttpApiSource, Field(discriminator="kind")]
 """Every kind. All but Postgres are delivered whole (extract/delivery)."""
 
 
 class System(Strict):
     """A system of record. All tables of a Postgres are captured in one snapshot."""
 
-    kind: Literal["postgres", "s3_files"] = Field(description="Kind of system.")
+    kind: Literal["postgres", "s3_files", "http_api"] = Field(description="Kind of system.")
     connection: Connection = Field(description="How it is reached.")

@@ -1,8 +1,11 @@
 """The words of a manifest: names, types and references as strings of a form, which errors name in words."""
 
+from datetime import date
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from etl_resources.json_path import JsonPath
 
 
 class Strict(BaseModel):
@@ -44,3 +47,26 @@ TableName = Annotated[
 ResourcePrefix = Annotated[
     str, _word(r"^[a-z][a-z0-9-]{1,30}$", "2 to 31 lower case letters, digits and -, e.g. pp-dw")
 ]
+
+
+def _is_date(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+def _is_json_path(text: str) -> str:
+    JsonPath(text).steps  # noqa: B018  (raises ValueError)
+    return text
+
+
+Date = Annotated[
+    str,
+    _word(r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])$", "a date, e.g. 2024-01-31"),
+    AfterValidator(_is_date),
+]
+JsonPathText = Annotated[
+    str,
+    AfterValidator(_is_json_path),
+    Field(json_schema_extra={"x-form": "a path, e.g. data[] or rates.{day}.{currency}"}),
+]
+UrlPath = Annotated[str, _word(r"^/", "a path that begins with /")]
