@@ -15,8 +15,6 @@ class ContractColumn:
     description: str | None = None
     unit: str | None = None
     check: Rule | None = None
-    reason: str | None = None
-    """Of the dead letter where a required column is null."""
 
 
 @dataclass(frozen=True)

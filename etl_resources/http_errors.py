@@ -22,11 +22,8 @@ def of_http(error: BaseException) -> DataPipelineError | None:
     """An error of an HTTP client as one of ours; None for a wrong call."""
     text, whole = str(error).strip().partition("\n")[0] or type(error).__name__, _with_causes(error)
     status = status_of(error)
-    if status in (401, 403, 407):
-        return SettingsError(f"HTTP {status}: {text}. Check the credentials that the setting names.")
     if status is not None:
-        kind = TransientError if status in _TRANSIENT_STATUSES else PermanentError
-        return kind(f"HTTP {status}: {text}")
+        return of_status(status, text)
     if any(mark in whole for mark in _CERTIFICATE):
         return SettingsError(f"HTTP: {text}. The server's certificate is not trusted: check the address and the CA.")
     if any(mark in whole for mark in _WRONG_NAME):
@@ -34,6 +31,14 @@ def of_http(error: BaseException) -> DataPipelineError | None:
     if any(_TRANSIENT_NAMES.search(kind.__name__) for kind in type(error).__mro__):
         return TransientError(f"HTTP: {text}")
     return None
+
+
+def of_status(status: int, text: str) -> DataPipelineError:
+    """An answer that isn't what was asked for, as one of ours."""
+    if status in (401, 403, 407):
+        return SettingsError(f"HTTP {status}: {text}. Check the credentials that the setting names.")
+    kind = TransientError if status in _TRANSIENT_STATUSES else PermanentError
+    return kind(f"HTTP {status}: {text}")
 
 
 def status_of(error: BaseException) -> int | None:

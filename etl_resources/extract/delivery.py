@@ -13,6 +13,9 @@ from etl_resources.extract.raw_zone import RawObject, RawZone
 if TYPE_CHECKING:
     import duckdb
 
+ORIGIN, UNREADABLE = "_origin", "_unreadable"
+"""Columns that a delivery's rows have beside the contract's."""
+
 
 class Delivery(Protocol):
     """One state of a source, as observed."""
@@ -28,7 +31,7 @@ class Delivery(Protocol):
         TransientError when the source changed since it was observed, with nothing half landed.
         """
 
-    def rows(self, engine: "duckdb.DuckDBPyConnection", zone: RawZone, landed: Sequence[RawObject]) -> DeliveredRows:
+    def rows(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> DeliveredRows:
         """All rows in the raw copies, streamed batch by batch.
 
         Columns: each of the source's, as VARCHAR (numbers with all their digits) or of a type that the declared one

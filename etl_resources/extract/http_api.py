@@ -1,0 +1,132 @@
+"""An HTTP API as a source that is delivered whole: its pages are fetched once, kept as received, and read from there.
+
+Every page is in the raw zone before the next one is asked for. A retry of the same run takes the pages that are there
+and asks for the others only; another run asks for all of them again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.errors import PermanentError, TransientError
+from etl_resources.extract.batch_stream import BatchStream, DeliveredRows
+from etl_resources.extract.http_client import HttpClient
+from etl_resources.extract.http_landing import LandedPage, PageLanding, PageMarker
+from etl_resources.extract.http_pages import SeenPage, paging_of, total_of
+from etl_resources.extract.http_rows import PageRows
+from etl_resources.extract.raw_zone import RawObject, RawZone, marker_of
+from etl_resources.json_path import parse_json
+from etl_resources.manifest_http import DateRangePages, HttpApiSource
+from etl_resources.progress import report
+from etl_resources.retries import retry_transient
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+@dataclass(frozen=True)
+class ApiDelivery:
+    """The pages of an API, as they were received in one observation."""
+
+    source: HttpApiSource
+    zone: RawZone
+    pages: tuple[tuple[RawObject, PageMarker], ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the requests and of the bytes that answered them, in their order."""
+        return marker_of(*(f"{m.name} {m.sha256}" for _, m in self.pages))
+
+    def land(self, zone: RawZone) -> Sequence[RawObject]:  # noqa: ARG002  (landed when they were received)
+        """The pages, which are there already."""
+        return [page for page, _ in self.pages]
+
+    def rows(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> DeliveredRows:
+        """Rows of the raw copies, page by page; each is read again at each reading."""
+        requests = {page.path: marker.request for page, marker in self.pages}
+        rows = PageRows(self.source)
+
+        def documents() -> Iterator[tuple[str, Any]]:
+            for page in landed:
+                yield requests.get(page.path, page.name), parse_json(self._read(page))
+
+        stream = BatchStream(rows.schema, lambda: rows.batches(documents()))
+        return DeliveredRows(stream.register(engine, f"delivered_{self.zone.dataset}"), (stream,))
+
+    def _read(self, page: RawObject) -> bytes:
+        return retry_transient(lambda: self.zone.store.read(page.path), f"bronze.{self.zone.dataset}")
+
+
+class HttpApi:
+    """One dataset's API, ready to be observed."""
+
+    def __init__(self, source: HttpApiSource, client: HttpClient, calendar_end: date) -> None:
+        """calendar_end: last day of date ranges whose end isn't given."""
+        self._source, self._client, self._calendar_end = source, client, calendar_end
+
+    def observe(self, zone: RawZone) -> ApiDelivery:
+        """Fetch and land every page. Raises PermanentError, or TransientError when the API changed meanwhile."""
+        paging = paging_of(self._source, self._client, self._calendar_end, datetime.now(UTC).date())
+        landing = PageLanding(zone, self._client, PageRows(self._source))
+        guard = _LoopGuard(self._source)
+        pages: list[tuple[RawObject, PageMarker]] = []
+        rows = 0
+        url: str | None = paging.first()
+        with self._client.connected() as connected:
+            while url is not None:
+                guard.prove_new_address(self._client.shown(url))
+                page = landing.page(connected, url)
+                guard.prove_new_content(page)
+                pages.append((page.raw, page.marker))
+                rows += page.rows
+                report(f"bronze.{zone.dataset}", "page", number=len(pages), rows=page.rows)
+                url = paging.after(SeenPage(len(pages), url, page.document, page.marker.next_link, page.rows, rows))
+        self._prove_complete(page, rows)
+        return ApiDelivery(self._source, zone, tuple(pages))
+
+    def _prove_complete(self, last: LandedPage, rows: int) -> None:
+        if rows == 0:
+            raise PermanentError(
+                f"{self._source.system} delivers no row from {last.marker.request}. What is published stays. "
+                "Check path, query and `rows` of the source."
+            )
+        total = total_of(self._source, last.document)
+        if total is not None and total != rows:
+            raise TransientError(
+                f"{last.marker.request} tells {total} rows in all, its pages had {rows}: the source changed "
+                "while it was read. Run again."
+            )
+
+
+class _LoopGuard:
+    """A page that leads back would be asked for ever; one that repeats another would count its rows twice."""
+
+    def __init__(self, source: HttpApiSource) -> None:
+        self._source = source
+        self._addresses: dict[str, int] = {}
+        self._contents: dict[str, int] = {}
+
+    def prove_new_address(self, shown: str) -> None:
+        number = len(self._addresses) + 1
+        if shown in self._addresses:
+            raise PermanentError(
+                f"Page {number - 1} leads back to page {self._addresses[shown]}, {shown}. The API's cursor or link "
+                "goes round in a circle; nothing is published."
+            )
+        if number > self._source.limits.pages:
+            raise PermanentError(
+                f"{shown} would be page {number}. limits.pages of the source allows {self._source.limits.pages}: raise "
+                "it, or ask for larger pages."
+            )
+        self._addresses[shown] = number
+
+    def prove_new_content(self, page: LandedPage) -> None:
+        """Date ranges come to an end anyway, and two of them may rightly have the same answer."""
+        number = len(self._addresses)
+        first = self._contents.setdefault(page.marker.sha256, number)
+        if first != number and page.rows and not isinstance(self._source.pages, DateRangePages):
+            raise PermanentError(
+                f"Page {number}, {page.marker.request}, repeats page {first}. Does the API know the parameter "
+                "that names a page? Nothing is published."
+            )
