@@ -25,6 +25,9 @@ def column_errors(draft: TableDraft) -> Iterator[ManifestError]:
             yield draft.file.error(message, *at, "type")
         elif column.check:
             yield from _rule(draft, column, column.check)
+        if column.reason and column.nullable and draft.layer != "bronze":
+            message = f"column {column.name!r} has a reason for rejecting a null, and may be null"
+            yield draft.file.error(f"{message}; add nullable: false, or take the reason away", *at, "reason")
     if draft.layer == "bronze":
         yield from _promises_of_source(draft)
         return
@@ -50,7 +53,7 @@ def _promises_of_source(draft: TableDraft) -> Iterator[ManifestError]:
     source = draft.file.model.source
     columns: dict[str, Column] = source.columns if source else {}
     for name, column in columns.items():
-        for key in ("nullable", "check"):
+        for key in ("nullable", "check", "reason"):
             if key in column.model_fields_set:
                 message = f"column {name!r}: {key} isn't used in source, which is taken as delivered"
                 yield draft.file.error(f"{message}; put it in silver", "source", "columns", name, key)

@@ -68,6 +68,7 @@ def resolve_contract(dataset: Dataset, layer: str) -> Contract:
             description=column.description,
             unit=column.unit,
             check=column.check,
+            reason=column.reason,
         )
         for name, column in table.columns.items()
     )

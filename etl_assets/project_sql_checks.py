@@ -1,18 +1,16 @@
 """What the transforms read and give, held against the tables of the project. Offline, by parsing only."""
 
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
 
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_input_checks import input_errors
+from etl_assets.project_reconcile_checks import reconcile_errors
 from etl_assets.project_resolve import TableDraft
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
 from etl_resources.errors import ManifestError
 from etl_resources.sql_check import (
     OutputColumn,
     Schema,
-    output_columns,
-    parse_control,
     read_only_problems,
     resolve_columns,
 )
@@ -20,7 +18,6 @@ from etl_resources.suggest import hint
 
 READS = {"silver": ("bronze",), "gdp": ("silver", "gdp"), "kpi": ("gdp", "kpi")}
 """Layers that a layer may read; silver only its own dataset."""
-MEASURES = ("bigint", "int", "decimal")
 
 Drafts = dict[str, TableDraft]
 
@@ -41,7 +38,7 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
         yield from _grain(draft)
         yield from input_errors(draft)
         if draft.layer == "kpi":
-            yield from _control(files, draft)
+            yield from reconcile_errors(files, draft, drafts)
     yield from _cycles(drafts)
 
 
@@ -124,47 +121,3 @@ def _path_back(name: str, drafts: Drafts) -> list[str] | None:
                 seen.add(reference.name)
                 paths.append([*path, reference.name])
     return None
-
-
-def _control(files: ProjectFiles, draft: TableDraft) -> Iterator[ManifestError]:
-    """The control totals: one read-only SELECT for Postgres that gives the key and the compared measures."""
-    kpi = draft.file.model.kpi
-    if kpi is None or kpi.accept is None:
-        return
-    compare = kpi.accept.reconcile.compare
-    yield from _compare(draft, compare)
-    control = files.controls.get(draft.dataset)
-    if control is None:
-        return
-    query, problems = parse_control(control.text)
-    problems += read_only_problems(query, control.text, "postgres") if query is not None else []
-    yield from (control.error(p.message, p.line) for p in problems)
-    if query is None:
-        return
-    given = [c.name for c in output_columns(query)]
-    by = draft.contract.partition_column
-    if given[:1] != [by]:
-        message = f"the first column is {given[0]!r}, must be the partition column {by!r}: totals are kept by period"
-        yield control.error(message, output_columns(query)[0].line)
-    needed = dict.fromkeys((*draft.contract.key, *compare))
-    for name in needed:
-        if name not in given:
-            role = "key" if name in draft.contract.key else "compared measure"
-            message = f"{role} {name!r} of {draft.name} is not in the result; {hint(name, (n for n in given if n))}"
-            yield control.error(message, output_columns(query)[0].line)
-
-
-def _compare(draft: TableDraft, compare: dict[str, str]) -> Iterator[ManifestError]:
-    numeric = [c.name for c in draft.contract.columns if c.type.startswith(MEASURES)]
-    measures = [n for n in numeric if n not in draft.contract.key]
-    for name, tolerance in compare.items():
-        at = ("kpi", "accept", "reconcile", "compare", name)
-        if name not in measures:
-            yield draft.file.error(f"compared measure {name!r} is not a numeric column; {hint(name, measures)}", *at)
-        try:
-            valid = Decimal(tolerance).is_finite() and Decimal(tolerance) >= 0
-        except InvalidOperation:
-            valid = False
-        if not valid:
-            message = f"tolerance {tolerance!r} of {name!r} is not valid"
-            yield draft.file.error(f"{message}; expected a decimal of 0 or more, e.g. '0.01'", *at)

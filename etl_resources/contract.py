@@ -15,6 +15,8 @@ class ContractColumn:
     description: str | None = None
     unit: str | None = None
     check: Rule | None = None
+    reason: str | None = None
+    """Of the dead letter where a required column is null."""
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def table_logic_version(
             "system": accept.system,
             "compare": accept.compare,
             "sql": normalise_sql(control_sql or ""),
+            **accept.model_dump(mode="json", exclude_defaults=True, include={"by", "rejected"}),
         }
     return _digest(parts)
 
@@ -59,7 +60,7 @@ def serving_logic_version(target: PostgresTarget, contract: Contract) -> str:
             "format": FORMAT,
             "target": target.model_dump(mode="json", exclude_defaults=True, exclude={"key"}),
             "key": target.key or contract.key,
-            "columns": [{k: v for k, v in c.items() if k != "check"} for c in _columns(contract)],
+            "columns": [{k: v for k, v in c.items() if k not in ("check", "reason")} for c in _columns(contract)],
             "partition_column": contract.partition_column,
         }
     )
@@ -80,7 +81,11 @@ def _source(source: Source | None) -> dict[str, Any]:
 
 def _columns(contract: Contract) -> list[dict[str, Any]]:
     """In contract order, which the content hash follows."""
-    return [{"name": c.name, "type": c.type, "nullable": c.nullable, "check": _rule(c.check)} for c in contract.columns]
+    return [
+        {"name": c.name, "type": c.type, "nullable": c.nullable, "check": _rule(c.check)}
+        | ({"reason": c.reason} if c.reason else {})
+        for c in contract.columns
+    ]
 
 
 def _rule(rule: Rule | None) -> dict[str, Any] | None:

@@ -33,6 +33,9 @@ class Column(Strict):
 
     type: ColumnType | None = Field(default=None, description="Silver may omit it: the source column's.")
     nullable: bool = Field(default=True, description="false: a row with a null here is rejected.")
+    reason: str | None = Field(
+        default=None, min_length=1, description="Why a row with a null here is rejected; omitted: `<name> is null`."
+    )
     description: str | None = Field(default=None, description="What it means.")
     unit: str | None = Field(default=None, description="Unit of the values, e.g. order currency.")
     check: Rule | None = Field(default=None, description="Rule that each value keeps.")

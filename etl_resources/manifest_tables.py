@@ -87,6 +87,15 @@ class Silver(Table):
     )
 
 
+class Rejected(Strict):
+    """Dead letters that count as captured and not published: those of exactly the partition that was read."""
+
+    table: TableName = Field(description="Input, read for the same period, whose rejected rows are counted.")
+    columns: dict[Identifier, Identifier] = Field(
+        min_length=1, description="Measure: the input's column that is summed, or `rows` for their number."
+    )
+
+
 class Reconcile(Strict):
     """Control totals of the system of record, in the captured snapshot, that the table must equal (M15)."""
 
@@ -95,6 +104,20 @@ class Reconcile(Strict):
     compare: dict[Identifier, str] = Field(
         min_length=1, description="Measure: largest absolute difference, a quoted decimal such as '0.01'."
     )
+    by: tuple[Identifier, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Columns of the key by which both sides are summed before they are compared; omitted: each row.",
+    )
+    rejected: Rejected | None = Field(
+        default=None, description="captured = published + rejected: where the rejected rows are. Needs `by`."
+    )
+
+    @model_validator(mode="after")
+    def _groups(self) -> "Reconcile":
+        if self.rejected is not None and self.by is None:
+            raise ValueError("rejected needs `by`: the groups to which rejected rows are added")
+        return self
 
 
 class Accept(Strict):

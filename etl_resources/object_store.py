@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DELETED_AT_ONCE = 1_000
 """Objects of one delete request; S3 takes no more."""
 MAX_TRIES = 4
+CONNECT_TIMEOUT_S = 10
+CONNECTIONS = 16
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class ObjectStore:
     """The bucket of a table location."""
 
     def __init__(self, client: Any, location: str) -> None:
-        self._client = client
-        self.bucket, self._folder = _bucket_and_key(location)
+        self.client = client
+        self.bucket, self._folder = bucket_and_key(location)
 
     @classmethod
     def of(cls, catalog: "Catalog", location: str) -> "ObjectStore":
@@ -54,13 +56,13 @@ class ObjectStore:
         """The store's own clock: ages are compared with it, never with this machine's."""
         from email.utils import parsedate_to_datetime
 
-        answer = self._client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
+        answer = self.client.list_objects_v2(Bucket=self.bucket, MaxKeys=1)
         header = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(header) if header else datetime.now(UTC)
 
     def list(self, folder: str) -> Iterator[StoredObject]:
         """Objects below {location}/{folder}/, page by page."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
+        pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=f"{self._folder}/{folder}/"
         )
         for page in pages:
@@ -69,19 +71,19 @@ class ObjectStore:
 
     def read(self, path: str) -> bytes:
         """The whole of a small object."""
-        content: bytes = self._client.get_object(Bucket=self.bucket, Key=_bucket_and_key(path)[1])["Body"].read()
+        content: bytes = self.client.get_object(Bucket=self.bucket, Key=bucket_and_key(path)[1])["Body"].read()
         return content
 
     def write(self, path: str, content: bytes) -> None:
         """A small object, whole; one that is there is replaced."""
-        self._client.put_object(Bucket=self.bucket, Key=_bucket_and_key(path)[1], Body=content)
+        self.client.put_object(Bucket=self.bucket, Key=bucket_and_key(path)[1], Body=content)
 
     def delete(self, paths: Iterable[str]) -> int:
         """How many were deleted; one that is gone already counts. Raises TransientError naming what is left."""
         deleted, left = 0, iter(paths)
         while batch := list(islice(left, DELETED_AT_ONCE)):
-            keys = [{"Key": _bucket_and_key(path)[1]} for path in batch]
-            answer = self._client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
+            keys = [{"Key": bucket_and_key(path)[1]} for path in batch]
+            answer = self.client.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
             errors = answer.get("Errors", ())
             if errors:
                 first = errors[0]
@@ -94,7 +96,7 @@ class ObjectStore:
 
     def open_uploads(self) -> Iterator[OpenUpload]:
         """Unfinished multipart uploads below the location."""
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+        pages = self.client.get_paginator("list_multipart_uploads").paginate(
             Bucket=self.bucket, Prefix=f"{self._folder}/"
         )
         for page in pages:
@@ -106,36 +108,50 @@ class ObjectStore:
         """Give up an unfinished upload. One that is gone already counts."""
         from botocore.exceptions import ClientError
 
-        key = _bucket_and_key(upload.path)[1]
+        key = bucket_and_key(upload.path)[1]
         try:
-            self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload.upload_id)
+            self.client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload.upload_id)
         except ClientError as e:
             if e.response.get("Error", {}).get("Code") != "NoSuchUpload":
                 raise
 
 
 def _client(properties: Mapping[str, Any]) -> Any:
+    return s3_client(
+        properties["s3.endpoint"],
+        (properties["s3.access-key-id"], properties["s3.secret-access-key"]),
+        region=properties["s3.region"],
+        connect_timeout_s=int(properties["s3.connect-timeout"]),
+        timeout_s=int(properties["s3.request-timeout"]),
+    )
+
+
+def s3_client(
+    endpoint: str, keys: tuple[str, str], *, region: str, timeout_s: int, connect_timeout_s: int = CONNECT_TIMEOUT_S
+) -> Any:
+    """A boto3 client with bounded waits; it doesn't use a proxy for loopback. keys: (access key, secret key)."""
     import boto3
     from botocore.config import Config
 
-    endpoint = properties["s3.endpoint"]
     local = urlsplit(endpoint).hostname in ("127.0.0.1", "localhost")
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
-        aws_access_key_id=properties["s3.access-key-id"],
-        aws_secret_access_key=properties["s3.secret-access-key"],
-        region_name=properties["s3.region"],
+        aws_access_key_id=keys[0],
+        aws_secret_access_key=keys[1],
+        region_name=region,
         config=Config(
             retries={"mode": "standard", "total_max_attempts": MAX_TRIES},
-            connect_timeout=int(properties["s3.connect-timeout"]),
-            read_timeout=int(properties["s3.request-timeout"]),
+            connect_timeout=connect_timeout_s,
+            read_timeout=timeout_s,
+            max_pool_connections=CONNECTIONS,
             s3={"addressing_style": "path"},
             **({"proxies": {}} if local else {}),
         ),
     )
 
 
-def _bucket_and_key(path: str) -> tuple[str, str]:
+def bucket_and_key(path: str) -> tuple[str, str]:
+    """(bucket, key) of s3://bucket/key."""
     parts = urlsplit(path)
     return parts.netloc, path.removeprefix(f"{parts.scheme}://{parts.netloc}/")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from etl_assets.graph.acceptance import accept
 from etl_assets.graph.computed import Computed, hold_back_linked, tell
 from etl_assets.graph.outcome import (
     AssetIdentity,
@@ -26,11 +27,11 @@ from etl_resources.extract.capture import write_empty
 from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.lineage import capture_epochs, control_key
+from etl_resources.ledger.lineage import control_key
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
-from etl_resources.quality.audit import CheckResult, audit_transform, read_back, reconcile
+from etl_resources.quality.audit import audit_transform, read_back
 from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
@@ -140,7 +141,7 @@ class TableStep:
             checks = audit_transform(
                 result, stored, has_grain=self._transform.grain is not None, checks=self._declared.checks
             )
-            checks += self._reconcile(engine, planned, scan)
+            checks += accept(engine, self._ledger, self._on_ledger, self._node, self._control, the_plan, planned, scan)
             alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
             paths = (result.path,)
             if alias is not None:
@@ -199,28 +200,6 @@ class TableStep:
             )
         failpoint("stage.rejected_kept", self._node.name)
         return kept
-
-    def _reconcile(
-        self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition, scan: str
-    ) -> list[CheckResult]:
-        kpi = self._node.dataset.kpi
-        if self._node.layer != "kpi" or kpi is None or kpi.accept is None:
-            return []
-        rule = kpi.accept.reconcile
-        with self._on_ledger:
-            captures = capture_epochs(self._ledger.connection, planned.inputs)
-            epochs = captures.get((rule.system, planned.partition), set())
-            found = self._ledger.totals(self._control, planned.partition, epochs)
-        if found is None:
-            raise PermanentError(
-                f"{self._node.name}, partition {planned.partition}: the captures that it is made from took no control "
-                f"totals of {self._node.dataset.dataset}. Materialize bronze of system {rule.system} again."
-            )
-        capture, totals = found
-        names = (*self._node.contract.key, *rule.compare)
-        cursor = engine.execute(f"select {', '.join(names)} from {scan}")
-        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        return [reconcile(rows, totals, self._node.contract.key, rule.compare, capture)]
 
 
 def run_table_step(

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+ORIGIN, UNREADABLE = "_origin", "_unreadable"
+"""Columns that a delivery's rows have beside the source's."""
+
 
 class BatchStream:
     """A source of record batches. The engine asks for a new stream at each reading.

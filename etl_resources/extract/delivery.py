@@ -13,9 +13,6 @@ from etl_resources.extract.raw_zone import RawObject, RawZone
 if TYPE_CHECKING:
     import duckdb
 
-ORIGIN, UNREADABLE = "_origin", "_unreadable"
-"""Columns that a delivery's rows have beside the contract's."""
-
 
 class Delivery(Protocol):
     """One state of a source, as observed."""

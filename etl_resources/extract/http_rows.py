@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.extract.delivery import ORIGIN, UNREADABLE
+from etl_resources.extract.batch_stream import ORIGIN, UNREADABLE
 from etl_resources.json_path import Found, JsonPath, json_text, text_of
 from etl_resources.manifest_http import DateRangePages, HttpApiSource
 

@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from etl_resources.conventions import parse_raw_path, raw_folder, raw_location, raw_name
-from etl_resources.object_store import ObjectStore
+from etl_resources.extract.object_stream import ObjectStream
+from etl_resources.object_store import ObjectStore, bucket_and_key
 from etl_resources.retries import retry_transient
 
 
@@ -64,6 +65,11 @@ class RawZone:
         """A content that this run has landed at its `place`."""
         self.landed[name, marker] = RawObject(name, marker, size_bytes, self.place(name, marker), self.run_id)
         return self.landed[name, marker]
+
+    def open(self, raw: RawObject) -> ObjectStream:
+        """The landed bytes, streamed."""
+        bucket, key = bucket_and_key(raw.path)
+        return ObjectStream(self.store.client, {"Bucket": bucket, "Key": key}, raw.size_bytes, raw.path)
 
     def put(self, name: str, content: bytes) -> RawObject:
         """Land a small content, such as a page; its marker is that of its bytes. What is there already stays."""

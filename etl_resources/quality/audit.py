@@ -1,6 +1,6 @@
 """Audit: what must hold of a written partition before it may be published. Read back from S3, not remembered."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,6 @@ ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, RECONCILED = (
     "reconciled",
 )
 Severity = Literal["error", "warn"]
-MAX_DIFFERENCES = 5
 
 
 @dataclass(frozen=True)
@@ -94,50 +93,6 @@ def audit_transform(
 def check_name(check: Check) -> str:
     """Name under which a declared check appears."""
     return "rejected_share" if check.rejected_share is not None else "rows"
-
-
-def reconcile(
-    rows: Iterable[Mapping[str, Any]],
-    totals: Iterable[Mapping[str, Any]],
-    key: Sequence[str],
-    compare: Mapping[str, str],
-    capture: int,
-) -> CheckResult:
-    """Compare a partition with the control totals of its capture (M15).
-
-    A group that isn't on both sides exactly once is a difference, and so is a measure without a number.
-    """
-    ours, theirs = _groups(rows, key), _groups(totals, key)
-    differences = []
-    for group in sorted(ours.keys() | theirs.keys()):
-        here, there, name = ours.get(group, []), theirs.get(group, []), " / ".join(group)
-        if (len(here), len(there)) != (1, 1):
-            differences.append(f"{name}: {len(here)} rows here, {len(there)} in the capture")
-            continue
-        for measure, tolerance in compare.items():
-            a, b = _number(here[0][measure]), _number(there[0][measure])
-            if a is None or b is None or abs(a - b) > Decimal(tolerance):
-                differences.append(f"{name}: {measure} {a} here, {b} in the capture")
-    metadata: dict[str, Any] = {"groups": len(theirs), "differences": len(differences), "capture": capture}
-    for measure in compare:
-        numbers = (_number(r[measure]) for group_rows in theirs.values() for r in group_rows)
-        metadata[f"total_{measure}"] = str(sum(n for n in numbers if n is not None))
-    if differences:
-        metadata["first"] = "; ".join(differences[:MAX_DIFFERENCES])
-    return CheckResult(RECONCILED, not differences, metadata=metadata)
-
-
-def _groups(rows: Iterable[Mapping[str, Any]], key: Sequence[str]) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(str(row[k]) for k in key), []).append(row)
-    return groups
-
-
-def _number(value: Any) -> Decimal | None:
-    """None for null and NaN, which equal nothing."""
-    number = None if value is None else Decimal(str(value))
-    return number if number is not None and number.is_finite() else None
 
 
 def _declared(check: Check, result: TransformResult, read: int) -> CheckResult:

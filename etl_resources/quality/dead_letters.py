@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
 from etl_resources.ledger.connection import typed_errors
 from etl_resources.ledger.records import Publish
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import psycopg
 
 BATCH_ROWS = 2_000
+ROWS = "rows"
+"""Instead of a column: the number of rejected rows."""
 
 
 def keep_rejected(
@@ -93,6 +96,37 @@ def _copy(
                 copy.write_row((asset, partition, epoch, attempt, *row))
             copied += len(rows)
     return copied
+
+
+def rejected_sums(
+    connection: "psycopg.Connection[Any]", publish: Publish, by: Sequence[str], columns: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Rejected rows of one publish summed by group: the columns of `by`, then each measure of `columns`.
+
+    columns: measure → column, or ROWS. A sum of which a row has no number is null. Raises PermanentError when the
+    ledger doesn't hold as many rejected rows as the publish had.
+    """
+    sums = {
+        measure: ("count(*)", ())
+        if column == ROWS
+        else ("case when count(payload ->> %s) = count(*) then sum((payload ->> %s)::numeric) end", (column, column))
+        for measure, column in columns.items()
+    }
+    groups = ", ".join("payload ->> %s" for _ in by)
+    rows = connection.execute(
+        f"select count(*), {', '.join([groups, *(sql for sql, _ in sums.values())])} from etl.dead_letters "
+        f"where asset = %s and partition = %s and epoch = %s and attempt = %s "
+        f"group by {', '.join(str(2 + i) for i in range(len(by)))}".encode(),
+        (*by, *(p for _, used in sums.values() for p in used),
+         publish.asset, publish.partition, publish.epoch, publish.attempt),
+    ).fetchall()  # fmt: skip
+    found, expected = sum(row[0] for row in rows), publish.counts.get("rejected", 0)
+    if found != expected:
+        raise PermanentError(
+            f"{publish.asset}, partition {publish.partition}: the ledger holds {found} of the {expected} rejected rows "
+            "of what is published. Run `data-pipeline recover`, or materialize it again."
+        )
+    return [dict(zip((*by, *sums), row[1:], strict=True)) for row in rows]
 
 
 def rejected_by_reason(connection: "psycopg.Connection[Any]") -> Mapping[tuple[str, str], int]:

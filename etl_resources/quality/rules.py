@@ -78,7 +78,7 @@ def _cases(column: ContractColumn, produced: str) -> Iterator[str]:
         reason = literal(f"{column.name} is not a {column.type}")
         yield f"case when {raw} is not null and {typed} is null then {reason} end"
     if not column.nullable:
-        yield f"case when {raw} is null then {literal(f'{column.name} is null')} end"
+        yield f"case when {raw} is null then {literal(column.reason or f'{column.name} is null')} end"
     for condition, text in _rules(column, typed):
         yield f"case when {typed} is not null and not ({condition}) then {literal(f'{column.name} {text}')} end"
 

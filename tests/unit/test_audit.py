@@ -19,8 +19,8 @@ from etl_resources.quality.audit import (
     StoredPartition,
     audit_transform,
     read_back,
-    reconcile,
 )
+from etl_resources.quality.reconciliation import reconcile, reconcile_groups
 
 
 def result(**changes: Any) -> TransformResult:
@@ -156,3 +156,41 @@ def test_only_the_first_differences_are_listed() -> None:
     refused = compared([], theirs)
     assert refused.metadata["first"].count(";") == 4
     assert refused.metadata["differences"] >= 40
+
+
+RULE = {"lines": "0", "revenue": "0.00"}
+PUBLISHED = [
+    {"nation": "PERU", "currency": "EUR", "lines": 2, "revenue": Decimal("10.00")},
+    {"nation": "CHAD", "currency": "EUR", "lines": 1, "revenue": Decimal("0.01")},
+]
+CAPTURED = [
+    {"month": "2024-03-01", "currency": "EUR", "lines": 4, "revenue": "15.01"},
+    {"month": "2024-03-01", "currency": "RUB", "lines": 1, "revenue": "7.00"},
+]
+REJECTED = [
+    {"currency": "EUR", "lines": 1, "revenue": Decimal("5.00")},
+    {"currency": "RUB", "lines": 1, "revenue": Decimal("7.00")},
+]
+
+
+def test_a_group_is_published_or_rejected_and_nothing_else() -> None:
+    """What can't be converted is not in the KPI and not lost: the sum of both is what was captured."""
+    accepted = reconcile_groups(PUBLISHED, REJECTED, CAPTURED, ["currency"], RULE, capture=7)
+    assert accepted.passed
+    assert (accepted.metadata["groups"], accepted.metadata["rejected_revenue"]) == (2, "12.00")
+
+
+@pytest.mark.parametrize(
+    ("rejected", "message"),
+    [
+        (REJECTED[:1], "RUB: 0 rows here, 1 in the capture"),
+        ([{**REJECTED[0], "revenue": Decimal("4.99")}, REJECTED[1]], "EUR: revenue 15.00 here, 15.01 in the capture"),
+        ([{**REJECTED[0], "revenue": None}, REJECTED[1]], "EUR: revenue None here, 15.01 in the capture"),
+        ([*REJECTED, {"currency": "USD", "lines": 1, "revenue": Decimal(1)}], "USD: 1 rows here, 0 in the capture"),
+    ],
+)
+def test_a_row_that_is_neither_is_a_difference(rejected: list[dict[str, Any]], message: str) -> None:
+    """A cent that vanished between capture and KPI stops the publish, whichever group it is in."""
+    refused = reconcile_groups(PUBLISHED, rejected, CAPTURED, ["currency"], RULE, capture=7)
+    assert refused.blocks
+    assert message in str(refused)

@@ -10,6 +10,10 @@ from etl_assets.project_binding import binding_errors
 
 __all__ = ["project"]  # a fixture is used by its name
 SQL = "  sql: kpi_net_revenue.sql\n"
+COMPARE = '      compare: {orders: "0", lines: "0", net_revenue: "0.00"}\n'
+GROUPED = f"""{COMPARE}      by: [currency]
+      rejected: {{table: gdp.gdp_sales, columns: {{orders: rows, lines: rows, net_revenue: net_amount}}}}
+"""
 
 # fmt: off
 # what is edited, from, to, the text on whose line the error is, the message
@@ -48,6 +52,38 @@ CASES = {
     "column of the period": (
         KPI_SQL, "from gdp.gdp_sales", "from gdp.gdp_sales, calendar.period as p where p.begin is not null",
         "from gdp.gdp_sales", "unknown column 'p.begin'; valid: partition, start_date, end_date",
+    ),
+    "reason of a column that may be null": (
+        GDP, "status: {type: string, nullable: false,", "status: {type: string, reason: no status,", "    status:",
+        "column 'status' has a reason for rejecting a null, and may be null; add nullable: false",
+    ),
+    "rejected without groups": (
+        KPI, COMPARE, GROUPED.replace("      by: [currency]\n", ""), "    reconcile:",
+        "rejected needs `by`: the groups to which rejected rows are added",
+    ),
+    "group that is no key": (
+        KPI, COMPARE, f"{COMPARE}      by: [orders]\n", "      by:",
+        "by 'orders' is not a column of the key of kpi.kpi_net_revenue; valid: month, nation, currency",
+    ),
+    "rejected of a table that isn't read": (
+        KPI, COMPARE, GROUPED.replace("gdp.gdp_sales", "silver.sales_lines"), "      rejected:",
+        "rejected rows of 'silver.sales_lines', which isn't an input of the same period; valid: gdp.gdp_sales",
+    ),
+    "rejected rows without a group": (
+        KPI, COMPARE, GROUPED.replace("[currency]", "[month]"), "      by:",
+        "by 'month' is not a column of gdp.gdp_sales, so that its rejected rows have no group",
+    ),
+    "measure that isn't told": (
+        KPI, COMPARE, GROUPED.replace("orders: rows, ", ""), "      rejected:",
+        "measure 'orders' is compared: say which column of gdp.gdp_sales is its part; did you mean",
+    ),
+    "measure that isn't compared": (
+        KPI, COMPARE, GROUPED.replace("orders: rows", "order: rows"), "      rejected:",
+        "measure 'order' is not compared; did you mean 'orders'? Valid: orders, lines, net_revenue",
+    ),
+    "text that is summed": (
+        KPI, COMPARE, GROUPED.replace("net_amount", "nation"), "      rejected:",
+        "column 'nation' of gdp.gdp_sales can't be summed; valid: rows, order_id, line_number,",
     ),
 }
 # fmt: on
@@ -91,3 +127,14 @@ def test_the_engine_binds_the_period(project: Path) -> None:
     )
     (error,) = binding_errors(load_project(project))
     assert "column order_date is DOUBLE and the contract says date" in str(error)
+
+
+def test_reasons_and_groups_are_part_of_the_logic(project: Path) -> None:
+    """Dead letters are content; and a KPI that was accepted by a weaker rule is accepted anew."""
+    before = {t.name: t.logic_version for t in load_project(project).tables.values()}
+    edit(
+        project / GDP, "nullable: false, description: Status", "nullable: false, reason: no status, description: Status"
+    )
+    edit(project / KPI, COMPARE, GROUPED)
+    after = {t.name: t.logic_version for t in load_project(project).tables.values()}
+    assert {n for n in after if after[n] != before[n]} == {"gdp.gdp_sales", "kpi.kpi_net_revenue"}

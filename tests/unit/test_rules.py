@@ -1,5 +1,6 @@
 """A contract as SQL rules: casts that lose nothing, and reasons for every rejected row (M12, A5)."""
 
+from dataclasses import replace
 from typing import Any
 
 import duckdb
@@ -161,3 +162,11 @@ def test_a_row_has_all_its_reasons(engine: duckdb.DuckDBPyConnection) -> None:
     """Who corrects a dead letter corrects it once."""
     column = ContractColumn("x", "int", check=Rule(ge=10, isin=(20,)))
     assert judge(engine, column, "1")[1] == ["x is not >= 10", "x is not one of 20"]
+
+
+def test_a_null_is_rejected_with_the_reason_that_its_column_gives(engine: duckdb.DuckDBPyConnection) -> None:
+    """Who reads the dead letter is told what was missing, not which column of ours is null."""
+    column = ContractColumn("rate", "int", nullable=False, reason="no exchange rate at most 10 days before the order")
+    assert judge(engine, column, "null::int") == (None, ["no exchange rate at most 10 days before the order"])
+    assert judge(engine, column, "'a'") == (None, ["rate is not a int"])
+    assert judge(engine, replace(column, reason=None), "null::int") == (None, ["rate is null"])
