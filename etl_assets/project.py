@@ -8,6 +8,7 @@ from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_tables
 from etl_assets.project_sql_checks import sql_errors
+from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors
 from etl_resources.logic_version import serving_logic_version, table_logic_version
@@ -38,6 +39,10 @@ class TableNode:
     def name(self) -> str:
         """Name in SQL, e.g. silver.sales_orders."""
         return f"{self.layer}.{self.dataset.dataset}"
+
+    def read_by(self, partition: str) -> str:
+        """Its partition that a dependant's partition reads: the same period, or all of a table without partitions."""
+        return partition if self.dataset.partitions else WHOLE
 
 
 @dataclass(frozen=True)

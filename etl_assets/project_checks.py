@@ -27,6 +27,7 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
         yield from _period(file, platform.calendar)
         if dataset.source:
             yield from _source(file, dataset.source, platform)
+            yield from _extract(file, dataset.source)
         for layer in dataset.layers:
             draft = drafts[f"{layer}.{name}"]
             yield from column_errors(draft)
@@ -63,6 +64,8 @@ def _names_of_platform(file: File, platform: Platform) -> Iterator[ManifestError
 
 def _period(file: File, calendar: Calendar) -> Iterator[ManifestError]:
     partitions = file.model.partitions
+    if partitions is None:
+        return
     outside = False
     for name, month in (("start", partitions.start), ("end", partitions.end)):
         if month is not None and not calendar.start <= month <= calendar.end:
@@ -111,8 +114,19 @@ def _postgres(file: File, source: PostgresSource) -> Iterator[ManifestError]:
             joined.setdefault(name, join.table)
 
 
+def _extract(file: File, source: Source) -> Iterator[ManifestError]:
+    """Windows need partitions, and a whole table has none."""
+    if source.extract == "window" and file.model.partitions is None:
+        message = "extract window reads by partitions, which this dataset doesn't declare"
+        yield file.error(f"{message}; add `partitions`, or say `extract: full`", "source")
+    if source.extract == "full" and file.model.partitions is not None:
+        yield file.error("extract full reads the table whole; remove `partitions`", "source", "extract")
+
+
 def _partition_column(draft: TableDraft, calendar: Calendar) -> Iterator[ManifestError]:
     by, layer = draft.contract.partition_column, draft.layer
+    if by is None:
+        return
     section = "source" if layer == "bronze" else layer
     types = {c.name: c.type for c in draft.contract.columns}
     if by not in types:

@@ -22,6 +22,10 @@ def reconcile_errors(
     kpi = draft.file.model.kpi
     if kpi is None or kpi.accept is None:
         return
+    if draft.contract.partition_column is None:
+        message = "totals are kept by period: a kpi without partitions can't be reconciled; declare partitions"
+        yield draft.file.error(message, "kpi", "accept", "reconcile")
+        return
     rule = kpi.accept.reconcile
     compare = rule.compare
     yield from _compare(draft, compare)

@@ -53,7 +53,7 @@ def resolve_tables(files: ProjectFiles) -> dict[str, TableDraft]:
 
 def resolve_contract(dataset: Dataset, layer: str) -> Contract:
     """The contract of a layer. A type that nobody gives is "": the checks report it."""
-    by = dataset.partitions.by
+    by = dataset.partitions.by if dataset.partitions else None
     if layer == "bronze":
         if dataset.source is None:
             raise KeyError(f"{dataset.dataset} has no bronze layer")
@@ -75,7 +75,7 @@ def resolve_contract(dataset: Dataset, layer: str) -> Contract:
     return Contract(columns, table.key, by)
 
 
-def _bronze(source: Source, by: str) -> Contract:
+def _bronze(source: Source, by: str | None) -> Contract:
     """As delivered, in the source's order; only what identifies and places a row is required."""
     required = {*source.key, by}
     columns = tuple(

@@ -36,7 +36,7 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
             if not any(r.name not in drafts for r in draft.references):
                 yield from _columns(draft, {r.name: schema[r.name] for r in (*draft.references, *draft.given)})
         yield from _grain(draft)
-        yield from input_errors(draft)
+        yield from input_errors(draft, drafts)
         if draft.layer == "kpi":
             yield from reconcile_errors(files, draft, drafts)
     yield from _cycles(drafts)

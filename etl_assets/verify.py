@@ -20,7 +20,7 @@ from etl_assets.verify_differences import (
     table_differences,
 )
 from etl_assets.verify_report import AssetReport, VerifiedPartition, VerifyReport
-from etl_resources.calendar import months_between
+from etl_resources.calendar import WHOLE, months_between
 from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
@@ -63,7 +63,7 @@ def verify(runtime: Runtime, assets: Sequence[str], partitions: Sequence[str], p
     """
     project = runtime.project
     names = _known("asset", assets, [*project.tables, *(n.name for n in project.serving)])
-    wanted = frozenset(_known("partition", partitions, _calendar(project)))
+    wanted = frozenset(_known("partition", partitions, _partitions(project)))
     engine = connect(runtime.settings, extensions=("avro", "iceberg"))
     with Ledger.open(runtime.settings) as ledger:
         session = _Session(runtime, ledger, engine, wanted, progress)
@@ -83,8 +83,9 @@ def _known(what: str, given: Sequence[str], valid: Sequence[str]) -> Sequence[st
     return given
 
 
-def _calendar(project: Project) -> list[str]:
-    return months_between(project.platform.calendar.start, project.platform.calendar.end)
+def _partitions(project: Project) -> list[str]:
+    whole = [WHOLE] if any(d.partitions is None for d in project.datasets.values()) else []
+    return [*months_between(project.platform.calendar.start, project.platform.calendar.end), *whole]
 
 
 @dataclass

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode, TableNode
-from etl_resources.calendar import contiguous_ranges, month_of
+from etl_resources.calendar import WHOLE, contiguous_ranges, month_of
 from etl_resources.engines.embedded import connect
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
@@ -125,12 +125,21 @@ def unpin(runtime: Runtime, name: str, partitions: Collection[str], *, dry_run: 
 def commands(assets: Iterable[str], partitions: Iterable[str]) -> list[str]:
     """What to type to materialize partitions of assets, as few lines as there are contiguous ranges."""
     select = ",".join(a.replace(".", "/") for a in assets)
+    command = f"dagster asset materialize -m etl_assets.definitions --select '{select}'"
+    months = set(partitions) - {WHOLE}
     found = []
-    for first, end in contiguous_ranges(partitions):
+    for first, end in contiguous_ranges(months):
         start, last = month_of(first), month_of(end - timedelta(days=1))
         span = f"--partition {start}" if start == last else f"--partition-range {start}...{last}"
-        found.append(f"dagster asset materialize -m etl_assets.definitions --select '{select}' {span}")
-    return found
+        found.append(f"{command} {span}")
+    return found or [command]  # assets without partitions take no span, but bear one beside months
+
+
+def to_follow(runtime: Runtime, name: str, partitions: Sequence[str]) -> list[str]:
+    """What to type to materialize partitions of a table and everything that is made from them."""
+    with Ledger.open(runtime.settings) as ledger:
+        stale = _stale(runtime, ledger, name, partitions)
+    return commands([f"{name}*"], {*partitions, *(p for some in stale.values() for p in some)})
 
 
 def _load(runtime: Runtime, name: str) -> "Table":
@@ -167,21 +176,23 @@ def _stale(runtime: Runtime, ledger: Ledger, name: str, rolled: Sequence[str]) -
 
 def _stuck(runtime: Runtime, ledger: Ledger, name: str, plan: RollbackPlan) -> list[str]:
     """Dependants that join the rolled-back table with one of another capture: they refuse to mix moments."""
-    found = []
+    found, own = [], runtime.project.tables[name]
+    rolled_back = {r.partition: r.after for r in plan.partitions}
     for node, inputs in _nodes(runtime):
         same_period = [i for i in inputs if isinstance(node, ServingNode) or i not in node.windows]
-        others = [i for i in same_period if i != name]
+        others = [runtime.project.tables[i] for i in same_period if i != name]
         if name not in same_period or not others:
             continue
-        current = {i: ledger.current(i, [r.partition for r in plan.partitions]) for i in others}
-        for rolled in plan.partitions:
-            beside = [current[i][rolled.partition] for i in others if rolled.partition in current[i]]
-            if rolled.after is None or len(beside) < len(others):
+        current = {i.name: ledger.current(i.name) for i in others}
+        for partition in sorted({*ledger.current(node.name), *rolled_back}):
+            after = rolled_back.get(own.read_by(partition))
+            beside = [current[i.name].get(i.read_by(partition)) for i in others]
+            if after is None or None in beside:
                 continue
-            read = [InputVersion(p.asset, p.partition, p.version, p.epoch) for p in (rolled.after, *beside)]
+            read = [InputVersion(p.asset, p.partition, p.version, p.epoch) for p in (after, *beside) if p]
             if not all(capture_epochs(ledger.connection, read).values()):
                 found.append(
-                    f"{node.name} {rolled.partition} can't follow: {', '.join(others)} comes from another capture. "
-                    "Roll that back as well."
+                    f"{node.name} {partition} can't follow: {', '.join(i.name for i in others)} comes from another "
+                    "capture. Roll that back as well."
                 )
     return found

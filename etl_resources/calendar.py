@@ -7,6 +7,8 @@ PERIOD = "calendar.period"
 """Name in SQL of the relation that tells a transform which partition it makes: one row."""
 PERIOD_COLUMNS = {"partition": "string", "start_date": "date", "end_date": "date"}
 """Its columns, with manifest types; end_date is excluded."""
+WHOLE = "all"
+"""Key of the one partition of a table without partitions."""
 
 
 def month_bounds(partition: str) -> tuple[date, date]:

@@ -21,11 +21,14 @@ class ContractColumn:
 
 @dataclass(frozen=True)
 class Contract:
-    """Columns in their order, the key that is unique in the table, and the column that decides the partition."""
+    """Columns in their order, the key that is unique in the table, and the column that decides the partition.
+
+    Without such a column the table has one partition, calendar.WHOLE.
+    """
 
     columns: tuple[ContractColumn, ...]
     key: tuple[str, ...]
-    partition_column: str
+    partition_column: str | None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def table_logic_version(
     parts: dict[str, Any] = {
         "format": FORMAT,
         "layer": layer,
-        "partitions": {"by": dataset.partitions.by, "every": dataset.partitions.every},
+        "partitions": dataset.partitions and {"by": dataset.partitions.by, "every": dataset.partitions.every},
         "calendar": {"time_zone": calendar.time_zone, "fiscal_year_start": calendar.fiscal_year_start},
     }
     if layer == "bronze":

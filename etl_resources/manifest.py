@@ -60,7 +60,9 @@ class Dataset(Strict):
     owner: Owner = Field(description="Who answers for it.")
     tenant: Identifier = Field(description="Entry of `tenants` in platform.yaml.")
     description: str = Field(min_length=1, description="What it is, in a sentence.")
-    partitions: Partitions = Field(description="How its rows are placed in time.")
+    partitions: Partitions | None = Field(
+        default=None, description="How its rows are placed in time; omitted: one partition, always computed whole."
+    )
     runner: Runner = Field(default_factory=Runner, description="Where and how big a run is.")
     source: Source | None = Field(default=None, description="Where its rows come from.")
     bronze: Bronze | None = Field(default=None, description="Required with a source: `bronze: {}`.")

@@ -26,14 +26,17 @@ class Join(Strict):
 
 
 class PostgresSource(Strict):
-    """A table of a Postgres system, read by windows of its partition column."""
+    """A table of a Postgres system, read by windows of its partition column, or whole."""
 
     kind: Literal["postgres"] = Field(description="Kind of source.")
     system: Identifier = Field(
         description="Entry of `systems` in platform.yaml; its tables are captured in one snapshot."
     )
     table: QualifiedName = Field(description="Table that is read.")
-    extract: Literal["window"] = Field(default="window", description="How: whole windows of partitions.")
+    extract: Literal["window", "full"] = Field(
+        default="window",
+        description="window: whole partitions; full: the table, of a dataset without partitions.",
+    )
     key: tuple[Identifier, ...] = Field(min_length=1, description="Columns that identify a row.")
     change_column: Identifier | None = Field(
         default=None, description="Stamp kept by the database; without it every column is compared."

@@ -10,6 +10,7 @@ from etl_resources.extract.moved_rows import Moves, links
 from etl_resources.identifiers import quote
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.records import Publish
+from etl_resources.partition_sql import PartitionBy
 from etl_resources.progress import report
 from etl_resources.quality.stored_content import EMPTY, batches, read_files, unreadable
 from etl_resources.run_token import InputVersion, run_token
@@ -145,11 +146,11 @@ class RollbackPlanner:
         import duckdb
 
         key = ", ".join(map(quote, self.address.contract.key))
-        month = f"strftime({quote(self.address.contract.partition_column)}, '%Y-%m') as partition"
+        partition = f"{PartitionBy.of(self.address.contract).key()} as partition"
         paths = [[p for d in differing if d in heads for p in heads[d].data_paths] for heads in (now, then)]
         if not all(paths) or not chosen:
             return set()
-        here, there = (f"select {key}, {month} from {parquet_scan(some, schema)}" for some in paths)
+        here, there = (f"select {key}, {partition} from {parquet_scan(some, schema)}" for some in paths)
         try:
             moves: Moves = set(
                 self.engine.execute(

@@ -33,7 +33,7 @@ def versions_read(
     table: PinnedTable, window: InputWindow | None, partition: str
 ) -> tuple[list[InputVersion], str | None]:
     """Versions of all that one partition reads of an input (no window: the same period), or why it can't."""
-    wanted = [partition] if window is None else window.partitions(partition, table)
+    wanted = [table.partition_for(partition)] if window is None else window.partitions(partition, table)
     found = {p: table.version(p) for p in wanted}
     missing = [p for p, version in found.items() if version is None]
     if not wanted and window is not None and window.months is None:

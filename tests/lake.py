@@ -25,6 +25,7 @@ from etl_assets.definitions import build_definitions
 from etl_assets.demo.erp import create_erp
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
+from etl_resources.calendar import WHOLE
 from etl_resources.settings import Settings, load_settings
 from tests.databases import query, server_dsn
 from tests.fault.driver import run_task
@@ -71,7 +72,7 @@ class Run:
     def materializations(self, asset: str) -> dict[str, dg.AssetMaterialization]:
         """Partition → its last materialization, the one that counts."""
         found = [e.step_materialization_data.materialization for e in self.events if e.is_step_materialization]
-        return {m.partition: m for m in found if m.asset_key.to_user_string() == asset and m.partition}
+        return {m.partition or WHOLE: m for m in found if m.asset_key.to_user_string() == asset}
 
     def to_json(self) -> str:
         return json.dumps([self.success, self.run_id, self.statuses, self.errors])
@@ -223,8 +224,9 @@ def execute(first: str, last: str | None, selection: Sequence[str] | None, run_i
     for event in events:
         if event.is_step_materialization:
             m = event.step_materialization_data.materialization
-            if m.partition and "status" in m.metadata:
-                statuses.setdefault(m.asset_key.to_user_string(), {})[m.partition] = str(m.metadata["status"].value)
+            if "status" in m.metadata:
+                status, partition = str(m.metadata["status"].value), m.partition or WHOLE
+                statuses.setdefault(m.asset_key.to_user_string(), {})[partition] = status
         elif event.is_step_failure:
             errors += _messages(event.step_failure_data)
     return Run(result.success, result.run_id, statuses, errors, events)

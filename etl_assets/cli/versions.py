@@ -112,15 +112,16 @@ def pins(
 
 def unpin(table: Table, partition: Partitions = None, dry_run: DryRun = False) -> None:
     """Let pinned partitions follow their inputs again; omitted partitions: all that are pinned in the table."""
-    from etl_assets.versions import commands
+    from etl_assets.versions import to_follow
     from etl_assets.versions import unpin as remove
 
-    freed = remove(_runtime(), table, partition or (), dry_run=dry_run)
+    runtime = _runtime()
+    freed = remove(runtime, table, partition or (), dry_run=dry_run)
     if not freed:
         print(f"{table} has no pinned partition")
         return
     print(f"{'would unpin' if dry_run else 'unpinned'} {table}: {', '.join(freed)}")
-    print("recompute:", *commands([f"{table.replace('.', '/')}*"], freed), sep="\n  ")
+    print("recompute:", *to_follow(runtime, table, freed), sep="\n  ")
 
 
 def _tell_dagster(runtime: "Runtime", name: str, done: "RolledBack", reason: str) -> None:

@@ -14,7 +14,7 @@ from etl_assets.graph.outcome import (
     materialization,
     raise_failures,
 )
-from etl_assets.graph.partitions import monthly_partitions, window_mapping
+from etl_assets.graph.partitions import partitions_def, requested, told, window_mapping
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.io_managers.failure import failing_clearly
@@ -36,12 +36,13 @@ _BASE_CHECKS = {
 
 def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """All assets of the project, in the order of the flow."""
-    systems: dict[str, list[TableNode]] = {}
+    captures: dict[tuple[str, bool], list[TableNode]] = {}
     for node in project.tables.values():
         if node.layer == "bronze" and isinstance(node.dataset.source, PostgresSource):
-            systems.setdefault(node.dataset.source.system, []).append(node)
+            whole = node.dataset.partitions is None
+            captures.setdefault((node.dataset.source.system, whole), []).append(node)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
-    for system, nodes in systems.items():
+    for (system, _), nodes in captures.items():
         assets += [_source(project, system, n) for n in nodes]
         assets.append(_bronze(project, runtime, system, nodes))
     assets += [_table(project, runtime, n) for n in project.tables.values() if n.layer != "bronze"]
@@ -54,7 +55,7 @@ def _source(project: Project, system: str, node: TableNode) -> dg.AssetSpec:
     assert source is not None  # noqa: S101  (only bronze nodes with a source come here)
     return dg.AssetSpec(
         keys.source_key(system, node.dataset.source_name),
-        partitions_def=monthly_partitions(project.platform.calendar, node.dataset.partitions),
+        partitions_def=partitions_def(project.platform.calendar, node.dataset.partitions),
         group_name=keys.SOURCES,
         kinds={source.kind},
         description=f"{node.dataset.source_name} of system {system}, read only.",
@@ -78,7 +79,7 @@ def _metadata(project: Project, node: TableNode, place: str) -> dict[str, Any]:
 
 
 def _check_specs(
-    key: dg.AssetKey, names: Sequence[str], partitions: dg.PartitionsDefinition[Any], warn: Sequence[str] = ()
+    key: dg.AssetKey, names: Sequence[str], partitions: dg.PartitionsDefinition[Any] | None, warn: Sequence[str] = ()
 ) -> list[dg.AssetCheckSpec]:
     return [
         dg.AssetCheckSpec(n, asset=key, description=_BASE_CHECKS[n], blocking=n not in warn, partitions_def=partitions)
@@ -87,12 +88,12 @@ def _check_specs(
 
 
 def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[TableNode]) -> dg.AssetsDefinition:
-    partitions = monthly_partitions(project.platform.calendar, nodes[0].dataset.partitions)
+    partitions = partitions_def(project.platform.calendar, nodes[0].dataset.partitions)
     names = (ROWS_ACCOUNTED, UNIQUE_KEY)
     identities = {n.name: _bronze_identity(system, n, names) for n in nodes}
 
     @dg.multi_asset(
-        name=f"capture_{system}",
+        name=f"capture_{system}" if partitions else f"capture_{system}_whole",
         specs=[
             dg.AssetSpec(
                 keys.table_key(n.name),
@@ -131,7 +132,7 @@ def _run_capture(
 
     with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
         step = CaptureStep(runtime, system, nodes, ledger, context.run_id)
-        step.run(context.partition_keys)
+        step.run(requested(context, nodes[0].dataset.partitions))
         for name, table in step.tables.items():
             identity, selected = identities[name], identities[name].key in context.selected_asset_keys
             failed = any(o.error for o in table.outcomes)
@@ -158,7 +159,7 @@ def _source_events(identity: AssetIdentity, outcome: PartitionOutcome) -> Iterat
         for i in outcome.inputs:
             yield dg.AssetMaterialization(
                 asset_key=identity.input_keys[i.asset],
-                partition=outcome.partition,
+                partition=told(outcome.partition),
                 metadata={"captured": True},
                 tags={"dagster/data_version": i.version},
             )
@@ -231,7 +232,7 @@ def _asset(
     **details: Any,
 ) -> dg.AssetsDefinition:
     """One asset per SQL-made table or target; its step decides what is output, so that failed partitions stay out."""
-    partitions = monthly_partitions(project.platform.calendar, node.dataset.partitions)
+    partitions = partitions_def(project.platform.calendar, node.dataset.partitions)
 
     def step(context: dg.AssetExecutionContext) -> Iterator[Any]:
         yield from body(context)

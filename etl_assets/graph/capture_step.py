@@ -87,7 +87,7 @@ class CaptureStep:
             system=self._system,
             settings=self._runtime.settings,
             address=address,
-            source=SourceTable(node.dataset.source, node.dataset.partitions.by),
+            source=SourceTable(node.dataset.source, node.contract.partition_column),
             field_ids=field_ids(table.schema()),
             schema=read_schema(table.schema()),
             published=store.pin(self._ledger, address, strict=False),
@@ -122,7 +122,9 @@ class CaptureStep:
 
     @cached_property
     def _controls(self) -> Mapping[str, str]:
-        """Key of the control totals → SQL."""
+        """Key of the control totals → SQL; totals are of periods, so whole tables have none."""
+        if self._nodes[0].dataset.partitions is None:
+            return {}
         return {control_key(n, sql): sql for n, sql in self._runtime.project.controls(self._system).items()}
 
     def _capture(self, snapshot: PostgresSnapshot, changed: Sequence[str], epoch: int) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import dagster as dg
 
+from etl_assets.graph.partitions import told
+from etl_resources.calendar import WHOLE
 from etl_resources.errors import RetryBudgetError, TransientError
 from etl_resources.io_managers.failure import end_step
 from etl_resources.ledger.records import Publish
@@ -70,7 +72,7 @@ def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) 
             yield dg.AssetCheckEvaluation(
                 asset_key=identity.key,
                 check_name=name,
-                partition=outcome.partition,
+                partition=told(outcome.partition),
                 passed=result.passed,
                 severity=dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN,
                 blocking=result.severity == "error",
@@ -79,18 +81,22 @@ def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) 
 
 
 EventPointers = Mapping[str, Mapping[str, int]]
-"""Input's name → partition → its newest event."""
+"""Input's name → its partition → its newest event."""
 
 
 def event_pointers(instance: dg.DagsterInstance, identity: AssetIdentity, partitions: Collection[str]) -> EventPointers:
     """Newest events of the inputs; take them before planning, so that none is newer than what was read."""
-    kind = dg.DagsterEventType.ASSET_MATERIALIZATION
-    return {
-        name: instance.event_log_storage.get_latest_storage_id_by_partition(
-            key, kind, None if name in identity.windowed else set(partitions)
-        )
-        for name, key in identity.input_keys.items()
-    }
+    log, kind = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    newest = {r.asset_entry.asset_key: r.asset_entry.last_materialization_storage_id
+              for r in log.get_asset_records(list(identity.input_keys.values()))}  # fmt: skip
+    found: dict[str, dict[str, int]] = {}
+    for name, key in identity.input_keys.items():
+        wanted = None if name in identity.windowed else set(partitions)
+        found[name] = dict(log.get_latest_storage_id_by_partition(key, kind, wanted))
+        whole = newest.get(key)
+        if whole is not None:
+            found[name][WHOLE] = whole
+    return found
 
 
 def materialization(
@@ -110,7 +116,7 @@ def materialization(
             tags[f"dagster/input_event_pointer/{key}"] = str(newest[key] or "NULL")
     return dg.AssetMaterialization(
         asset_key=identity.key,
-        partition=outcome.partition,
+        partition=told(outcome.partition),
         metadata={
             "status": outcome.status,
             "pruned": outcome.status == "pruned",

@@ -1,10 +1,15 @@
-"""Partitions of the platform's calendar as Dagster knows them: one shared definition per grain and span."""
+"""Partitions as Dagster knows them: months of the platform's calendar, or none where a table has one partition.
 
+Assets of both kinds are in one job and one run: an asset without partitions takes part in a run of a range of months
+once, as a whole. In such a run Dagster gives it the run's months as its partition keys, which it must not use.
+"""
+
+from collections.abc import Sequence
 from functools import cache
 
 import dagster as dg
 
-from etl_resources.calendar import month_bounds, months_between
+from etl_resources.calendar import WHOLE, month_bounds, months_between
 from etl_resources.manifest import Calendar, Partitions
 from etl_resources.manifest_tables import Window
 
@@ -19,8 +24,15 @@ def monthly_partitions(calendar: Calendar, partitions: Partitions) -> dg.Monthly
     return _months(partitions.start or calendar.start, partitions.end or calendar.end, calendar.time_zone)
 
 
-def partition_keys(calendar: Calendar, partitions: Partitions) -> list[str]:
+def partitions_def(calendar: Calendar, partitions: Partitions | None) -> dg.MonthlyPartitionsDefinition | None:
+    """Of a dataset's assets; None for a dataset without partitions."""
+    return monthly_partitions(calendar, partitions) if partitions else None
+
+
+def partition_keys(calendar: Calendar, partitions: Partitions | None) -> list[str]:
     """Keys of a dataset's partitions, without asking Dagster."""
+    if partitions is None:
+        return [WHOLE]
     return months_between(partitions.start or calendar.start, partitions.end or calendar.end)
 
 
@@ -32,6 +44,16 @@ def window_mapping(window: Window) -> dg.PartitionMapping:
     return dg.TimeWindowPartitionMapping(
         start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
     )
+
+
+def requested(context: dg.AssetExecutionContext, partitions: Partitions | None) -> Sequence[str]:
+    """Partitions that a run asks of a step."""
+    return context.partition_keys if partitions else [WHOLE]
+
+
+def told(partition: str) -> str | None:
+    """A partition as events name it: none for the one partition of an asset without partitions."""
+    return None if partition == WHOLE else partition
 
 
 def _next(month: str) -> str:

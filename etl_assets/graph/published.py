@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from etl_assets.graph.runtime import Runtime
-from etl_resources.calendar import contiguous_ranges
 from etl_resources.engines.embedded import attach_postgres, connect
 from etl_resources.errors import PermanentError
-from etl_resources.identifiers import literal, quote, quote_qualified
+from etl_resources.identifiers import literal, quote_qualified
 from etl_resources.io_managers.reader import PublishedRows
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.partition_sql import PartitionBy
 from etl_resources.tables.input_tables import parquet_scan
 
 
@@ -28,8 +28,7 @@ def read_table(runtime: Runtime, asset: str, partitions: Sequence[str]) -> Publi
 def read_served(runtime: Runtime, asset: str, partitions: Sequence[str]) -> PublishedRows:
     """Rows of a serving table's partitions."""
     node = next(n for n in runtime.project.serving if n.name == asset)
-    column = quote(node.table.contract.partition_column)
-    where = " or ".join(f"({column} >= date '{a}' and {column} < date '{b}')" for a, b in contiguous_ranges(partitions))
+    where = PartitionBy.of(node.table.contract).keep(partitions)
     query = f"select * from {quote_qualified(node.target.postgres)} where {where}"
 
     def open_engine():  # type: ignore[no-untyped-def]

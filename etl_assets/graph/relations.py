@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from etl_assets.graph.partitions import partition_keys
 from etl_assets.project import Project, TableNode
-from etl_resources.calendar import PERIOD, period_relation
+from etl_resources.calendar import PERIOD, WHOLE, period_relation
 from etl_resources.planning import Plan, PlannedPartition
 from etl_resources.tables.input_tables import no_rows
 from etl_resources.windows import InputWindow, partitions_read
@@ -24,7 +24,7 @@ def input_windows(project: Project, node: TableNode) -> Mapping[str, InputWindow
 
 def relations(project: Project, the_plan: Plan, planned: PlannedPartition) -> dict[str, str]:
     """Name in SQL → DuckDB table expression, for one partition."""
-    found = {PERIOD: period_relation(planned.partition)}
+    found = {} if planned.partition == WHOLE else {PERIOD: period_relation(planned.partition)}
     for name, table in the_plan.inputs.items():
         partitions = partitions_read(planned.inputs, name)
         found[name] = table.scan(partitions) if partitions else no_rows(project.tables[name].contract)

@@ -12,6 +12,7 @@ from etl_assets.graph.outcome import (
     AssetIdentity,
     event_pointers,
 )
+from etl_assets.graph.partitions import requested
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode
 from etl_resources.engines.embedded import connect
@@ -35,10 +36,11 @@ def run_serving_step(
     """The body of a serving asset."""
     sink = runtime.sink(node)
     with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
+        partitions = requested(context, node.table.dataset.partitions)
         sink.ensure()
         sink.settle(ledger)
-        pointers = event_pointers(context.instance, identity, context.partition_keys)
-        the_plan = _plan(context, runtime, node, sink, ledger)
+        pointers = event_pointers(context.instance, identity, partitions)
+        the_plan = _plan(context.run_id, partitions, runtime, node, sink, ledger)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = _stage(runtime, sink, ledger, the_plan) if the_plan.attempt else []
         batch = _batch(sink, ledger, the_plan, computed, context.run_id)
@@ -46,7 +48,7 @@ def run_serving_step(
 
 
 def _plan(
-    context: dg.AssetExecutionContext, runtime: Runtime, node: ServingNode, sink: ServingSink, ledger: Ledger
+    run_id: str, partitions: Sequence[str], runtime: Runtime, node: ServingNode, sink: ServingSink, ledger: Ledger
 ) -> Plan:
     source = node.table.name
     return plan(
@@ -54,8 +56,8 @@ def _plan(
         asset=node.name,
         tenant=node.table.dataset.tenant,
         logic_version=node.logic_version,
-        run_id=context.run_id,
-        requested=context.partition_keys,
+        run_id=run_id,
+        requested=partitions,
         pin_inputs=lambda: {source: runtime.store.pin(ledger, runtime.addresses[source])},
         published_epochs=sink.published_epochs,
     )

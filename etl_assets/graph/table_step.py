@@ -16,6 +16,7 @@ from etl_assets.graph.outcome import (
     AssetIdentity,
     event_pointers,
 )
+from etl_assets.graph.partitions import requested
 from etl_assets.graph.relations import input_windows, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
@@ -208,8 +209,9 @@ def run_table_step(
     """The body of a table's asset."""
     with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
         step = TableStep(runtime, node, ledger, context.run_id)
-        pointers = event_pointers(context.instance, identity, context.partition_keys)
-        the_plan = step.plan(context.partition_keys)
+        partitions = requested(context, node.dataset.partitions)
+        pointers = event_pointers(context.instance, identity, partitions)
+        the_plan = step.plan(partitions)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = step.compute(the_plan) if the_plan.todo else []
         batch = step.stage(the_plan, computed) if computed else None

@@ -60,7 +60,7 @@ def capture_table(
     def copy(some: Sequence[str]) -> list[str]:
         query = (
             f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
-            f"strftime({quote(table.partition_column)}, '%Y-%m') as partition "
+            f"{table.placed_by.key()} as partition "
             f"from {snapshot.read_sql(table, some, alias)}"
         )
         try:
@@ -126,10 +126,10 @@ def describe_captured(
         by_partition.setdefault(parse_staged_path(path)[0], []).append(path)
     if not by_partition:
         return {}
-    month = f"strftime({quote(table.partition_column)}, '%Y-%m')"
     keys = ", ".join(map(quote, table.source.key))
+    partition, digest_of_rows = table.placed_by.key(), content_hash(address.contract, "duckdb")
     query = (
-        f"select {month}, count(*), count(distinct ({keys})), {content_hash(address.contract, 'duckdb')} "
+        f"select {partition}, count(*), count(distinct ({keys})), {digest_of_rows} "
         f"from {parquet_scan(sorted(paths), schema)} group by 1"
     )
     rows = retry_transient(lambda: engine.execute(query).fetchall(), address.asset)

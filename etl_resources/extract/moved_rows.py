@@ -27,13 +27,13 @@ def find_moves(
     paths: Sequence[str],
 ) -> Moves:
     """Moves that touch the captured partitions (partition keys captured, files written for them)."""
-    if not published.heads:
+    if not published.heads or table.partition_column is None:
         return set()
     key = ", ".join(map(quote, table.source.key))
-    month = f"strftime({quote(table.partition_column)}, '%Y-%m')"
+    partition = f"{table.placed_by.key()} as partition"
     index_paths = sorted(p for h in published.heads.values() for p in h.data_paths)
-    index = f"select {key}, {month} as partition from {parquet_scan(index_paths, published.schema)}"
-    rows = f"select {key}, {month} as partition from {parquet_scan(list(paths), published.schema)}"
+    index = f"select {key}, {partition} from {parquet_scan(index_paths, published.schema)}"
+    rows = f"select {key}, {partition} from {parquet_scan(list(paths), published.schema)}"
     here = f"select {key}, partition from ({rows})" if paths else f"select * from ({index}) limit 0"
     moves: Moves = set(
         engine.execute(
@@ -62,7 +62,7 @@ def _now_elsewhere(
         for partition, *key in batch:
             by_partition.setdefault(partition, []).append(tuple(key))
         for partition, keys in by_partition.items():
-            now = snapshot.months_of(table, keys) & published
+            now = snapshot.partitions_of(table, keys) & published
             moves |= {(partition, other) for other in now if other != partition}
     return moves
 

@@ -15,10 +15,11 @@ from etl_resources.calendar import contiguous_ranges, month_of
 from etl_resources.engines.embedded import attach_postgres
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
-from etl_resources.extract.source_query import select_fingerprints, select_months_of_keys, select_rows
-from etl_resources.identifiers import literal
+from etl_resources.extract.source_query import select_fingerprints, select_partitions_of_keys, select_rows
+from etl_resources.identifiers import literal, quote
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.manifest_sources import PostgresSource
+from etl_resources.partition_sql import PartitionBy
 
 if TYPE_CHECKING:
     import duckdb
@@ -31,14 +32,22 @@ READER_WORK_MEM = "64MB"
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A source with the column that decides the partition."""
+    """A source with the column that decides the partition; None: it has one partition."""
 
     source: PostgresSource
-    partition_column: str
+    partition_column: str | None
 
     @property
     def name(self) -> str:
         return self.source.table
+
+    @property
+    def placed_by(self) -> PartitionBy:
+        """What places a captured row, whose columns bear the manifest's names."""
+        if self.partition_column is None:
+            return PartitionBy(None)
+        kind = self.source.columns[self.partition_column].type
+        return PartitionBy(quote(self.partition_column), kind == "timestamptz")
 
 
 class PostgresSnapshot:
@@ -58,15 +67,15 @@ class PostgresSnapshot:
         found = dict.fromkeys(partitions, f"pg{self._server}:0:0:")
         if not partitions:
             return found
-        query = select_fingerprints(table.source, table.partition_column, contiguous_ranges(partitions))
+        query = select_fingerprints(table.source, table.partition_column, partitions)
         with typed_errors(f"Observing {table.name}"):
-            for month, rows, digest, newest, infinite in self._connection.execute(query.encode()):
+            for partition, rows, digest, newest, infinite in self._connection.execute(query.encode()):
                 if infinite:
                     raise PermanentError(
-                        f"{table.name}, partition {month_of(month)}: {infinite} rows have an infinite date or stamp, "
+                        f"{table.name}, partition {partition}: {infinite} rows have an infinite date or stamp, "
                         "which has no place in a table. Correct them in the source."
                     )
-                found[month_of(month)] = f"pg{self._server}:{rows}:{digest}:{newest or ''}"
+                found[partition] = f"pg{self._server}:{rows}:{digest}:{newest or ''}"
         return found
 
     def control_totals(self, control: str, sql: str, partitions: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -81,22 +90,22 @@ class PostgresSnapshot:
                     totals[month_of(row[0])].append(values)
         return totals
 
-    def months_of(self, table: SourceTable, keys: Sequence[tuple[Any, ...]]) -> set[str]:
+    def partitions_of(self, table: SourceTable, keys: Sequence[tuple[Any, ...]]) -> set[str]:
         """Partitions in which these keys lie now."""
-        months: set[str] = set()
-        query = select_months_of_keys(table.source, table.partition_column)
+        found: set[str] = set()
+        query = select_partitions_of_keys(table.source, table.partition_column)
         with typed_errors(f"Looking up moved rows of {table.name}"):
             for i in range(0, len(keys), KEYS_PER_LOOKUP):
                 columns = [list(c) for c in zip(*keys[i : i + KEYS_PER_LOOKUP], strict=True)]
-                months |= {month_of(m) for (m,) in self._connection.execute(query.encode(), columns) if m}
-        return months
+                found |= {p for (p,) in self._connection.execute(query.encode(), columns) if p}
+        return found
 
     def prove_types(self, table: SourceTable) -> None:
         """The server's types are those of the manifest. Raises PermanentError naming each column that differs.
 
         numeric without precision would arrive as a double: money must not.
         """
-        query = select_rows(table.source, table.partition_column, [(date(1, 1, 1), date(1, 1, 2))])
+        query = select_rows(table.source, table.partition_column, [])
         with typed_errors(f"Reading {table.name}"):
             description = self._connection.execute(f"{query} limit 0".encode()).description or ()
         wrong = [
@@ -133,7 +142,7 @@ class PostgresSnapshot:
 
     def read_sql(self, table: SourceTable, partitions: Sequence[str], alias: str = "source") -> str:
         """DuckDB table expression of the rows of these partitions in the attached snapshot."""
-        query = select_rows(table.source, table.partition_column, contiguous_ranges(partitions))
+        query = select_rows(table.source, table.partition_column, partitions)
         return f"postgres_query('{alias}', {literal(query)})"
 
 

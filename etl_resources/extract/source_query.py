@@ -1,20 +1,20 @@
 """SQL that a Postgres source is read by, from its manifest: one statement per table, joins done in the server."""
 
 from collections.abc import Sequence
-from datetime import date
 
 from etl_resources.identifiers import quote, quote_qualified
 from etl_resources.manifest_sources import PostgresSource
+from etl_resources.partition_sql import PartitionBy
 
 
-def select_rows(source: PostgresSource, partition_column: str, ranges: Sequence[tuple[date, date]]) -> str:
-    """Rows of the ranges with the source's columns, each cast to nothing: types are checked, not changed."""
+def select_rows(source: PostgresSource, partition_column: str | None, partitions: Sequence[str]) -> str:
+    """Rows of the partitions with the source's columns, each cast to nothing: types are checked, not changed."""
     columns = ", ".join(f"{expression(source, c)} as {quote(c)}" for c in source.columns)
-    return f"select {columns} from {_from(source)} where {within(source, partition_column, ranges)}"
+    return f"select {columns} from {_from(source)} where {placed_by(source, partition_column).keep(partitions)}"
 
 
-def select_fingerprints(source: PostgresSource, partition_column: str, ranges: Sequence[tuple[date, date]]) -> str:
-    """(month, rows, hash, newest change, rows with infinite stamps) per partition.
+def select_fingerprints(source: PostgresSource, partition_column: str | None, partitions: Sequence[str]) -> str:
+    """(partition, rows, hash, newest change, rows with infinite stamps) per partition.
 
     The hash covers key, change stamp and joined columns: inserts, deletes, stamped updates and moved rows change it.
     Without a change column it covers every column.
@@ -28,20 +28,20 @@ def select_fingerprints(source: PostgresSource, partition_column: str, ranges: S
     stamps = [n for n, c in source.columns.items() if c.type in ("date", "timestamptz")]
     infinite = " or ".join(f"not isfinite({expression(source, c)})" for c in stamps) or "false"
     newest = f"max({expression(source, source.change_column)})::text" if source.change_column else "null"
-    month = _month(source, partition_column)
+    by = placed_by(source, partition_column)
     return (
-        f"select {month} as month, count(*), sum(hash_record_extended(row({row}), 0))::text, {newest}, "
-        f"count(*) filter (where {infinite}) "
-        f"from {_from(source)} where {within(source, partition_column, ranges)} group by 1"
+        f"select {by.key('postgres')} as partition, count(*), sum(hash_record_extended(row({row}), 0))::text, "
+        f"{newest}, count(*) filter (where {infinite}) "
+        f"from {_from(source)} where {by.keep(partitions)} group by 1"
     )
 
 
-def select_months_of_keys(source: PostgresSource, partition_column: str) -> str:
-    """(key columns …, month) of the keys given as one array parameter per key column."""
+def select_partitions_of_keys(source: PostgresSource, partition_column: str | None) -> str:
+    """Partitions of the keys given as one array parameter per key column."""
     keys = ", ".join(expression(source, k) for k in source.key)
     arrays = ", ".join(f"%s::{_array_type(source, k)}[]" for k in source.key)
-    month = _month(source, partition_column)
-    return f"select distinct {month} from {_from(source)} where ({keys}) in (select * from unnest({arrays}))"
+    partition = placed_by(source, partition_column).key("postgres")
+    return f"select distinct {partition} from {_from(source)} where ({keys}) in (select * from unnest({arrays}))"
 
 
 def joined(source: PostgresSource) -> list[str]:
@@ -57,12 +57,11 @@ def expression(source: PostgresSource, column: str) -> str:
     return f"t.{quote(column)}"
 
 
-def within(source: PostgresSource, partition_column: str, ranges: Sequence[tuple[date, date]]) -> str:
-    """Condition that keeps the ranges (end excluded). Months of a stamp are UTC months, as the table's are."""
-    column = expression(source, partition_column)
-    first = "timestamptz '{} 00:00:00+00'" if _is_stamp(source, partition_column) else "date '{}'"
-    bounds = [(first.format(start), first.format(end)) for start, end in ranges]
-    return "(" + " or ".join(f"({column} >= {a} and {column} < {b})" for a, b in bounds) + ")"
+def placed_by(source: PostgresSource, partition_column: str | None) -> PartitionBy:
+    """What places a row of the source; without a column all rows are in one partition."""
+    if partition_column is None:
+        return PartitionBy(None)
+    return PartitionBy(expression(source, partition_column), source.columns[partition_column].type == "timestamptz")
 
 
 def _from(source: PostgresSource) -> str:
@@ -73,17 +72,6 @@ def _from(source: PostgresSource) -> str:
         parts.append(f"left join {quote_qualified(join.table)} j{i} on {on}")
         before = source.model_copy(update={"joins": source.joins[:i]})
     return " ".join(parts)
-
-
-def _month(source: PostgresSource, partition_column: str) -> str:
-    column = expression(source, partition_column)
-    if _is_stamp(source, partition_column):
-        column += " at time zone 'UTC'"
-    return f"date_trunc('month', {column})::date"
-
-
-def _is_stamp(source: PostgresSource, column: str) -> bool:
-    return source.columns[column].type == "timestamptz"
 
 
 def _array_type(source: PostgresSource, column: str) -> str:

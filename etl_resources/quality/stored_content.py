@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.calendar import month_bounds
 from etl_resources.contract import Contract
 from etl_resources.identifiers import literal, quote, quote_qualified
+from etl_resources.partition_sql import PartitionBy
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.tables.head import PartitionHead
 
@@ -66,11 +66,11 @@ def read_files(
     engine: "duckdb.DuckDBPyConnection", contract: Contract, schema: str, heads: Mapping[str, PartitionHead]
 ) -> dict[str, StoredContent]:
     """Partition → content of its files, one query for all. Raises duckdb.Error when a file can't be read."""
-    day = quote(contract.partition_column)
+    inside = PartitionBy.of(contract).between("placed.first_day", "placed.end_day")
     rows = engine.execute(
         f"select placed.partition, count(*), {content_hash(contract, 'duckdb')}, "
-        f"count(*) filter (where not coalesce({day} >= placed.first_day and {day} < placed.end_day, false)) "
-        f"from {_with_partitions(heads, schema)} group by 1"
+        f"count(*) filter (where not coalesce({inside}, false)) "
+        f"from {_with_partitions(contract, heads, schema)} group by 1"
     ).fetchall()
     found = {p: StoredContent(int(n), version_of(int(n), digest), int(outside)) for p, n, digest, outside in rows}
     return {p: found.get(p, EMPTY) for p in heads}
@@ -87,7 +87,7 @@ def duplicate_keys(
         rows = engine.execute(
             "select first, last, count(*), sum(rows - 1)::bigint from ("
             "select min(placed.partition) as first, max(placed.partition) as last, count(*) as rows "
-            f"from {_with_partitions(heads, schema)} where hash({keys}) % {buckets} = {bucket} "
+            f"from {_with_partitions(contract, heads, schema)} where hash({keys}) % {buckets} = {bucket} "
             f"group by {keys} having count(*) > 1) group by all order by 3 desc limit {DUPLICATES_SHOWN}"
         ).fetchall()
         for first, last, count, surplus in rows:
@@ -99,7 +99,7 @@ def duplicate_keys(
 def scan_rows(engine: "duckdb.DuckDBPyConnection", contract: Contract, metadata_location: str) -> dict[str, int]:
     """Partition → rows that an Iceberg reader sees in the whole table. Partitions without rows are absent."""
     rows = engine.execute(
-        f"select coalesce(strftime({quote(contract.partition_column)}, '%Y-%m'), {literal(NO_PARTITION)}), count(*) "
+        f"select coalesce({PartitionBy.of(contract).key()}, {literal(NO_PARTITION)}), count(*) "
         f"from iceberg_scan({literal(metadata_location)}) group by 1"
     ).fetchall()
     return {p: int(n) for p, n in rows}
@@ -118,26 +118,22 @@ def read_served(connection: "psycopg.Connection[Any]", contract: Contract, targe
     """Partition → content of a Postgres table, one query; in the caller's transaction, whose time zone it sets."""
     connection.execute("set local timezone = 'UTC'")
     rows = connection.execute(
-        f"select coalesce(to_char({quote(contract.partition_column)}, 'YYYY-MM'), '{NO_PARTITION}'), count(*), "
+        f"select coalesce({PartitionBy.of(contract).key('postgres')}, '{NO_PARTITION}'), count(*), "
         f"{content_hash(contract, 'postgres')} from {quote_qualified(target)} group by 1"
     ).fetchall()
     return {p: StoredContent(int(n), version_of(int(n), digest)) for p, n, digest in rows}
 
 
-def _with_partitions(heads: Mapping[str, PartitionHead], schema: str) -> str:
+def _with_partitions(contract: Contract, heads: Mapping[str, PartitionHead], schema: str) -> str:
     """FROM clause: rows of the partitions' files, each with the partition that its file belongs to as `placed`."""
+    by = PartitionBy.of(contract)
     placed = [(path, p) for p, head in heads.items() for path in head.data_paths]
-    rows = ", ".join(f"({literal(path)}, {literal(p)}, {_days(p)})" for path, p in placed)
+    rows = ", ".join(f"({literal(path)}, {literal(p)}, {', '.join(by.bounds(p))})" for path, p in placed)
     files = ", ".join(literal(path) for path, _ in placed)
     return (
         f"read_parquet([{files}], schema = {schema}, filename = 'etl_file') join (values {rows}) "
         "as placed(file, partition, first_day, end_day) on placed.file = etl_file"
     )
-
-
-def _days(partition: str) -> str:
-    first, end = month_bounds(partition)
-    return f"date '{first}', date '{end}'"
 
 
 def unreadable(error: Exception) -> bool:

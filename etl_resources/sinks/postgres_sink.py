@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from etl_resources.calendar import month_bounds
 from etl_resources.contract import Contract
 from etl_resources.errors import FencedError, PermanentError, RestartError, TransientError
 from etl_resources.failpoints import failpoint
@@ -16,6 +15,7 @@ from etl_resources.identifiers import quote, quote_qualified
 from etl_resources.ledger.attempt_records import partition_records
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.partition_sql import PartitionBy
 from etl_resources.planning import PlannedPartition
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.retries import retry_transient
@@ -196,11 +196,8 @@ class PostgresSink:
         connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"serve:{self.target}",))
 
     def _clear(self, connection: "psycopg.Connection[Any]", partition: str) -> None:
-        column = quote(self.contract.partition_column)
-        connection.execute(
-            f"delete from {quote_qualified(self.target)} where {column} >= %s and {column} < %s",
-            month_bounds(partition),
-        )
+        rows = PartitionBy.of(self.contract).keep([partition])
+        connection.execute(f"delete from {quote_qualified(self.target)} where {rows}".encode())
 
     def _fill(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
         names = ", ".join(map(quote, self.contract.names))
@@ -241,10 +238,10 @@ class PostgresSink:
 
     def counts(self) -> Mapping[str, tuple[int, str]]:
         """Partition → (rows, version) reread from the served rows."""
-        month = f"to_char({quote(self.contract.partition_column)}, 'YYYY-MM')"
+        partition = PartitionBy.of(self.contract).key("postgres")
         with self.connection() as connection:
             rows = connection.execute(
-                f"select {month}, count(*), {content_hash(self.contract, 'postgres')} "
+                f"select {partition}, count(*), {content_hash(self.contract, 'postgres')} "
                 f"from {quote_qualified(self.target)} group by 1"
             ).fetchall()
         return {p: (n, version_of(n, digest)) for p, n, digest in rows}

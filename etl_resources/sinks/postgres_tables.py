@@ -68,9 +68,10 @@ def _create(connection: "psycopg.Connection[Any]", target: str, contract: Contra
         f"create table {quote_qualified(target)} ({columns}, primary key ({', '.join(map(quote, key))}))"
     )
     name = target.partition(".")[2]
+    by = contract.partition_column
     connection.execute(
-        f"create index on {quote_qualified(target)} ({quote(contract.partition_column)})"
-        if contract.partition_column != key[0]
+        f"create index on {quote_qualified(target)} ({quote(by)})"
+        if by is not None and by != key[0]
         else f"comment on table {quote_qualified(target)} is {_text(f'Served by data-pipeline: {name}')}"
     )
 

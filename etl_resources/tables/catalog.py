@@ -116,7 +116,8 @@ def ensure_table(
 ) -> "Table":
     """The table, created with an empty snapshot, or with the contract's new columns added.
 
-    Raises PermanentError when the contract changed a column in a way that old partitions can't be read as.
+    Raises PermanentError when the contract changed a column in a way that old partitions can't be read as, or when the
+    table was made with partitions and the contract has none, or the other way round.
     """
     from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 
@@ -137,6 +138,11 @@ def ensure_table(
             )
         except TableAlreadyExistsError:
             table = catalog.load_table(identifier)
+    if table.spec().is_unpartitioned() != (contract.partition_column is None):
+        raise PermanentError(
+            f"{identifier} is {'un' if table.spec().is_unpartitioned() else ''}partitioned, and the manifest says "
+            "otherwise. Give the dataset a new name, or set `partitions` back."
+        )
     if table.current_snapshot() is None:
         table = _add_empty_snapshot(catalog, table, identifier)
     return retry_conflicts(lambda n: _evolve(table if n == 1 else catalog.load_table(identifier), wanted, identifier))

@@ -72,7 +72,7 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
-        partition=Record(month_number(partition)),
+        partition=Record() if metadata.spec().is_unpartitioned() else Record(month_number(partition)),
         file_size_in_bytes=len(source),
         sort_order_id=None,
         spec_id=metadata.default_spec_id,
@@ -84,6 +84,8 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
 
 def _prove_partition(statistics: object, metadata: "TableMetadata", partition: str, path: str) -> None:
     """Every row lies in the partition that the path names (column bounds decide)."""
+    if metadata.spec().is_unpartitioned():
+        return
     try:
         found = statistics.partition(metadata.spec(), metadata.schema())[0]  # type: ignore[attr-defined]
     except ValueError as e:

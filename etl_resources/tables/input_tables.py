@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
@@ -29,6 +30,11 @@ class PinnedTable:
     """SCHEMA option of read_parquet."""
     heads: Mapping[str, PartitionHead]
     publishes: Mapping[str, Publish]
+    partitioned: bool = True
+
+    def partition_for(self, partition: str) -> str:
+        """Its partition that a dependant's partition reads: the same period, or all of a table without partitions."""
+        return partition if self.partitioned else WHOLE
 
     def version(self, partition: str) -> InputVersion | None:
         """What is published of a partition; None when nothing is."""
@@ -59,10 +65,11 @@ def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress, *, strict: bo
     """
     from pyiceberg.exceptions import NoSuchTableError
 
+    partitioned = address.contract.partition_column is not None
     try:
         table = catalog.load_table(address.identifier)
     except NoSuchTableError:
-        return PinnedTable(address.asset, None, "", {}, {})
+        return PinnedTable(address.asset, None, "", {}, {}, partitioned)
     heads = read_head(table)
     epochs = {p: h.epoch for p, h in heads.items()}
     publishes = ledger.at_epochs(address.asset, epochs)
@@ -83,4 +90,5 @@ def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress, *, strict: bo
         read_schema(table.schema()),
         heads,
         publishes,
+        partitioned,
     )

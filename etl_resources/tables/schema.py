@@ -57,11 +57,13 @@ def iceberg_schema(contract: Contract, *, with_run_id: bool) -> "Schema":
     return Schema(*fields)
 
 
-def partition_spec(schema: "Schema", partition_column: str) -> "PartitionSpec":
-    """Hidden monthly partitioning by the contract's partition column."""
+def partition_spec(schema: "Schema", partition_column: str | None) -> "PartitionSpec":
+    """Hidden monthly partitioning by the contract's partition column; none without one."""
     from pyiceberg.partitioning import PartitionField, PartitionSpec
     from pyiceberg.transforms import MonthTransform
 
+    if partition_column is None:
+        return PartitionSpec()
     source = schema.find_field(partition_column).field_id
     return PartitionSpec(PartitionField(source, _PARTITION_FIELD_ID, MonthTransform(), PARTITION_FIELD))
 

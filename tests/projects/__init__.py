@@ -4,3 +4,5 @@ from pathlib import Path
 
 SALES = Path(__file__).parent / "sales"
 """ERP orders and lines to one KPI in Postgres: every kind of step of a Postgres source, and nothing else."""
+NATIONS = Path(__file__).parent / "nations"
+"""Monthly orders beside a table without partitions, one joined to the other, both served."""

@@ -49,7 +49,7 @@ class Snapshot:
     rows: Keys
     lookups: int = 0
 
-    def months_of(self, table: SourceTable, keys: Sequence[tuple[Any, ...]]) -> set[str]:
+    def partitions_of(self, table: SourceTable, keys: Sequence[tuple[Any, ...]]) -> set[str]:
         self.lookups += 1
         return {self.rows[k] for k, _ in keys if k in self.rows}
 

@@ -1,0 +1,1 @@
+select nation_id, name as nation from silver.nations
