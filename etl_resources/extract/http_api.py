@@ -4,14 +4,14 @@ Every page is in the raw zone before the next one is asked for. A retry of the s
 and asks for the others only; another run asks for all of them again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.batch_stream import BatchStream, DeliveredRows
-from etl_resources.extract.http_client import HttpClient
+from etl_resources.extract.http_client import Credentials, HttpClient
 from etl_resources.extract.http_landing import LandedPage, PageLanding, PageMarker
 from etl_resources.extract.http_pages import SeenPage, paging_of, total_of
 from etl_resources.extract.http_rows import PageRows
@@ -64,6 +64,13 @@ class HttpApi:
     def __init__(self, source: HttpApiSource, client: HttpClient, calendar_end: date) -> None:
         """calendar_end: last day of date ranges whose end isn't given."""
         self._source, self._client, self._calendar_end = source, client, calendar_end
+
+    @classmethod
+    def of(cls, source: HttpApiSource, address: str, calendar_end: date, resolve: Callable[[str], str]) -> "HttpApi":
+        """With its secrets; `address` is the reference to the API's. Raises SettingsError naming the reference."""
+        credentials = Credentials.of(source.auth, resolve)
+        client = HttpClient(resolve(address), address, credentials, source.limits, source.rate_limit_per_s)
+        return cls(source, client, calendar_end)
 
     def observe(self, zone: RawZone) -> ApiDelivery:
         """Fetch and land every page. Raises PermanentError, or TransientError when the API changed meanwhile."""

@@ -12,7 +12,6 @@ import pytest
 
 from etl_resources.errors import DataPipelineError
 from etl_resources.extract.http_api import ApiDelivery, HttpApi
-from etl_resources.extract.http_client import Credentials, HttpClient
 from etl_resources.extract.raw_zone import RawZone
 from etl_resources.manifest_http import HttpApiSource
 from etl_resources.object_store import ObjectStore
@@ -54,9 +53,8 @@ def zone_of(stack: StackStatus, dataset: str, run_id: str) -> RawZone:
 
 def observe(api: Api, zone: RawZone, **changes: Any) -> ApiDelivery:
     source = HttpApiSource.model_validate({**SOURCE, **changes}, strict=True)
-    credentials = Credentials.of(source.auth, SECRETS.__getitem__)
-    client = HttpClient(api.url, "env:SHOP_URL", credentials, source.limits, source.rate_limit_per_s)
-    return HttpApi(source, client, date(2024, 3, 31)).observe(zone)
+    secrets = {**SECRETS, "env:SHOP_URL": api.url}
+    return HttpApi.of(source, "env:SHOP_URL", date(2024, 3, 31), secrets.__getitem__).observe(zone)
 
 
 def rows(delivery: ApiDelivery, columns: str = "id, amount") -> list[tuple[Any, ...]]:
