@@ -129,10 +129,12 @@ class _LoopGuard:
         self._addresses[shown] = number
 
     def prove_new_content(self, page: LandedPage) -> None:
-        """Date ranges come to an end anyway, and two of them may rightly have the same answer."""
+        """Single days may rightly repeat each other: a Saturday and a Sunday are answered with Friday's rates."""
         number = len(self._addresses)
         first = self._contents.setdefault(page.marker.sha256, number)
-        if first != number and page.rows and not isinstance(self._source.pages, DateRangePages):
+        pages = self._source.pages
+        may_repeat = isinstance(pages, DateRangePages) and pages.every == "day"
+        if first != number and page.rows and not may_repeat:
             raise PermanentError(
                 f"Page {number}, {page.marker.request}, repeats page {first}. Does the API know the parameter "
                 "that names a page? Nothing is published."

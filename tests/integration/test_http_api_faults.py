@@ -170,6 +170,11 @@ LOOPS: dict[str, tuple[dict[str, str], dict[str, Answer], str]] = {
     ),
     "page": ({"by": "page"}, {"*": page({"data": data(1)})}, "Page 2, .*repeats page 1"),
     "offset": ({"by": "offset"}, {"*": page({"data": data(1)})}, "Page 2, .*repeats page 1"),
+    "date range": (
+        {"by": "date_range", "start": "2024-02-01"},
+        {"*": page({"data": data(1)})},
+        "Page 2, .*2024-03-01.*repeats page 1",
+    ),
 }
 
 
@@ -177,7 +182,8 @@ LOOPS: dict[str, tuple[dict[str, str], dict[str, Answer], str]] = {
 def test_a_page_that_comes_again_ends_the_run(api: Api, zone: RawZone, name: str) -> None:
     """Services that ignore an unknown parameter, or link in a circle, would be read for ever or counted twice."""
     pages, api.answers, told = LOOPS[name]
-    message = failure(api, zone, PermanentError, pages=pages)
+    path = "/{start}/{end}" if pages["by"] == "date_range" else "/orders"
+    message = failure(api, zone, PermanentError, pages=pages, path=path)
     assert re.search(told, message), message
 
 
