@@ -7,6 +7,7 @@ each line of it tested: docs/operations/retries.md.
 import errno
 import re
 
+from etl_resources import elasticsearch_errors
 from etl_resources.errors import (
     DataPipelineError,
     PermanentError,
@@ -51,6 +52,8 @@ def classify(error: BaseException) -> DataPipelineError | None:
         return PermanentError(f"No space left: {text}. Free space and run again; what was published is untouched.")
     if library in _DATABASE_LIBRARIES:
         return of_postgres(error)
+    if library in elasticsearch_errors.LIBRARIES:
+        return elasticsearch_errors.of_elasticsearch(error)
     if library == "duckdb":
         return _of_duckdb(error, text)
     if library in _HTTP_LIBRARIES:
@@ -76,6 +79,8 @@ def answer_lost(error: BaseException) -> bool:
         return False
     if type(error).__module__.partition(".")[0] in _DATABASE_LIBRARIES:
         return (sqlstate_of(error) or "08006") in ("08000", "08003", "08006", "57P01", "57P02")
+    if type(error).__module__.partition(".")[0] in elasticsearch_errors.LIBRARIES:
+        return elasticsearch_errors.may_have_written(error)
     return status_of(error) in (None, 408, 500, 502, 504)
 
 

@@ -1,4 +1,6 @@
-"""HTTP errors by status, and how long a server asks to wait: requests, httpx, urllib, botocore and DuckDB's reader."""
+"""HTTP errors by status, and how long a server asks to wait: requests, httpx, urllib, botocore,
+Elasticsearch and DuckDB's reader.
+"""
 
 import re
 from collections.abc import Mapping
@@ -20,13 +22,13 @@ _WRONG_NAME = ("Name or service not known", "nodename nor servname")
 
 def of_http(error: BaseException) -> DataPipelineError | None:
     """An error of an HTTP client as one of ours; None for a wrong call."""
-    text, whole = str(error).strip().partition("\n")[0] or type(error).__name__, _with_causes(error)
+    text, whole = str(error).strip().partition("\n")[0] or type(error).__name__, with_causes(error)
     status = status_of(error)
     if status is not None:
         return of_status(status, text)
     if any(mark in whole for mark in _CERTIFICATE):
         return SettingsError(f"HTTP: {text}. The server's certificate is not trusted: check the address and the CA.")
-    if any(mark in whole for mark in _WRONG_NAME):
+    if is_about_names(whole):
         return SettingsError(f"HTTP: {text}. No such host: check the address.")
     if any(_TRANSIENT_NAMES.search(kind.__name__) for kind in type(error).__mro__):
         return TransientError(f"HTTP: {text}")
@@ -39,6 +41,11 @@ def of_status(status: int, text: str) -> DataPipelineError:
         return SettingsError(f"HTTP {status}: {text}. Check the credentials that the setting names.")
     kind = TransientError if status in _TRANSIENT_STATUSES else PermanentError
     return kind(f"HTTP {status}: {text}")
+
+
+def is_about_names(text: str) -> bool:
+    """Whether a text says that the host's name doesn't exist: no retry helps."""
+    return any(mark in text for mark in _WRONG_NAME)
 
 
 def status_of(error: BaseException) -> int | None:
@@ -77,7 +84,7 @@ def _seconds(value: str, now: datetime) -> float | None:
 
 
 def _header(error: BaseException, name: str) -> str | None:
-    response: Any = getattr(error, "response", None)
+    response: Any = getattr(error, "response", None) or getattr(error, "meta", None)  # Elasticsearch's: meta
     if isinstance(response, Mapping):
         headers: Any = response.get("ResponseMetadata", {}).get("HTTPHeaders")
     else:
@@ -90,7 +97,8 @@ def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 100 <= value < 600 else None
 
 
-def _with_causes(error: BaseException) -> str:
+def with_causes(error: BaseException) -> str:
+    """The types and texts of an error and of what it was raised from, a line each."""
     texts: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(texts) < 8:

@@ -39,6 +39,21 @@ class Settings(BaseSettings):
     """Bucket, when it is not the computed {resource_prefix}-{account}."""
     s3_timeout_s: int = 60
     """Longest wait for one S3 request."""
+    elasticsearch_url: str | None = None
+    """Address of the search service, with scheme: https://search.example.com:9200."""
+    elasticsearch_api_key: SecretStr | None = None
+    """Its API key, as Elasticsearch encodes it (base64 of id:key) …"""
+    elasticsearch_username: str | None = None
+    """… or a user with a password."""
+    elasticsearch_password: SecretStr | None = None
+    elasticsearch_ca_file: Path | None = None
+    """Certificates (PEM) that sign the server's, where the usual authorities don't."""
+    elasticsearch_verify: bool = True
+    """Whether the server's certificate is verified. Without it anybody on the way may read and change everything."""
+    elasticsearch_timeout_s: int = Field(60, ge=1)
+    """Longest wait for one request."""
+    maven_repository: str = "https://repo1.maven.org/maven2"
+    """Where the embedded Elasticsearch is fetched from."""
     postgres_connect_timeout_s: int = 10
     lock_timeout_s: int = 30
     """Longest wait for the fairness lock of a commit; afterwards the compare-and-swap alone decides."""
@@ -98,6 +113,12 @@ class Settings(BaseSettings):
             raise SettingsError(_missing("ETL_S3_SECRET_KEY"))
         return self.s3_endpoint, self.s3_access_key.get_secret_value(), self.s3_secret_key.get_secret_value()
 
+    def require_elasticsearch(self) -> str:
+        """The search service's address. Raises SettingsError when there is none."""
+        if self.elasticsearch_url is None:
+            raise SettingsError(f"{_missing('ETL_ELASTICSEARCH_URL')} The embedded one needs Java 17 or newer.")
+        return self.elasticsearch_url
+
 
 class _StackFileSource(PydanticBaseSettingsSource):
     """Values of the servers that `data-pipeline up` started."""
@@ -107,6 +128,9 @@ class _StackFileSource(PydanticBaseSettingsSource):
 
     def __call__(self) -> dict[str, Any]:
         values: dict[str, Any] = _stack_file(_home()).get("settings", {})
+        if os.environ.get("ETL_ELASTICSEARCH_URL", values.get("elasticsearch_url")) != values.get("elasticsearch_url"):
+            for name in ("elasticsearch_username", "elasticsearch_password"):
+                values.pop(name, None)  # the embedded server's password is sent to nobody else
         return values
 
 

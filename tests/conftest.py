@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from etl_resources.stack import StackStatus
+    from etl_resources.stack.elasticsearch_files import Java
 
 BUCKET = "pp-dw-test"
 settings.register_profile("deep", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True,
@@ -47,7 +48,36 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StackStatus]":
         environment.setenv("ETL_PROJECT", str(SALES))
         environment.setenv("ETL_S3_BUCKET", BUCKET)
         try:
-            yield servers.up(load_settings(), bucket=BUCKET, project_dir=home.parent, ui=False)
+            yield servers.up(load_settings(), bucket=BUCKET, project_dir=home.parent, ui=False, search=False)
         finally:
             servers.down(load_settings(home=home))
             remove_home(home)
+
+
+@pytest.fixture(scope="session")
+def java() -> "Java":
+    """A Java that Elasticsearch and Ivy run on. Without one the test is skipped, but in CI it fails."""
+    from etl_resources.stack.elasticsearch_files import NoElasticsearchError, find_java
+
+    try:
+        return find_java(None)
+    except NoElasticsearchError as e:
+        _without_elasticsearch(str(e))
+
+
+@pytest.fixture(scope="session")
+def search(java: "Java", stack: "StackStatus") -> "StackStatus":
+    """Embedded Elasticsearch beside `stack`, for the rest of the session; load_settings() finds it."""
+    from etl_resources import stack as servers
+    from etl_resources.settings import load_settings
+
+    status = servers.up(load_settings(), bucket=BUCKET, project_dir=stack.home.parent, ui=False)
+    if status.without:
+        _without_elasticsearch(status.without[0])
+    return status
+
+
+def _without_elasticsearch(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(f"CI is set, so Elasticsearch has to be tested: {reason}")
+    pytest.skip(reason)

@@ -18,7 +18,7 @@ from pathlib import Path
 from etl_resources import stack
 from etl_resources.settings import load_settings
 settings = load_settings()
-stack.up(settings, bucket=sys.argv[1], project_dir=settings.home.parent, ui=False)
+stack.up(settings, bucket=sys.argv[1], project_dir=settings.home.parent, ui=False, search=False)
 """
 
 

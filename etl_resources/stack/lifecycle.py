@@ -15,6 +15,8 @@ from etl_resources.stack.companion import (
     known_companions,
 )
 from etl_resources.stack.dagster_servers import PROJECT_FILES, Daemon, WebServer, require_project
+from etl_resources.stack.elasticsearch import ElasticsearchServer
+from etl_resources.stack.elasticsearch_files import NoElasticsearchError, find_java
 from etl_resources.stack.external import (
     ERP_ADMIN_SECRET,
     ERP_SECRET,
@@ -30,7 +32,7 @@ from etl_resources.stack.s3 import SeaweedFS
 from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save
 
 Progress = Callable[[str], None]
-_STOP_ORDER = ((Daemon, WebServer), (SeaweedFS, Postgres))
+_STOP_ORDER: tuple[tuple[type[Server], ...], ...] = ((Daemon, WebServer), (SeaweedFS, Postgres, ElasticsearchServer))
 """Groups stop one after the other: a run that is cancelled still writes its end to Postgres."""
 
 
@@ -44,13 +46,15 @@ def up(
     bucket: str,
     project_dir: Path,
     ui: bool = True,
+    search: bool = True,
     progress: Progress = _silent,
     companions: Sequence[Companion] = (),
 ) -> StackStatus:
     """Start what isn't running, wait until everything is usable. Safe to repeat and to interrupt.
 
     A service that is set in the environment is checked and left alone. `bucket` is made in the embedded S3.
-    `companions` are started now and by every later `up` of this home.
+    `companions` are started now and by every later `up` of this home. Where no Elasticsearch can be had, as without
+    Java, everything else is started, and the status says so.
     Raises SettingsError for an unusable external service, TransientError or PermanentError when a server of
     ours doesn't become ready; the others keep running then.
     """
@@ -66,14 +70,15 @@ def up(
             current.settings, current.secrets = _published(current, external)
 
         launcher = Launcher(home, state, progress, publish)
-        _up_services(launcher, external, bucket)
+        server, without = _search_server(launcher, settings, external) if search else (None, ())
+        _up_services(launcher, external, bucket, server)
         _up_companions(launcher, companions, project_dir.resolve())
-        _forget_unused(launcher, ui)
+        _forget_unused(launcher, ui=ui, search=server is not None)
         if ui:
             _up_dagster(launcher, external, project_dir.resolve())
         publish(state)
         save(home, state)
-        return _status(settings, home, state, external, bucket)
+        return _status(settings, home, state, external, bucket).model_copy(update={"without": without})
 
 
 def down(settings: Settings, progress: Progress = _silent) -> None:
@@ -120,9 +125,27 @@ def _make_home(settings: Settings) -> Path:
     return home
 
 
-def _up_services(launcher: Launcher, external: External, bucket: str) -> None:
-    """S3 and Postgres start side by side: each waits mostly for itself."""
-    servers: list[Server] = []
+def _search_server(
+    launcher: Launcher, settings: Settings, external: External
+) -> tuple[ElasticsearchServer | None, tuple[str, ...]]:
+    """The embedded Elasticsearch, installed; or why there is none."""
+    if external.search is not None:
+        return None, ()
+    server = ElasticsearchServer(launcher.home, settings.maven_repository, launcher.progress)
+    try:
+        server.install()
+    except NoElasticsearchError as e:
+        return None, (_without(str(e)),)
+    return server, ()
+
+
+def _without(reason: str) -> str:
+    return f"elasticsearch is not started: {reason}. Everything else runs."
+
+
+def _up_services(launcher: Launcher, external: External, bucket: str, search: ElasticsearchServer | None) -> None:
+    """They start side by side: each waits mostly for itself, Elasticsearch longest."""
+    servers: list[Server] = [search] if search else []
     if external.s3 is None:
         servers.append(SeaweedFS(launcher.home, bucket))
     if external.platform is None or external.erp is None:
@@ -145,9 +168,10 @@ def _up_companions(launcher: Launcher, declared: Sequence[Companion], project_di
             launcher.progress(f"{server.name}: ready")
 
 
-def _forget_unused(launcher: Launcher, ui: bool) -> None:
-    """Without UI, a web server that doesn't run is no part of the stack any more."""
-    for server in (WebServer, Daemon) if not ui else ():
+def _forget_unused(launcher: Launcher, *, ui: bool, search: bool) -> None:
+    """What wasn't asked for and doesn't run is no part of the stack any more. Its data stays."""
+    wanted: tuple[tuple[type[Server], bool], ...] = ((WebServer, ui), (Daemon, ui), (ElasticsearchServer, search))
+    for server in (server for server, is_wanted in wanted if not is_wanted):
         record = launcher.state.servers.get(server.name)
         if record and not recorded(record, launcher.home):
             _stop(server, launcher.home, launcher.state, launcher.progress)
@@ -176,6 +200,8 @@ def _published(state: StackState, external: External) -> tuple[dict[str, str], d
         values.pop("postgres_dsn", None)
     if external.s3:
         values = {name: value for name, value in values.items() if not name.startswith("s3_")}
+    if external.search:
+        values = {name: value for name, value in values.items() if not name.startswith("elasticsearch_")}
     return values, {**({} if external.erp else erp), **companion_addresses(state)}
 
 
@@ -184,9 +210,10 @@ def _status(settings: Settings, home: Path, state: StackState, external: Externa
     s3 = external.s3
     web = state.servers.get(WebServer.name)
     platform_dsn = external.platform.dsn if external.platform else values.get("postgres_dsn")
+    servers = (*_embedded(home, state, external, bucket, platform_dsn), *external.statuses())
     return StackStatus(
         home=home,
-        servers=(*_embedded(home, state, external, bucket, platform_dsn), *external.statuses()),
+        servers=servers,
         bucket=bucket,
         postgres_dsn=platform_dsn,
         erp_dsn=external.erp.dsn if external.erp else erp.get(ERP_SECRET),
@@ -195,8 +222,20 @@ def _status(settings: Settings, home: Path, state: StackState, external: Externa
         s3_access_key=s3.access_key if s3 else values.get("s3_access_key"),
         s3_secret_key=s3.secret_key if s3 else values.get("s3_secret_key"),
         s3_region=settings.s3_region,
+        elasticsearch_url=external.search.address if external.search else values.get("elasticsearch_url"),
+        elasticsearch_username=values.get("elasticsearch_username"),
+        elasticsearch_password=values.get("elasticsearch_password"),
+        without=() if any(s.name == ElasticsearchServer.name for s in servers) else (_without(_why_no_search()),),
         ui_url=f"http://127.0.0.1:{web.ports['http']}" if web and web.ports else None,
     )
+
+
+def _why_no_search() -> str:
+    try:
+        find_java(None)
+    except NoElasticsearchError as e:
+        return str(e)
+    return "`data-pipeline up` starts it"
 
 
 def _embedded(
@@ -205,6 +244,7 @@ def _embedded(
     servers: dict[str, tuple[Server, bool]] = {
         "postgres": (Postgres(home), external.platform is None or external.erp is None),
         "s3": (SeaweedFS(home, bucket), external.s3 is None),
+        "elasticsearch": (ElasticsearchServer(home, "", _silent), external.search is None),
         **{c.name: (c, not is_replaced(home, state, c.companion)) for c in known_companions(home, state, home)},
         **{s.name: (s(home, home, platform_dsn or ""), True) for s in (WebServer, Daemon)},
     }
@@ -218,15 +258,15 @@ def _embedded(
 
 def _server_status(server: Server, record: ServerRecord, home: Path) -> ServerStatus:
     has_started = set(server.port_names) <= set(record.ports)
-    process = main_process(record, home, server.name, server.command(record).argv) if has_started else None
-    problem = ""
-    if process is None:
-        problem = "Not running: `data-pipeline up` starts it."
-    else:
-        try:
+    process, problem = None, ""
+    try:
+        process = main_process(record, home, server.name, server.command(record).argv) if has_started else None
+        if process is None:
+            problem = "Not running: `data-pipeline up` starts it."
+        else:
             server.check(record)
-        except DataPipelineError as e:
-            problem = str(e)
+    except DataPipelineError as e:
+        problem = str(e)
     main_port = record.ports.get("s3") or next(iter(record.ports.values()), None)
     return ServerStatus(
         name=server.name,

@@ -18,7 +18,7 @@ import psutil
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.settings import STACK_FILE
-from etl_resources.stack.account import Account, data_folder, reachable_copy, server_account
+from etl_resources.stack.account import POSTGRES, Account, data_folder, reachable_copy, server_account
 from etl_resources.stack.ports import LOOPBACK
 from etl_resources.stack.processes import Command, is_alive, marks, stop, wait_gone
 from etl_resources.stack.provision import DATABASE_ROLES, SUPERUSER, dsn, provision
@@ -55,7 +55,7 @@ class Postgres:
 
     @cached_property
     def _account(self) -> Account | None:
-        return server_account()
+        return server_account(POSTGRES)
 
     def new_secrets(self) -> dict[str, str]:
         """Random passwords, one per role."""
@@ -63,7 +63,7 @@ class Postgres:
 
     def prepare(self, record: ServerRecord) -> None:
         """Make or repair the data folder so that the server can start. Raises PermanentError."""
-        folder = data_folder(self._home / "postgres", self._account)
+        folder = data_folder(self._home / "postgres", self._account, POSTGRES)
         data = folder / "data"
         if not (data / "PG_VERSION").exists():
             if record.provisioned:

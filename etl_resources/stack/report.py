@@ -42,6 +42,12 @@ class StackStatus(BaseModel):
     s3_access_key: str | None = None
     s3_secret_key: str | None = None
     s3_region: str | None = None
+    elasticsearch_url: str | None = None
+    elasticsearch_username: str | None = None
+    elasticsearch_password: str | None = None
+    """Of the embedded one; credentials of an external one stay where they are."""
+    without: tuple[str, ...] = ()
+    """What is no part of this stack, and why: one line each."""
     ui_url: str | None = None
 
     @property
@@ -54,7 +60,7 @@ class StackStatus(BaseModel):
         if not self.servers:
             return [f"nothing is started in {self.home}. Run `data-pipeline up`."]
         width = max(len(s.name) for s in self.servers)
-        return [_line(server, width) for server in self.servers]
+        return [*(_line(server, width) for server in self.servers), *self.without]
 
 
 def _line(server: ServerStatus, width: int) -> str:

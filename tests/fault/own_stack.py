@@ -36,7 +36,7 @@ class OwnStack:
 
     def up(self) -> None:
         """Start what isn't running."""
-        servers.up(load_settings(), bucket=BUCKET, project_dir=self.home.parent, ui=False)
+        servers.up(load_settings(), bucket=BUCKET, project_dir=self.home.parent, ui=False, search=False)
 
     def signal(self, server: str, number: int) -> None:
         """Send a signal to every process of a server."""

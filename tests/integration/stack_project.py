@@ -18,7 +18,7 @@ from etl_resources.stack.processes import HOME_MARK, SERVER_MARK
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "pp-dw-local"
-SERVERS = ("postgres", "s3", "rates", "dagster-webserver", "dagster-daemon")
+SERVERS = ("postgres", "s3", "elasticsearch", "rates", "dagster-webserver", "dagster-daemon")
 CLI = [sys.executable, "-c", "from etl_assets.cli.main import main; main()"]
 KILLED_UP = """
 import os, signal, sys
@@ -30,7 +30,7 @@ def progress(line):
     if line.startswith(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-stack.up(load_settings(), bucket=sys.argv[2], project_dir=Path.cwd(), ui=False, progress=progress)
+stack.up(load_settings(), bucket=sys.argv[2], project_dir=Path.cwd(), ui=False, search=False, progress=progress)
 """
 DEFINITIONS = "import dagster as dg\ndefs = dg.Definitions(assets=[dg.AssetSpec('one')])\n"
 WORKSPACE = "load_from: [{python_file: {relative_path: definitions.py, location_name: test}}]\n"
@@ -75,7 +75,7 @@ class Project:
 
     def up(self, *arguments: str, **environment: str) -> dict[str, Any]:
         """`up --json`, which has to succeed."""
-        options = arguments or ("--no-ui",)
+        options = arguments or ("--no-ui", "--no-search")
         result = self.run("up", "--json", *options, **environment)
         assert result.returncode == 0, result.stderr
         content: dict[str, Any] = json.loads(result.stdout)
@@ -100,7 +100,8 @@ class Project:
 
 def remove_home(home: Path) -> None:
     """Delete a stopped home with its data, which may be in a system folder when the tests run as root."""
-    shutil.rmtree((home / "postgres").resolve(), ignore_errors=True)
+    for server in ("postgres", "elasticsearch"):
+        shutil.rmtree((home / server).resolve(), ignore_errors=True)
     shutil.rmtree(home, ignore_errors=True)
 
 

@@ -29,7 +29,7 @@ SERVICES = ("postgres", "s3")
 
 def test_up_is_repeatable_and_two_at_once_start_one_stack(project: Project) -> None:
     """Two shells, or a script beside a person: the lock makes one wait, the second finds what the first started."""
-    both = [project.start("up", "--no-ui") for _ in range(2)]
+    both = [project.start("up", "--no-ui", "--no-search") for _ in range(2)]
     errors = [process.communicate(timeout=180)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     first = pids(project)
@@ -108,7 +108,7 @@ def test_an_up_that_is_killed_is_finished_by_the_next(project: Project, line: st
 
 def test_an_up_that_is_killed_in_initdb_is_finished_by_the_next(project: Project) -> None:
     """The orphaned initdb goes on writing: it must neither be taken for a database nor disturb the new one."""
-    process = project.start("up", "--no-ui")
+    process = project.start("up", "--no-ui", "--no-search")
     building = project.home / "postgres" / "data.building"
     deadline = time.monotonic() + 60
     while not (building / "global").exists() and time.monotonic() < deadline:
@@ -216,7 +216,7 @@ def test_an_unusable_external_server_is_one_clear_line(
     state = started.state["servers"]
     ports = {"sql": state["postgres"]["ports"]["sql"], "s3": state["s3"]["ports"]["s3"]}
     settings = {**external(started.up()), **{k: v.format(**ports) for k, v in change.items()}}
-    result = Project(tmp_path).run("up", "--no-ui", **{k: v for k, v in settings.items() if v})
+    result = Project(tmp_path).run("up", "--no-ui", "--no-search", **{k: v for k, v in settings.items() if v})
     assert result.returncode == exit_code, result.stderr
     line = result.stderr.strip()
     assert line.count("\n") == 0
@@ -227,11 +227,11 @@ def test_an_unusable_external_server_is_one_clear_line(
 
 def test_the_web_server_comes_back_and_down_takes_its_children_along(started: Project) -> None:
     """Its code servers outlive a killed web server for a while: they are no web server, and must not stay."""
-    status = started.up("--ui")
+    status = started.up("--ui", "--no-search")
     before = pids(started)
     assert set(before) == {*SERVICES, "dagster-webserver", "dagster-daemon"}
     kill(before["dagster-webserver"])
-    status = started.up("--ui")
+    status = started.up("--ui", "--no-search")
     after = pids(started)
     assert {n for n in after if after[n] != before[n]} == {"dagster-webserver"}
     with urllib.request.urlopen(f"{status['ui_url']}/server_info", timeout=10) as answer:  # noqa: S310  (http)
@@ -265,7 +265,7 @@ from etl_resources.stack import s3_probe, postgres
 import psycopg, encodings.idna, pwd, multiprocessing.util
 s3_probe.client("http://127.0.0.1:1", "a", "b")  # the interpreter's own folder may be closed to nobody
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
-stack.up(load_settings(), bucket="pp-dw-local", project_dir=Path.cwd(), ui=False)
+stack.up(load_settings(), bucket="pp-dw-local", project_dir=Path.cwd(), ui=False, search=False)
 print({p.stat().st_uid for p in Path(sys.argv[1]).iterdir()})
 stack.down(load_settings())
 """

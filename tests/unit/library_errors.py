@@ -30,6 +30,7 @@ from etl_resources.errors import (
     RetryBudgetError,
 )
 from etl_resources.tables.commit import ConflictError
+from tests.unit.elasticsearch_errors import ELASTICSEARCH_CASES
 
 Make = Callable[[], BaseException]
 _LOST = "consuming input failed: server closed the connection unexpectedly\n\tThis probably means …"
@@ -212,6 +213,7 @@ CASES: Mapping[str, Sequence[Make]] = {
         engine("HTTP Error: HTTP PUT error (HTTP 500): no free volumes left"),
     ],
     "engine out of memory": [lambda: duckdb.OutOfMemoryException("failed to allocate data of size 1 MiB")],
+    **ELASTICSEARCH_CASES,
     "408, 423, 425, 429, 500, 502, 503, 504": statuses(408, 423, 425, 429, 500, 502, 503, 504),
     "time-out, connection refused, reset or cut, name server away": [
         lambda: httpx.ConnectTimeout("timed out"), lambda: httpx.ReadTimeout("timed out"),

@@ -13,8 +13,9 @@ from pydantic import SecretStr
 from etl_resources.errors import PermanentError, SettingsError, TransientError
 from etl_resources.settings import STACK_FILE, Settings, load_settings
 from etl_resources.stack import ServerStatus, StackStatus, ports
+from etl_resources.stack.account import POSTGRES as REFUSING
 from etl_resources.stack.account import Account, data_folder, reachable
-from etl_resources.stack.external import ExternalS3, embedded_values, external_services
+from etl_resources.stack.external import External, ExternalS3, embedded_values, external_services
 from etl_resources.stack.processes import Command, is_alive, main_process, marked, recorded, spawn, stop
 from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save
 
@@ -37,8 +38,11 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("ETL_HOME", str(tmp_path))
 
 
+SEARCH = ServerRecord(ports={"http": 9200, "transport": 9300}, secrets={"etl_admin": "a-dmin", "etl": "s/earch"})
+
+
 def settings(home: Path, **values: str) -> Settings:
-    secret = {k: SecretStr(v) for k, v in values.items() if "key" in k or "dsn" in k}
+    secret = {k: SecretStr(v) for k, v in values.items() if "key" in k or "dsn" in k or "password" in k}
     return load_settings(home=home, **{**values, **secret})
 
 
@@ -179,7 +183,7 @@ def test_our_own_values_in_the_environment_are_not_external(tmp_path: Path) -> N
     """Exporting what `status --json` prints must not turn the embedded stack into a stranger."""
     values, _ = embedded_values(BOTH)
     external = external_services(settings(tmp_path, **values), BOTH, "b")
-    assert (external.platform, external.erp, external.s3) == (None, None, None)
+    assert external == External(None, None, None, None)
 
 
 def test_other_values_are_external(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +202,28 @@ def test_other_values_are_external(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert external.erp is not None
     assert external.erp.address == "erp.example:5432"
     assert external.s3 == ExternalS3("https://s3.example", "a", "b", "eu-central-1", "bucket")
+    assert external.search is None
+
+
+def test_an_elasticsearch_of_ones_own_never_gets_the_embedded_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the address is set, while a stack is recorded: its password is nobody else's business."""
+    values, _ = embedded_values(StackState(servers={"elasticsearch": SEARCH}))
+    save(tmp_path, StackState(settings=values))
+    assert load_settings().elasticsearch_password == SecretStr("s/earch")
+    monkeypatch.setenv("ETL_ELASTICSEARCH_URL", "https://user:sesame@search.example")
+    found = load_settings()
+    assert (found.elasticsearch_username, found.elasticsearch_password) == (None, None)
+    external = external_services(found, StackState(servers={"elasticsearch": SEARCH}), "b").search
+    assert external is not None
+    assert external.address == "https://search.example:443"
+
+
+def test_credentials_of_elasticsearch_without_an_address_are_refused(tmp_path: Path) -> None:
+    """They belong to a server that isn't named."""
+    with pytest.raises(SettingsError, match="without ETL_ELASTICSEARCH_URL"):
+        external_services(settings(tmp_path, elasticsearch_api_key="abc"), StackState(), "b")
 
 
 def test_half_of_the_s3_settings_is_refused(tmp_path: Path) -> None:
@@ -244,4 +270,4 @@ def test_a_link_to_nowhere_is_explained(tmp_path: Path) -> None:
     """The system folder was cleaned: an empty database in its place would hide the loss."""
     (tmp_path / "postgres").symlink_to(tmp_path / "gone")
     with pytest.raises(PermanentError, match=r"gone, which is gone\. Restore it"):
-        data_folder(tmp_path / "postgres", None)
+        data_folder(tmp_path / "postgres", None, REFUSING)
