@@ -58,7 +58,7 @@ def main() -> None:
     arguments.add_argument("--writers", type=int, default=36)
     options = arguments.parse_args()
     runtime = Runtime(load_project())
-    stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, progress=tell)
+    stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, search=False, progress=tell)
     runtime = Runtime(runtime.project)  # settings are read anew, now that the servers are there
     figures: dict[str, Any] = {"rows": options.rows}
     with Ledger.open(runtime.settings) as ledger:

@@ -29,7 +29,7 @@ class Result:
 def bench_project(scale: float) -> Runtime:
     """The stack is up and its ERP has this scale; whatever ERP the demo made before is replaced."""
     runtime = Runtime(load_project())
-    stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, progress=tell)
+    stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, search=False, progress=tell)
     create_erp(
         resolve_secret("env:ERP_ADMIN_DSN"),
         scale=scale,

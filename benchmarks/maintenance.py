@@ -42,7 +42,7 @@ def main() -> None:
     arguments.add_argument("--cases", default="maintained,burst,none")
     options = arguments.parse_args()
     runtime = Runtime(load_project())
-    stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, progress=tell)
+    stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, search=False, progress=tell)
     runtime = Runtime(runtime.project)
     policies = {"maintained": COMPRESSED, "burst": DEFAULT, "none": None}
     figures: dict[str, Any] = {k: getattr(options, k) for k in ("publishes", "every", "partitions", "rows")}

@@ -16,7 +16,8 @@ from etl_resources import stack
 from etl_resources.settings import load_settings
 
 settings = load_settings()
-stack.up(settings, bucket=sys.argv[1], project_dir=Path.cwd(), ui=False, companions=[rates_companion(settings.home)])
+rates = rates_companion(settings.home)
+stack.up(settings, bucket=sys.argv[1], project_dir=Path.cwd(), ui=False, search=False, companions=[rates])
 """
 
 
