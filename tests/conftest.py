@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from etl_resources.stack.elasticsearch_files import Java
 
 BUCKET = "pp-dw-test"
+SOURCES = {"ERP_DSN", "ERP_ADMIN_DSN", "CRM_S3_URL", "RATES_URL"}
+"""Addresses of the example's source systems: a person's own must not be read by tests."""
 settings.register_profile("deep", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True,
                           suppress_health_check=list(HealthCheck))  # fmt: skip
 
@@ -42,7 +44,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[StackStatus]":
     home = tmp_path_factory.mktemp("project") / ".etl"
     with pytest.MonkeyPatch.context() as environment:
         for name in os.environ:
-            if name.startswith("ETL_") or name in {"ERP_DSN", "ERP_ADMIN_DSN", "RATES_URL", "DAGSTER_HOME"}:
+            if name.startswith("ETL_") or name in {*SOURCES, "DAGSTER_HOME"}:
                 environment.delenv(name)
         environment.setenv("ETL_HOME", str(home))
         environment.setenv("ETL_PROJECT", str(SALES))

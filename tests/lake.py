@@ -98,7 +98,7 @@ class Lake:
     @contextmanager
     def environment(self, **changed: str) -> Iterator[None]:
         """The lake's variables, and nothing of the caller's own."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "DAGSTER_"))}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "CRM_", "RATES_", "DAGSTER_"))}
         with mock.patch.dict(os.environ, {**kept, **self.env, **changed}, clear=True):
             yield
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl_assets.automation.schedules import ALL_LAYERS
+from etl_assets.demo.crm import CRM_URL, create_crm
 from etl_assets.demo.erp import create_erp
 from etl_assets.demo.rates_server import rates_companion
 from etl_assets.demo.summary import kpi_rows, layer_rows
@@ -80,8 +81,15 @@ def run_demo(
         progress=progress,
         recreate=recreate_source,
     )
-    result.seconds["source"] = _since(started)
-    result.rows = {f"erp.{table}": rows for table, rows in erp.rows.items()}
+    crm = create_crm(
+        resolve_secret(f"env:{CRM_URL}"),
+        scale=scale,
+        work_dir=settings.home / "tmp",
+        progress=progress,
+        recreate=recreate_source,
+    )
+    result.seconds["sources"] = _since(started)
+    result.rows = {**{f"erp.{table}": rows for table, rows in erp.rows.items()}, "crm.customers": crm.rows}
     _materialize(result, wanted, project_dir)
     return result
 

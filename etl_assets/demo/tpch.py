@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from etl_resources.errors import PermanentError
@@ -12,13 +13,13 @@ TABLES = ("region", "nation", "customer", "orders", "lineitem")
 GENERATE_TIMEOUT_S = 3600
 
 
-def generate(scale: float, folder: Path) -> None:
-    """Write {folder}/{table}.parquet for each of TABLES; scale 1 is 6 million lines and 300 MB.
+def generate(scale: float, folder: Path, tables: Sequence[str] = TABLES) -> None:
+    """Write {folder}/{table}.parquet for each of `tables`; scale 1 is 6 million lines and 300 MB.
 
     Raises PermanentError when the generator is missing, fails or takes longer than GENERATE_TIMEOUT_S.
     """
     command = [str(_executable()), "parquet", "--scale-factor", format(scale, "f"), "--quiet"]
-    command += ["--tables", ",".join(TABLES), "--output-dir", str(folder), "--overwrite"]
+    command += ["--tables", ",".join(tables), "--output-dir", str(folder), "--overwrite"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=GENERATE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as e:

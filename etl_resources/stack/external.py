@@ -18,12 +18,14 @@ from etl_resources.stack.provision import (
     dsn,
 )
 from etl_resources.stack.report import ServerStatus
-from etl_resources.stack.s3 import ACCESS_KEY, SECRET_KEY, endpoint
+from etl_resources.stack.s3 import ACCESS_KEY, SECRET_KEY, bucket_url, endpoint
 from etl_resources.stack.s3_probe import check_bucket, client, probe_object
 from etl_resources.stack.state import StackState
 
 ERP_SECRET = "ERP_DSN"  # noqa: S105  (a name)
 ERP_ADMIN_SECRET = "ERP_ADMIN_DSN"  # noqa: S105
+CRM_SECRET, CRM_BUCKET = "CRM_S3_URL", "crm-drop"
+"""The bucket of files that demos and tests play; who fills it makes it."""
 
 
 @dataclass(frozen=True)
@@ -126,20 +128,21 @@ class External:
 def embedded_values(state: StackState) -> tuple[dict[str, str], dict[str, str]]:
     """Settings and secrets that the recorded embedded servers give."""
     values: dict[str, str] = {}
-    erp: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     postgres, s3 = state.servers.get("postgres"), state.servers.get("s3")
     if postgres and postgres.ports:
         values["postgres_dsn"] = dsn(postgres, PLATFORM_ROLE, PLATFORM_DATABASE)
-        erp[ERP_SECRET] = dsn(postgres, ERP_READER_ROLE, ERP_DATABASE)
-        erp[ERP_ADMIN_SECRET] = dsn(postgres, ERP_ADMIN_ROLE, ERP_DATABASE)
+        secrets[ERP_SECRET] = dsn(postgres, ERP_READER_ROLE, ERP_DATABASE)
+        secrets[ERP_ADMIN_SECRET] = dsn(postgres, ERP_ADMIN_ROLE, ERP_DATABASE)
     if s3 and s3.ports:
         values["s3_endpoint"] = endpoint(s3)
         values["s3_access_key"], values["s3_secret_key"] = s3.secrets[ACCESS_KEY], s3.secrets[SECRET_KEY]
+        secrets[CRM_SECRET] = bucket_url(s3, CRM_BUCKET)
     search = state.servers.get("elasticsearch")
     if search and search.ports:
         values["elasticsearch_url"] = search_endpoint(search)
         values["elasticsearch_username"], values["elasticsearch_password"] = USER, search.secrets[USER]
-    return values, erp
+    return values, secrets
 
 
 def external_services(settings: Settings, state: StackState, bucket: str) -> External:

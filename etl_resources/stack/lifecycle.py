@@ -18,6 +18,7 @@ from etl_resources.stack.dagster_servers import PROJECT_FILES, Daemon, WebServer
 from etl_resources.stack.elasticsearch import ElasticsearchServer
 from etl_resources.stack.elasticsearch_files import NoElasticsearchError, find_java
 from etl_resources.stack.external import (
+    CRM_SECRET,
     ERP_ADMIN_SECRET,
     ERP_SECRET,
     External,
@@ -195,14 +196,18 @@ def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> No
 
 def _published(state: StackState, external: External) -> tuple[dict[str, str], dict[str, str]]:
     """What load_settings() and resolve_secret() shall find: only of services that are embedded."""
-    values, erp = embedded_values(state)
+    values, secrets = embedded_values(state)
     if external.platform:
         values.pop("postgres_dsn", None)
     if external.s3:
         values = {name: value for name, value in values.items() if not name.startswith("s3_")}
+        secrets.pop(CRM_SECRET, None)
     if external.search:
         values = {name: value for name, value in values.items() if not name.startswith("elasticsearch_")}
-    return values, {**({} if external.erp else erp), **companion_addresses(state)}
+    if external.erp:
+        for name in (ERP_SECRET, ERP_ADMIN_SECRET):
+            secrets.pop(name, None)
+    return values, {**secrets, **companion_addresses(state)}
 
 
 def _status(settings: Settings, home: Path, state: StackState, external: External, bucket: str) -> StackStatus:

@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from etl_resources.errors import PermanentError
 from etl_resources.stack.ports import LOOPBACK
@@ -31,6 +32,12 @@ _SWITCHED_OFF = (
 def endpoint(record: ServerRecord) -> str:
     """Address with scheme."""
     return f"http://{LOOPBACK}:{record.ports['s3']}"
+
+
+def bucket_url(record: ServerRecord, bucket: str) -> str:
+    """A bucket with the keys in one address, as sources of files take it: s3+http://KEY:SECRET@HOST:PORT/BUCKET."""
+    key, secret = (quote(record.secrets[name], safe="") for name in (ACCESS_KEY, SECRET_KEY))
+    return f"s3+http://{key}:{secret}@{LOOPBACK}:{record.ports['s3']}/{bucket}"
 
 
 def connect(record: ServerRecord) -> Any:

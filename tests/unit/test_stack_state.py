@@ -168,15 +168,16 @@ def test_a_missing_program_is_named(tmp_path: Path) -> None:
 
 def test_embedded_values_are_addresses_with_quoted_passwords() -> None:
     """load_settings() reads exactly these."""
-    values, erp = embedded_values(BOTH)
+    values, secrets = embedded_values(BOTH)
     assert values == {
         "postgres_dsn": "postgresql://etl:pass%2Fword@127.0.0.1:5433/platform",
         "s3_endpoint": "http://127.0.0.1:8333",
         "s3_access_key": "AK",
         "s3_secret_key": "SK",
     }
-    assert erp["ERP_DSN"] == "postgresql://erp_reader:r@127.0.0.1:5433/erp"
-    assert erp["ERP_ADMIN_DSN"] == "postgresql://erp_admin:a@127.0.0.1:5433/erp"
+    assert secrets["ERP_DSN"] == "postgresql://erp_reader:r@127.0.0.1:5433/erp"
+    assert secrets["ERP_ADMIN_DSN"] == "postgresql://erp_admin:a@127.0.0.1:5433/erp"
+    assert secrets["CRM_S3_URL"] == "s3+http://AK:SK@127.0.0.1:8333/crm-drop"
 
 
 def test_our_own_values_in_the_environment_are_not_external(tmp_path: Path) -> None:
