@@ -6,12 +6,13 @@ from pathlib import Path
 
 from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
-from etl_assets.project_resolve import TableDraft, resolve_tables
+from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_tables
 from etl_assets.project_sql_checks import sql_errors
 from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors
 from etl_resources.logic_version import serving_logic_version, table_logic_version
+from etl_resources.lookups import LookupTable
 from etl_resources.manifest import Dataset, Platform, PostgresTarget
 from etl_resources.manifest_tables import Window
 from etl_resources.settings import load_settings
@@ -34,6 +35,13 @@ class TableNode:
     logic_version: str
     windows: Mapping[str, Window]
     """Inputs that are read in another window than the same period."""
+    lookups: tuple[LookupTable, ...] = ()
+    """Tables of which it reads only the rows that it looks up."""
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Tables that it is made from: those that it reads, then those that it looks up."""
+        return (*self.inputs, *(lookup.asset for lookup in self.lookups))
 
     @property
     def name(self) -> str:
@@ -107,7 +115,7 @@ def load_project(root: Path | None = None) -> Project:
 
 
 def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
-    tables = {name: _table(files, draft) for name, draft in drafts.items()}
+    tables = {name: _table(files, draft, drafts) for name, draft in drafts.items()}
     datasets = {name: f.model for name, f in files.datasets.items()}
     serving = tuple(
         _serving(target, tables[f"{dataset.layers[-1]}.{name}"])
@@ -118,13 +126,13 @@ def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
         root=files.root,
         platform=files.platform.model,
         datasets=datasets,
-        tables={name: tables[name] for name in flow_order({n: t.inputs for n, t in tables.items()})},
+        tables={name: tables[name] for name in flow_order({n: t.upstream for n, t in tables.items()})},
         serving=serving,
         control_sql={name: sql.text for name, sql in files.controls.items()},
     )
 
 
-def _table(files: ProjectFiles, draft: TableDraft) -> TableNode:
+def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft]) -> TableNode:
     control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
     version = table_logic_version(
         draft.layer,
@@ -136,8 +144,8 @@ def _table(files: ProjectFiles, draft: TableDraft) -> TableNode:
     )
     inputs = tuple(r.name for r in draft.references)
     dataset = draft.file.model
-    windows = dataset.windows(draft.layer)
-    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows)
+    windows, lookups = dataset.windows(draft.layer), tuple(resolve_lookups(draft, drafts).values())
+    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups)
 
 
 def _serving(target: PostgresTarget, table: TableNode) -> ServingNode:

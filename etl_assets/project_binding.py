@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from etl_assets.project import Project, TableNode
 from etl_resources.calendar import PERIOD, period_relation
 from etl_resources.errors import ManifestError, PermanentError
-from etl_resources.identifiers import quote
+from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.lookups import SCHEMA
 from etl_resources.manifest_file import shown
 from etl_resources.quality.rules import typed_columns
+from etl_resources.tables.input_tables import no_rows
 from etl_resources.tables.schema import duckdb_type
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ def binding_errors(project: Project) -> Iterator[ManifestError]:
 
 
 def _bind(engine: "duckdb.DuckDBPyConnection", node: TableNode) -> None:
+    engine.execute(f"drop schema if exists {SCHEMA} cascade")
+    engine.execute(f"create schema {SCHEMA}")
+    for lookup in node.lookups:
+        engine.execute(f"create table {quote_qualified(lookup.name)} as from {no_rows(lookup.contract)}")
     described = engine.execute(f"describe {node.sql}").fetchall()
     typed_columns(node.name, node.contract, {name: kind for name, kind, *_ in described})
 

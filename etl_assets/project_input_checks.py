@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from etl_assets.project_resolve import TableDraft
+from etl_resources.calendar import PERIOD
 from etl_resources.errors import ManifestError
 from etl_resources.suggest import hint
 
@@ -31,8 +32,10 @@ def input_errors(draft: TableDraft, drafts: dict[str, TableDraft]) -> Iterator[M
 
 def _without_period(draft: TableDraft, drafts: dict[str, TableDraft]) -> Iterator[ManifestError]:
     for reference in draft.given:
-        message = f"{draft.name} has no partitions, so that {reference.name} has nothing to tell"
-        yield draft.sql_error(message, reference.line)
+        if reference.name == PERIOD:
+            yield draft.sql_error(
+                f"{draft.name} has no partitions, so that {PERIOD} has nothing to tell", reference.line
+            )
     windows = draft.file.model.windows(draft.layer)
     for reference in draft.references:
         if reference.name in drafts and drafts[reference.name].file.model.partitions and reference.name not in windows:

@@ -1,5 +1,6 @@
 """What a manifest leaves to convention, filled in: types of contracts, the SQL of a silver without one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -8,10 +9,14 @@ from etl_assets.project_files import ProjectFiles, SqlFile
 from etl_resources.calendar import PERIOD
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import ManifestError
+from etl_resources.lookups import SCHEMA, LookupTable, lookup_table
 from etl_resources.manifest import Dataset
 from etl_resources.manifest_file import ManifestFile
 from etl_resources.manifest_sources import Source
 from etl_resources.sql_check import SqlProblem, TableReference, parse_select, referenced_tables
+
+GIVEN_SCHEMAS = (PERIOD.partition(".")[0], SCHEMA)
+"""Schemas of relations that the platform gives to a transform; no layer has such a name."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class TableDraft:
     references: tuple[TableReference, ...]
     """Tables that the SQL names, those of the project and unknown ones."""
     given: tuple[TableReference, ...]
-    """Relations that the platform gives it: calendar.period."""
+    """Relations of the platform that it names: calendar.period, lookup.…"""
 
     @property
     def dataset(self) -> str:
@@ -40,6 +45,11 @@ class TableDraft:
         """Name in SQL, e.g. silver.sales_orders."""
         return f"{self.layer}.{self.dataset}"
 
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Tables that it reads or looks up."""
+        return tuple(dict.fromkeys((*(r.name for r in self.references), *self.file.model.lookups(self.layer))))
+
     def sql_error(self, message: str, line: int) -> ManifestError:
         """An error in the transform, or at the layer where the SQL is generated."""
         return self.sql_file.error(message, line) if self.sql_file else self.file.error(message, self.layer)
@@ -49,6 +59,16 @@ def resolve_tables(files: ProjectFiles) -> dict[str, TableDraft]:
     """Every table of the project by name; those whose SQL file is missing have neither SQL nor references."""
     drafts = (_draft(files, name, layer) for name, f in files.datasets.items() for layer in f.model.layers)
     return {d.name: d for d in drafts}
+
+
+def resolve_lookups(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> dict[str, LookupTable]:
+    """Lookups of a table by name in SQL; those between unknown tables are left out."""
+    found = [
+        lookup_table(asset, lookup, drafts[lookup.from_].contract, drafts[asset].contract)
+        for asset, lookup in draft.file.model.lookups(draft.layer).items()
+        if asset in drafts and lookup.from_ in drafts
+    ]
+    return {table.name: table for table in found}
 
 
 def resolve_contract(dataset: Dataset, layer: str) -> Contract:
@@ -91,7 +111,7 @@ def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:
     sql = sql_file.text if sql_file else _generated_sql(file.model, layer)
     query, problems = parse_select(sql) if sql is not None else (None, [])
     references = referenced_tables(query) if query else ()
-    given = tuple(r for r in references if r.name == PERIOD)
+    given = tuple(r for r in references if r.name.partition(".")[0] in GIVEN_SCHEMAS)
     others = tuple(r for r in references if r not in given)
     return TableDraft(layer, file, contract, sql_file, sql, query, tuple(problems), others, given)
 

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_input_checks import input_errors
+from etl_assets.project_lookup_checks import lookup_errors
 from etl_assets.project_reconcile_checks import reconcile_errors
-from etl_assets.project_resolve import TableDraft
+from etl_assets.project_resolve import TableDraft, resolve_lookups
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
 from etl_resources.errors import ManifestError
 from etl_resources.sql_check import (
@@ -25,18 +26,19 @@ Drafts = dict[str, TableDraft]
 def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
     """Everything that is wrong in the transforms and the control SQL."""
     schema: Schema = {name: {c.name: c.type for c in d.contract.columns} for name, d in drafts.items()}
-    schema = {**schema, PERIOD: PERIOD_COLUMNS}
     for draft in drafts.values():
         yield from (draft.sql_error(p.message, p.line) for p in draft.problems)
         if draft.query is not None and draft.sql is not None:
             problems = read_only_problems(draft.query, draft.sql)
             yield from (draft.sql_error(p.message, p.line) for p in problems)
-            unknown = list(_references(draft, drafts, files.unreadable))
-            yield from unknown
-            if not any(r.name not in drafts for r in draft.references):
-                yield from _columns(draft, {r.name: schema[r.name] for r in (*draft.references, *draft.given)})
+            yield from _references(draft, drafts, files.unreadable)
+            known = {**schema, **_given(draft, drafts)}
+            if all(r.name in known for r in (*draft.references, *draft.given)):
+                yield from _columns(draft, {r.name: known[r.name] for r in (*draft.references, *draft.given)})
         yield from _grain(draft)
         yield from input_errors(draft, drafts)
+        if draft.layer in READS:
+            yield from lookup_errors(draft, drafts, READS[draft.layer], files.unreadable)
         if draft.layer == "kpi":
             yield from reconcile_errors(files, draft, drafts)
     yield from _cycles(drafts)
@@ -59,6 +61,13 @@ def _references(draft: TableDraft, drafts: Drafts, unreadable: frozenset[str]) -
         else:
             message = f"unknown table {reference.name!r}"
         yield draft.sql_error(f"{message}; {hint(reference.name, valid)}", reference.line)
+
+
+def _given(draft: TableDraft, drafts: Drafts) -> Schema:
+    """Columns of the relations that the platform gives to a transform."""
+    lookups = resolve_lookups(draft, drafts)
+    found = {name: {c.name: c.type for c in table.contract.columns} for name, table in lookups.items()}
+    return {PERIOD: PERIOD_COLUMNS, **found}
 
 
 def _columns(draft: TableDraft, schema: Schema) -> Iterator[ManifestError]:
@@ -103,9 +112,11 @@ def _cycles(drafts: Drafts) -> Iterator[ManifestError]:
         cycle = _path_back(name, drafts)
         if cycle and frozenset(cycle) not in reported:
             reported.add(frozenset(cycle))
-            line = next(r.line for r in drafts[name].references if r.name == cycle[1])
-            message = f"cycle: {' → '.join(cycle)}; take one of these reads out"
-            yield drafts[name].sql_error(message, line)
+            draft, message = drafts[name], f"cycle: {' → '.join(cycle)}; take one of these reads out"
+            line = next((r.line for r in draft.references if r.name == cycle[1]), None)
+            yield (
+                draft.sql_error(message, line) if line else draft.file.error(message, draft.layer, "lookups", cycle[1])
+            )
 
 
 def _path_back(name: str, drafts: Drafts) -> list[str] | None:
@@ -114,10 +125,10 @@ def _path_back(name: str, drafts: Drafts) -> list[str] | None:
     seen: set[str] = set()
     while paths:
         path = paths.pop(0)
-        for reference in drafts[path[-1]].references:
-            if reference.name == name and len(path) > 1:
+        for upstream in drafts[path[-1]].upstream:
+            if upstream == name and len(path) > 1:
                 return [*path, name]
-            if reference.name in drafts and reference.name not in seen and reference.name != name:
-                seen.add(reference.name)
-                paths.append([*path, reference.name])
+            if upstream in drafts and upstream not in seen and upstream != name:
+                seen.add(upstream)
+                paths.append([*path, upstream])
     return None

@@ -154,7 +154,7 @@ def _load(runtime: Runtime, name: str) -> "Table":
 def _nodes(runtime: Runtime) -> list[tuple[TableNode | ServingNode, tuple[str, ...]]]:
     """Every table and target with the names of its inputs, in the order of the flow."""
     project = runtime.project
-    tables = [(n, tuple(n.inputs)) for n in project.tables.values()]
+    tables = [(n, n.upstream) for n in project.tables.values()]
     return [*tables, *((n, (n.table.name,)) for n in project.serving)]
 
 
@@ -179,7 +179,7 @@ def _stuck(runtime: Runtime, ledger: Ledger, name: str, plan: RollbackPlan) -> l
     found, own = [], runtime.project.tables[name]
     rolled_back = {r.partition: r.after for r in plan.partitions}
     for node, inputs in _nodes(runtime):
-        same_period = [i for i in inputs if isinstance(node, ServingNode) or i not in node.windows]
+        same_period = inputs if isinstance(node, ServingNode) else [i for i in node.inputs if i not in node.windows]
         others = [runtime.project.tables[i] for i in same_period if i != name]
         if name not in same_period or not others:
             continue

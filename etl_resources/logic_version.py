@@ -14,7 +14,7 @@ from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_sources import Source
 
 FORMAT = 1
-_TABLE_FIELDS = {"key", "load", "version", "grain", "inputs"}
+_TABLE_FIELDS = {"key", "load", "version", "grain", "inputs", "lookups"}
 
 
 def table_logic_version(

@@ -10,7 +10,7 @@ from zoneinfo import available_timezones
 from pydantic import Field, model_validator
 
 from etl_resources.manifest_sources import PostgresSource, Source, System
-from etl_resources.manifest_tables import Derived, Kpi, Silver, Table, Window
+from etl_resources.manifest_tables import Derived, Kpi, Lookup, Silver, Table, Window
 from etl_resources.manifest_types import (
     Identifier,
     Month,
@@ -103,6 +103,11 @@ class Dataset(Strict):
         """Inputs of a layer that are read in another window than the same period."""
         table = getattr(self, layer)
         return table.inputs if isinstance(table, Derived) else {}
+
+    def lookups(self, layer: str) -> dict[str, Lookup]:
+        """Tables that a layer looks up."""
+        table = getattr(self, layer)
+        return table.lookups if isinstance(table, Derived) else {}
 
 
 class Calendar(Strict):

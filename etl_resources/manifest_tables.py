@@ -71,11 +71,40 @@ class Window(Strict):
         return self
 
 
+class Lookup(Strict):
+    """Rows that another input's rows look up. The SQL reads them as lookup.<dataset>, one row per key."""
+
+    from_: TableName = Field(alias="from", description="Input, read for the same period, whose rows look up.")
+    on: dict[Identifier, Identifier] = Field(min_length=1, description="That input's column: the column it equals.")
+    as_of: dict[Identifier, Identifier] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1,
+        description="That input's column: the column whose newest value at or before it is taken.",
+    )
+    latest_by: Identifier | None = Field(
+        default=None, description="Instead of as_of: column whose newest value is taken, the current row."
+    )
+    days_back: int | None = Field(default=None, ge=0, description="With as_of: what is older is not found.")
+    columns: tuple[Identifier, ...] = Field(min_length=1, description="Columns that are taken.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "Lookup":
+        if self.as_of is not None and self.latest_by is not None:
+            raise ValueError("a lookup has as_of or latest_by, not both")
+        if self.days_back is not None and self.as_of is None:
+            raise ValueError("days_back needs as_of: the day back from which")
+        return self
+
+
 class Derived(Table):
     """A table over tables of other datasets; it reads the same period of each, unless `inputs` says otherwise."""
 
     inputs: dict[TableName, Window] = Field(
         default={}, description="Inputs that are read in another window than the same period."
+    )
+    lookups: dict[TableName, Lookup] = Field(
+        default={}, description="Tables of which a partition reads only the rows that it looks up."
     )
 
 

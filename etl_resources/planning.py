@@ -6,6 +6,7 @@ proof (token and input versions) kept.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from etl_resources.errors import RestartError
 from etl_resources.failpoints import failpoint
@@ -13,9 +14,13 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.pins import Pin, current_pins, pins_of
 from etl_resources.ledger.records import IntendedPartition, Publish
+from etl_resources.looked_up import Lookups
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.tables.input_tables import PinnedTable
 from etl_resources.windows import InputWindow, versions_read
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ class Plan:
     """Partitions that were published when this was planned."""
     pinned: Mapping[str, Pin] = field(default_factory=dict)
     """Of the pruned ones, those that a rollback pinned: they keep their content whatever their inputs are."""
-    windows: Collection[str] = ()
-    """Inputs of which a partition reads others than its own period: rows that move between months stay inside."""
+    elsewhere: Collection[str] = ()
+    """Inputs that are not read for the same period: rows that move between months of them are nothing to wait for."""
 
 
 def plan(
@@ -60,19 +65,22 @@ def plan(
     pin_inputs: Callable[[], Mapping[str, PinnedTable]],
     published_epochs: Callable[[], Mapping[str, int]],
     windows: Mapping[str, InputWindow] | None = None,
+    lookups: Lookups | None = None,
 ) -> Plan:
     """The plan of one step; records the intent when there is something to do.
 
-    windows: of the inputs of which a partition reads others than its own period.
+    windows: of the inputs of which a partition reads others than its own period. lookups: inputs of which it reads only
+    what it looks up.
     """
-    windows = windows or {}
+    windows, lookups = windows or {}, lookups or Lookups((), _no_engine)
+    elsewhere = lookups.assets | windows.keys()
     with ledger.planning(asset):
         inputs = pin_inputs()
         heads = published_epochs()
         failpoint("plan.inputs_read", asset)
         current = ledger.at_epochs(asset, heads)
         pins = pins_of(ledger.connection, asset)
-        links = _links(ledger, [n for n in inputs if n not in windows], current, requested, pins)
+        links = _links(ledger, [n for n in inputs if n not in elsewhere], current, requested, pins)
         todo: list[PlannedPartition] = []
         pruned: dict[str, Publish] = {}
         refused: dict[str, str] = {}
@@ -83,7 +91,7 @@ def plan(
                 else:
                     refused[partition] = f"{pins[partition]}. The ledger lost its publish: run `data-pipeline recover`."
                 continue
-            versions, problem = _input_versions(ledger, inputs, windows, partition)
+            versions, problem = _input_versions(ledger, inputs, windows, lookups, partition)
             if problem:
                 refused[partition] = problem
                 continue
@@ -98,22 +106,36 @@ def plan(
             else:
                 todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
         if not todo:
-            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, windows=windows)
+            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, elsewhere=elsewhere)
         epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
         attempt = ledger.open_attempt(asset, run_id)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         failpoint("plan.intended", asset)
-        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, windows)
+        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, elsewhere)
 
 
 def _input_versions(
-    ledger: Ledger, inputs: Mapping[str, PinnedTable], windows: Mapping[str, InputWindow], partition: str
+    ledger: Ledger,
+    inputs: Mapping[str, PinnedTable],
+    windows: Mapping[str, InputWindow],
+    lookups: Lookups,
+    partition: str,
 ) -> tuple[tuple[InputVersion, ...], str | None]:
-    read = {name: versions_read(table, windows.get(name), partition) for name, table in inputs.items()}
-    if problems := [problem for _, problem in read.values() if problem]:
+    read = {
+        name: versions_read(table, windows.get(name), partition)
+        for name, table in inputs.items()
+        if name not in lookups.assets
+    }
+    problems = [problem for _, problem in read.values() if problem]
+    looked_up: list[InputVersion] = []
+    if not problems:
+        period = {name: versions[0] for name, (versions, _) in read.items() if name not in windows}
+        looked_up, problem = lookups.versions(ledger, inputs, period)
+        problems = [problem] if problem else []
+    if problems:
         return (), f"{'; '.join(problems)}. Materialize it first."
-    found = tuple(version for versions, _ in read.values() for version in versions)
+    found = (*(version for versions, _ in read.values() for version in versions), *looked_up)
     if len(found) > 1:
         for (system, captured), epochs in capture_epochs(ledger.connection, found).items():
             if not epochs:
@@ -176,6 +198,10 @@ def _links(
     return links
 
 
+def _no_engine() -> "duckdb.DuckDBPyConnection":
+    raise AssertionError("a step without lookups opens no engine to plan")
+
+
 def _epochs_read(publish: Publish | None, partition: str) -> dict[str, int]:
     """Input → epoch of it that a publish read of the same period."""
     return {i.asset: i.epoch for i in publish.inputs if i.partition == partition} if publish else {}
@@ -196,7 +222,7 @@ def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]
                 "pinned meanwhile. Run again."
             )
         used = _epochs_read(p.current, p.partition)
-        for i in (i for i in p.inputs if i.asset not in the_plan.windows):
+        for i in (i for i in p.inputs if i.asset not in the_plan.elsewhere):
             newer = ledger.linked_since(i.asset, p.partition, i.epoch)
             first = ledger.linked_since(i.asset, p.partition, used.get(i.asset, -1)) & set(published_now)
             torn = newer | (first - the_plan.published - planned)

@@ -200,7 +200,7 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         keys.table_key(node.name),
         node.logic_version[:16],
         names,
-        {i: keys.table_key(i) for i in node.inputs},
+        {i: keys.table_key(i) for i in node.upstream},
         windowed=node.windows.keys(),
     )
 

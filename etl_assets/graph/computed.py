@@ -1,7 +1,7 @@
 """Computed partitions as outcomes: what failed, what must wait with it, and what a publish made of the rest."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -20,6 +20,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, held_back
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult
+from etl_resources.run_token import InputVersion
 from etl_resources.tables.table_store import WrittenPartition
 
 
@@ -60,7 +61,10 @@ def hold_back_linked(computed: list[Computed], the_plan: Plan) -> list[Computed]
 def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionOutcome]:
     """Every partition that the step saw, in order."""
     found = [
-        pruned_outcome(publish, str(the_plan.pinned.get(p, "run token equals the current one")))
+        replace(
+            pruned_outcome(publish, str(the_plan.pinned.get(p, "run token equals the current one"))),
+            inputs=_told(the_plan, publish.inputs),
+        )
         for p, publish in the_plan.pruned.items()
     ]
     found += [PartitionOutcome(p, "failed", error=PermanentError(why)) for p, why in the_plan.refused.items()]
@@ -75,7 +79,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                 "published" if s.alias_of is None else "unchanged",
                 s.version,
                 s.token,
-                c.planned.inputs,
+                _told(the_plan, c.planned.inputs),
                 c.checks,
                 metadata={
                     "dagster/partition_row_count": s.rows,
@@ -86,6 +90,14 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
             )
         )
     return sorted(found, key=lambda o: o.partition)
+
+
+def _told(the_plan: Plan, inputs: Sequence[InputVersion]) -> list[InputVersion]:
+    """Inputs as Dagster compares them: a looked-up table by the version in which it was looked up just now."""
+    return [
+        the_plan.inputs[i.asset].version(i.partition) or i if i.looked_up and i.asset in the_plan.inputs else i
+        for i in inputs
+    ]
 
 
 def settled(outcome: PartitionOutcome, batch: Any, ledger: Ledger, asset: str) -> PartitionOutcome:

@@ -14,7 +14,7 @@ from etl_resources.rollback import RollbackOutcome
 def tell_dagster(instance: dg.DagsterInstance, node: TableNode, outcome: RollbackOutcome, reason: str) -> int:
     """One runless materialization per partition that was rolled back; how many."""
     source = node.dataset.source if node.layer == "bronze" else None
-    inputs: Mapping[str, dg.AssetKey] = {i: keys.table_key(i) for i in node.inputs}
+    inputs: Mapping[str, dg.AssetKey] = {i: keys.table_key(i) for i in node.upstream}
     if source is not None:
         name = node.dataset.source_name
         inputs = {source_asset(source.system, name): keys.source_key(source.system, name)}

@@ -29,6 +29,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import control_key
+from etl_resources.looked_up import Lookups
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
@@ -81,10 +82,15 @@ class TableStep:
             logic_version=self._node.logic_version,
             run_id=self._run_id,
             requested=requested,
-            pin_inputs=lambda: {n: store.pin(self._ledger, addresses[n]) for n in self._node.inputs},
+            pin_inputs=lambda: {n: store.pin(self._ledger, addresses[n]) for n in self._node.upstream},
             published_epochs=lambda: store.published_epochs(self._address),
             windows=input_windows(self._runtime.project, self._node),
+            lookups=Lookups(self._node.lookups, self._engine),
         )
+
+    def _engine(self) -> "duckdb.DuckDBPyConnection":
+        size = self._runtime.size(self._node)
+        return connect(self._runtime.settings, threads=size.threads, memory_mb=size.memory_mb)
 
     def compute(self, the_plan: Plan) -> list[Computed]:
         """All partitions, in parallel and apart from each other: one that fails doesn't hold the others."""
@@ -132,7 +138,7 @@ class TableStep:
             result = run_transform(
                 engine,
                 self._transform,
-                relations(self._runtime.project, the_plan, planned),
+                relations(self._runtime.project, self._node, the_plan, planned),
                 f"{folder}/part-0.parquet",
                 lambda e: self._keep_rejected(e, the_plan, planned),
             )

@@ -30,8 +30,9 @@ with recursive walk as (
     select i.asset, i.partition, i.version, i.epoch
     from walk w
     join etl.publishes p using (asset, partition, epoch)
-    cross join lateral jsonb_to_recordset(p.inputs) as i(asset text, partition text, version text, epoch bigint)
-    where i.partition = w.partition
+    cross join lateral jsonb_to_recordset(p.inputs)
+        as i(asset text, partition text, version text, epoch bigint, looked_up boolean)
+    where i.partition = w.partition and i.looked_up is not true
 )
 select split_part(source.asset, '/', 1), w.asset, w.partition,
        array(select p.epoch from etl.publishes p
@@ -49,12 +50,13 @@ def capture_epochs(
     """(system, partition) → epochs of the captures that could have given all of these inputs.
 
     An empty set means that the inputs stem from different captures: orders of one moment, lines of another. Only the
-    same period is followed below the inputs: another month that a table read as well was captured at its own time.
+    same period is followed below the inputs: another month that a table read as well, or a table that it looked up,
+    was captured at its own time.
     """
     from psycopg.types.json import Jsonb
 
     common: dict[tuple[str, str], set[int]] = {}
-    rows = connection.execute(_WALK, (Jsonb(inputs_as_json(inputs)),)).fetchall()
+    rows = connection.execute(_WALK, (Jsonb(inputs_as_json(i for i in inputs if not i.looked_up)),)).fetchall()
     for system, _asset, partition, epochs in rows:
         key = (system, partition)
         common[key] = common[key] & set(epochs) if key in common else set(epochs)
