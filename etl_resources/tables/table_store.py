@@ -103,13 +103,14 @@ class TableStore:
         files = data_files(table.io, table.metadata, pairs)
         pairs += [(w.staged.partition, file.file_path) for w in written for file in w.kept]
         files += [file for w in written for file in w.kept]
+        paths: dict[str, list[str]] = {}
         sizes: dict[str, int] = {}
-        for (partition, _), file in zip(pairs, files, strict=True):
+        for (partition, path), file in zip(pairs, files, strict=True):
+            paths.setdefault(partition, []).append(path)
             sizes[partition] = sizes.get(partition, 0) + file.file_size_in_bytes
         for w in written:
             s = w.staged
-            paths = [path for partition, path in pairs if partition == s.partition]
-            staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": paths}
+            staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": paths[s.partition]}
             ledger.record_staged(
                 attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
             )
