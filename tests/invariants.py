@@ -67,7 +67,7 @@ def prove_evidence(lake: Lake) -> None:
                 assert publish.token, (name, partition)
     incomplete = lake.platform(
         "select p.asset, p.partition, p.epoch, p.counts, i.state from etl.publishes p "
-        "left join etl.intents i using (attempt) where i.state <> 'published' "
+        "left join etl.intents i using (attempt) where i.state is distinct from 'published' "
         "or p.rows <> (p.counts ->> 'written')::bigint or (p.counts ->> 'read')::bigint <> "
         "(select sum((p.counts ->> what)::bigint) from unnest(%s::text[]) what)",
         ["written", "rejected", "deduplicated", "filtered"],
