@@ -9,17 +9,9 @@ from tests.fault.scenarios import IMPATIENT, go_on, open_together, stopped_run
 from tests.fault.sources import empty_month, raise_prices, refill_month
 from tests.invariants import await_sessions_gone, prove_whole
 from tests.lake import GDP, KPI, LINES, ORDERS, SERVED, Lake
+from tests.one_month import MONTH
 
-pytest_plugins = ["tests.lake"]
-
-MONTH = "2024-03"
-
-
-@pytest.fixture(scope="module")
-def published(module_lake: Lake) -> Lake:
-    run = module_lake.materialize(MONTH)
-    assert run.success, run.error
-    return module_lake
+pytest_plugins = ["tests.lake", "tests.one_month"]
 
 
 def test_two_runs_of_one_partition_at_once_publish_it_consistently(published: Lake, tmp_path: Path) -> None:

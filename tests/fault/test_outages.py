@@ -15,29 +15,11 @@ from etl_resources.tables import table_store
 from tests.fault.proxy import Proxy, proxy_to
 from tests.invariants import prove_whole
 from tests.lake import KPI, SERVED, Lake, Run
+from tests.one_month import MONTH
 
-pytest_plugins = ["tests.lake"]
+pytest_plugins = ["tests.lake", "tests.one_month"]
 
-MONTH = "2024-03"
 LINE_CHARS_MAX = 600
-
-
-@pytest.fixture(scope="module")
-def published(module_lake: Lake) -> Lake:
-    run = module_lake.materialize(MONTH)
-    assert run.success, run.error
-    return module_lake
-
-
-@pytest.fixture
-def changed(published: Lake) -> Lake:
-    """A lake with something to do in every layer."""
-    published.erp(
-        "update erp.order_lines set extended_price = extended_price + 1 where line_number = 1 and order_id in "
-        "(select order_id from erp.orders where to_char(order_date, 'YYYY-MM') = %s)",
-        MONTH,
-    )
-    return published
 
 
 @contextmanager

@@ -1,24 +1,14 @@
 """What is stored is what is audited: a file that storage lost rows of is never seen by a reader."""
 
-import pytest
-
 from etl_resources.engines.embedded import connect
 from tests.fault.reader import watching
 from tests.fault.scenarios import go_on, kill_stopped, stopped_run
 from tests.fault.sources import raise_prices
 from tests.invariants import await_sessions_gone, prove_whole
 from tests.lake import GDP, Lake
+from tests.one_month import MONTH
 
-pytest_plugins = ["tests.lake"]
-
-MONTH = "2024-03"
-
-
-@pytest.fixture(scope="module")
-def published(small_lake: Lake) -> Lake:
-    run = small_lake.materialize(MONTH)
-    assert run.success, run.error
-    return small_lake
+pytest_plugins = ["tests.lake", "tests.one_month"]
 
 
 def lose_a_row(lake: Lake) -> None:
