@@ -4,7 +4,8 @@ A failpoint does nothing unless the environment variable ETL_TEST_FAILPOINTS is 
 field of Settings, so neither a manifest nor `.etl/stack.json` can set it. Its value is a JSON list of objects:
 
     point    a name of FAILPOINTS
-    action   "kill" (SIGKILL to this process), "stop" (create the file `reached`, then SIGSTOP) or "raise"
+    action   "kill" (SIGKILL to this process), "stop" (create the file `reached`, then SIGSTOP), "raise" (a crash),
+             "restart" (a session is lost) or "unknown" (so is a commit's answer): Dagster starts the step again
     match    text that the call must be about, e.g. an asset's name (default: any)
     nth      which of the matching calls acts (default 1)
     reached  path of a file that is created when the point is reached (optional but for "stop")
@@ -22,8 +23,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from etl_resources.errors import RestartError, UnknownCommitError
+
 SETTING = "ETL_TEST_FAILPOINTS"
-ACTIONS = ("kill", "stop", "raise")
+ACTIONS = ("kill", "stop", "raise", "restart", "unknown")
 
 FAILPOINTS: Mapping[str, str] = {
     "plan.inputs_read": "Inside the planning transaction: input versions are read, nothing is drawn or intended.",
@@ -102,6 +105,10 @@ class _Armed:
             Path(self.reached).touch()
         if self.action == "raise":
             raise FailpointError(f"Failpoint {self.point}.")
+        if self.action == "restart":
+            raise RestartError(f"Failpoint {self.point}.")
+        if self.action == "unknown":
+            raise UnknownCommitError(f"Failpoint {self.point}.")
         os.kill(os.getpid(), signal.SIGKILL if self.action == "kill" else signal.SIGSTOP)
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,12 @@ from etl_assets.definitions import build_definitions
 from etl_assets.demo.erp import create_erp
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
-from etl_resources.calendar import WHOLE
 from etl_resources.settings import Settings, load_settings
 from tests.databases import query, server_dsn
 from tests.fault.driver import run_task
 from tests.integration.oracle import NetRevenueRow, net_revenue
 from tests.projects import SALES
+from tests.runs import Run, told_by
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
@@ -44,38 +44,6 @@ ALL_ASSETS = (ORDERS, LINES, SILVER_ORDERS, SILVER_LINES, GDP, KPI, SERVED)
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.fault.warm"])
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-@dataclass
-class Run:
-    """What one run told Dagster."""
-
-    success: bool
-    run_id: str
-    statuses: dict[str, dict[str, str]]
-    """Asset → partition → status of its last materialization."""
-    errors: list[str]
-    """Messages of the failed steps, outermost first."""
-    events: list[dg.DagsterEvent] = field(default_factory=list, repr=False)
-
-    @property
-    def error(self) -> str:
-        return "\n".join(self.errors)
-
-    def published(self, asset: str) -> set[str]:
-        """Partitions of which this run published new content."""
-        return {p for p, status in self.statuses.get(asset, {}).items() if status == "published"}
-
-    def partitions(self, asset: str, *statuses: str) -> set[str]:
-        return {p for p, status in self.statuses.get(asset, {}).items() if status in statuses}
-
-    def materializations(self, asset: str) -> dict[str, dg.AssetMaterialization]:
-        """Partition → its last materialization, the one that counts."""
-        found = [e.step_materialization_data.materialization for e in self.events if e.is_step_materialization]
-        return {m.partition or WHOLE: m for m in found if m.asset_key.to_user_string() == asset}
-
-    def to_json(self) -> str:
-        return json.dumps([self.success, self.run_id, self.statuses, self.errors])
 
 
 class Lake:
@@ -211,35 +179,14 @@ def execute(first: str, last: str | None, selection: Sequence[str] | None, run_i
     """Run the job over a range of months with the environment's settings; a run_id given again is a step's retry."""
     job = build_definitions().resolve_job_def("all_layers")
     result = job.execute_in_process(
-        instance=instance(),
+        instance=instance() if "DAGSTER_HOME" not in os.environ else dg.DagsterInstance.get(),
         raise_on_error=False,
         run_config=QUIET,
         run_id=run_id,
         tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
         asset_selection=[dg.AssetKey(s.split("/")) for s in selection] if selection else None,
     )
-    events = list(result.all_events)
-    statuses: dict[str, dict[str, str]] = {}
-    errors: list[str] = []
-    for event in events:
-        if event.is_step_materialization:
-            m = event.step_materialization_data.materialization
-            if "status" in m.metadata:
-                status, partition = str(m.metadata["status"].value), m.partition or WHOLE
-                statuses.setdefault(m.asset_key.to_user_string(), {})[partition] = status
-        elif event.is_step_failure:
-            errors += _messages(event.step_failure_data)
-    return Run(result.success, result.run_id, statuses, errors, events)
-
-
-def _messages(data: Any) -> list[str]:
-    found, error = [], data.error
-    if data.user_failure_data and data.user_failure_data.description:
-        found.append(data.user_failure_data.description)
-    while error is not None:
-        found.append(f"{error.cls_name}: {error.message.strip()}")
-        error = error.cause
-    return found
+    return told_by(result)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from dagster import DagsterEventType
 from psycopg.conninfo import make_conninfo
 
 from etl_assets.graph import table_step
@@ -14,34 +13,12 @@ from etl_resources.errors import RestartError
 from etl_resources.sinks.postgres_sink import PostgresSink
 from tests.invariants import prove_whole
 from tests.lake import KPI, SERVED, Lake, Run
+from tests.one_month import MONTH
 from tests.restarts import Restarts
 
-pytest_plugins = ["tests.lake", "tests.restarts"]
+pytest_plugins = ["tests.lake", "tests.one_month", "tests.restarts"]
 
-MONTH = "2024-03"
 PATIENT = {"ETL_RETRY_ELAPSED_S_MAX": "60", "ETL_RETRY_WAIT_S_MAX": "1", "ETL_RETRY_TRIES": "100"}
-
-
-@pytest.fixture(scope="module")
-def published(module_lake: Lake) -> Lake:
-    run = module_lake.materialize(MONTH)
-    assert run.success, run.error
-    return module_lake
-
-
-@pytest.fixture
-def changed(published: Lake) -> Lake:
-    """A lake with something to do in every layer but silver orders."""
-    published.erp(
-        "update erp.order_lines set extended_price = extended_price + 1 where line_number = 1 and order_id in "
-        "(select order_id from erp.orders where to_char(order_date, 'YYYY-MM') = %s)",
-        MONTH,
-    )
-    return published
-
-
-def steps_retried(run: Run) -> list[str]:
-    return [e.step_key or "" for e in run.events if e.event_type == DagsterEventType.STEP_UP_FOR_RETRY]
 
 
 def retries_of(lake: Lake, run: Run) -> list[float]:
@@ -71,7 +48,7 @@ def test_a_run_outlives_a_restart_of_postgres(
     run = changed.materialize(MONTH, **PATIENT)
 
     assert run.success, run.error
-    assert steps_retried(run) == ["silver__sales_lines"]
+    assert run.retried == ["silver__sales_lines"]
     assert run.published(KPI) == {MONTH}
     restarts.wait()
     prove_whole(changed)
@@ -86,7 +63,7 @@ def test_a_run_outlives_a_restart_of_s3(
     run = changed.materialize(MONTH, **PATIENT)
 
     assert run.success, run.error
-    assert steps_retried(run) == []
+    assert run.retried == []
     assert retries_of(changed, run), "it was away"
     assert run.published(KPI) == {MONTH}
     restarts.wait()
@@ -103,7 +80,7 @@ def test_a_capture_outlives_a_restart_of_its_source(
     run = changed.materialize(MONTH, **PATIENT)
 
     assert run.success, run.error
-    assert steps_retried(run) == ["capture_erp"]
+    assert run.retried == ["capture_erp"]
     restarts.wait()
     prove_whole(changed)
 
@@ -127,7 +104,7 @@ def test_a_wrong_password_is_never_tried_again(changed: Lake, monkeypatch: pytes
     assert not run.success
     assert "refused user" in run.error
     assert tried.count(dsn) == 1
-    assert steps_retried(run) == []
+    assert run.retried == []
     assert retries_of(changed, run) == []
 
 
@@ -141,7 +118,7 @@ def test_a_run_that_has_spent_its_budget_ends_and_says_so(changed: Lake) -> None
     assert lines, run.error
     assert "S3: " in lines[0]
     assert "Could not connect to server" in lines[0]
-    assert steps_retried(run) == []
+    assert run.retried == []
 
 
 def test_a_step_is_started_again_a_bounded_number_of_times(changed: Lake) -> None:
@@ -150,7 +127,7 @@ def test_a_step_is_started_again_a_bounded_number_of_times(changed: Lake) -> Non
 
     assert not run.success
     assert "Gave up after 2 tries" in run.error
-    assert steps_retried(run) == ["capture_erp"]
+    assert run.retried == ["capture_erp"]
 
 
 def test_a_rolled_back_serving_transaction_runs_again(changed: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +144,7 @@ def test_a_rolled_back_serving_transaction_runs_again(changed: Lake, monkeypatch
     run = changed.materialize(MONTH)
 
     assert run.success, run.error
-    assert (failed, steps_retried(run)) == ([True], [])
+    assert (failed, run.retried) == ([True], [])
     prove_whole(changed)
 
 
