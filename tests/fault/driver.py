@@ -14,7 +14,7 @@ from typing import Any
 
 from etl_resources import failpoints
 
-BARRIER_WAIT_S = 60
+BARRIER_WAIT_S = 300
 POLL_S = 0.01
 
 

@@ -16,6 +16,7 @@ from dagster._core.utils import make_new_run_id
 from etl_resources.failpoints import FAILPOINTS
 from etl_resources.tables.publish import drop_branch
 from tests.fault import sources
+from tests.fault.driver import BARRIER_WAIT_S
 from tests.invariants import await_sessions_gone, data_pipeline_sessions
 from tests.lake import Child, Lake
 
@@ -54,8 +55,8 @@ class Reach:
         return self.killed_at is not None or self.stop_at is not None
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+def until(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
+    deadline = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.01)
@@ -64,7 +65,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 def open_together(barrier: Path, children: list[Child]) -> None:
     """Let all start when all are ready."""
     ready = [barrier.with_name(f"{barrier.name}-{c.pid}") for c in children]
-    until(lambda: all(r.exists() for r in ready), "all processes ready")
+    until(lambda: all(r.exists() for r in ready), "all processes ready", BARRIER_WAIT_S)
     barrier.touch()
 
 

@@ -1,0 +1,39 @@
+"""What the daemons of test_two_daemons load: the project's definitions, with everything that ticks ticking often.
+
+Recovery looks every two seconds, maintenance runs every minute, and a sensor asks for a run of each file
+`{ETL_HOME}/ask-*.json`, which holds the run's tags: once for every daemon.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from etl_assets.automation import maintenance_schedule, recovery_sensor
+from etl_assets.automation.schedules import ALL_LAYERS
+from etl_assets.definitions import build_definitions
+
+DAEMON = "TEST_DAEMON"
+"""Environment variable: the name of the daemon that runs this."""
+
+
+@dg.sensor(job_name=ALL_LAYERS, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def asked_by_files(_: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+    home, daemon = Path(os.environ["ETL_HOME"]), os.environ[DAEMON]
+    (home / f"ticked-{daemon}").touch()
+    for request in sorted(home.glob("ask-*.json")):
+        taken = request.with_name(f"{request.stem}-by-{daemon}")
+        if not taken.exists():
+            taken.touch()
+            yield dg.RunRequest(tags=json.loads(request.read_text()))
+
+
+def definitions() -> dg.Definitions:
+    recovery_sensor.INTERVAL_S = 2
+    maintenance_schedule.DAILY = "* * * * *"
+    return dg.Definitions.merge(build_definitions(), dg.Definitions(sensors=[asked_by_files]))
+
+
+defs = definitions()
