@@ -34,6 +34,8 @@ class DraftRequest:
     system: str | None = None
     tenant: str | None = None
     partition_by: str | None = None
+    whole: bool = False
+    """Without partitions: the table is read whole."""
     key: tuple[str, ...] = ()
     skip_unsupported: bool = False
 
@@ -59,7 +61,9 @@ def draft_manifest(root: Path, request: DraftRequest) -> tuple[str, list[str]]:
         table = describe_table(connection, request.table)
     columns = _supported(table, skip=request.skip_unsupported)
     key = _key(table, columns, request.key)
-    by = _partition_column(table, columns, request.partition_by)
+    if request.whole and request.partition_by:
+        raise PermanentError("--whole means no partitions: leave --partition-by out.")
+    by = None if request.whole else _partition_column(table, columns, request.partition_by)
     text = "\n".join(_lines(request, table, columns, (system, tenant), key, by)) + "\n"
     path = root / "datasets" / request.dataset / MANIFEST
     parse_manifest(text, path, Dataset)
@@ -113,7 +117,8 @@ def _partition_column(table: TableDescription, columns: list[TableColumn], given
         return dates[0]
     found = f"{len(dates)} columns are dates" if dates else "no column is a date"
     raise PermanentError(
-        f"{table.name}: {found}: give --partition-by; valid: {', '.join(candidates) or 'none (join one in by hand)'}."
+        f"{table.name}: {found}: give --partition-by; valid: {', '.join(candidates) or 'none (join one in by hand)'}. "
+        "Or --whole, for a table without partitions."
     )
 
 
@@ -128,7 +133,7 @@ def _lines(
     columns: list[TableColumn],
     names: tuple[str, str],
     key: tuple[str, ...],
-    by: str,
+    by: str | None,
 ) -> Iterator[str]:
     system, tenant = names
     description = table.description or f"Table {table.name} of {system}."
@@ -138,11 +143,14 @@ def _lines(
     yield f"owner: {request.owner}"
     yield f"tenant: {tenant}"
     yield f"description: {_text(description)}"
-    yield f"partitions: {{by: {_name(by)}, every: month}}"
+    if by is not None:
+        yield f"partitions: {{by: {_name(by)}, every: month}}"
     yield "source:"
     yield "  kind: postgres"
     yield f"  system: {system}"
     yield f"  table: {table.name}"
+    if by is None:
+        yield "  extract: full"
     yield f"  key: [{keys}]"
     if stamp:
         yield f"  change_column: {stamp}"
@@ -162,7 +170,7 @@ def _lines(
         yield f"    {_name(column.name)}: {{{', '.join(fields)}}}"
 
 
-def _notes(request: DraftRequest, columns: list[TableColumn], by: str) -> Iterator[str]:
+def _notes(request: DraftRequest, columns: list[TableColumn], by: str | None) -> Iterator[str]:
     if request.owner == "team:unassigned":
         yield "owner is team:unassigned: write who answers for it"
     if _change_column(columns) is None:

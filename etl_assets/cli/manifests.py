@@ -69,6 +69,7 @@ def new(
     dataset: Annotated[str, typer.Argument(help="Name of the dataset and of its folder.")],
     source: Annotated[str, typer.Option("--from", help="Table, e.g. postgres:erp.orders.")],
     partition_by: Annotated[str | None, typer.Option(help="Column; omitted: the only date.")] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="No partitions: the table is read whole.")] = False,
     key: Annotated[str | None, typer.Option(help="Columns, comma between; omitted: the primary key.")] = None,
     system: Annotated[str | None, typer.Option(help="Entry of `systems`; omitted: the only one.")] = None,
     owner: Annotated[str, typer.Option(help="team:<name> or a mail address.")] = "team:unassigned",
@@ -96,6 +97,7 @@ def new(
         system=system,
         tenant=tenant,
         partition_by=partition_by,
+        whole=whole,
         key=tuple(k.strip() for k in key.split(",")) if key else (),
         skip_unsupported=skip_unsupported,
     )

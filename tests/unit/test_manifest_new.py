@@ -74,6 +74,20 @@ def test_the_result_is_valid_at_once(project: Path, catalog: list[TableColumn]) 
     assert notes == ["change_column is updated_at: keep it only if the database itself sets it"]
 
 
+def test_a_table_without_partitions_is_read_whole(project: Path, catalog: list[TableColumn]) -> None:
+    """Reference data may have no date; its manifest is valid at once as well."""
+    del catalog[3]
+    text, _ = draft_manifest(project, request(whole=True))
+    (project / "datasets" / "invoices").mkdir()
+    (project / "datasets" / "invoices" / "manifest.yaml").write_text(text)
+    dataset = load_project(project).datasets["invoices"]
+    assert dataset.partitions is None
+    assert dataset.source is not None
+    assert dataset.source.extract == "full"
+    with pytest.raises(PermanentError, match=r"Or --whole, for a table without partitions\.$"):
+        draft_manifest(project, request())
+
+
 def test_columns_without_a_type_are_named_all(project: Path, catalog: list[TableColumn]) -> None:
     """Each has its reason, and there is a way on."""
     catalog += [column("payload", "jsonb"), column("total", "numeric"), column("Mixed", "text")]
@@ -112,6 +126,7 @@ def test_columns_without_a_type_are_named_all(project: Path, catalog: list[Table
             [],
             "--key 'invoice' is not among the columns; did you mean 'invoice_id'? Valid: invoice_id,",
         ),
+        ({"whole": True, "partition_by": "issued_on"}, [], "--whole means no partitions: leave --partition-by out."),
         ({"system": "crm"}, [], "unknown system 'crm'; valid: erp (platform.yaml)."),
         ({"tenant": "acne"}, [], "unknown tenant 'acne'; did you mean 'acme'? Valid: acme (platform.yaml)."),
     ],
