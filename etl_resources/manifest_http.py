@@ -110,7 +110,9 @@ class Limits(Strict):
     connect_s: int = Field(default=10, ge=1, description="Longest wait for a connection.")
     read_s: int = Field(default=60, ge=1, description="Longest wait for the next bytes.")
     page_s: int = Field(default=300, ge=1, description="Longest time for one page.")
-    page_mb: int = Field(default=64, ge=1, description="Largest page, unpacked.")
+    page_mb: int = Field(
+        default=16, ge=1, description="Largest page, unpacked; read whole, it takes about ten times that memory."
+    )
     pages: int = Field(default=10_000, ge=1, description="Most pages of one delivery.")
 
 

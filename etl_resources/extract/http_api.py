@@ -24,6 +24,9 @@ from etl_resources.retries import retry_transient
 if TYPE_CHECKING:
     import duckdb
 
+PAGES_TOLD = 100
+"""A progress line for so many."""
+
 
 @dataclass(frozen=True)
 class ApiDelivery:
@@ -87,8 +90,10 @@ class HttpApi:
                 guard.prove_new_content(page)
                 pages.append((page.raw, page.marker))
                 rows += page.rows
-                report(f"bronze.{zone.dataset}", "page", number=len(pages), rows=page.rows)
+                if len(pages) % PAGES_TOLD == 0:
+                    report(f"bronze.{zone.dataset}", "fetching", pages=len(pages), rows=rows)
                 url = paging.after(SeenPage(len(pages), url, page.document, page.marker.next_link, page.rows, rows))
+        report(f"bronze.{zone.dataset}", "fetched", pages=len(pages), rows=rows)
         self._prove_complete(page, rows)
         return ApiDelivery(self._source, zone, tuple(pages))
 

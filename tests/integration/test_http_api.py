@@ -1,5 +1,6 @@
 """The HTTP API source against a real server: every pagination, what is kept, and what becomes of rows."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -104,6 +105,16 @@ def test_pages_are_kept_as_received_with_a_marker_each(api: Api, zone: RawZone) 
     assert (written["status"], written["etag"], written["size_bytes"]) == (200, '"v1"', len(text.encode()))
     assert len(written["sha256"]) == 64
     assert rows(delivery, "id, amount, _origin") == [("1", "0.10", f"{api.url}/orders?a=1")]
+
+
+def test_packed_pages_are_kept_unpacked(api: Api, zone: RawZone) -> None:
+    """Most services pack when they are asked; the page is what they packed."""
+    body = json.dumps({"data": data(1, 2)}).encode()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    api.answers = {"/orders": Answer(gzip.compress(body), headers=headers)}
+    delivery = observe(api, zone)
+    assert ids(delivery) == [1, 2]
+    assert zone.store.read(delivery.pages[0][0].path) == body
 
 
 def test_date_ranges_that_overlap_deliver_a_row_once(api: Api, zone: RawZone) -> None:
