@@ -1,6 +1,6 @@
 """A row's partition as SQL: the key of a row and the condition that keeps a partition's rows agree, in every form."""
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from functools import cache
 
 import duckdb
@@ -45,14 +45,14 @@ def test_a_row_is_kept_by_the_partition_of_its_key_and_by_no_other(day: date, mo
 
 @settings(deadline=None)
 @given(
-    moment=st.datetimes(datetime(2023, 12, 31), datetime(2024, 2, 2)),
+    minutes=st.integers(0, 33 * 24 * 60),
     offset=st.integers(-12, 12),
     zone=st.sampled_from(["UTC", "Europe/Berlin", "Pacific/Auckland"]),
 )
-def test_a_stamps_month_is_that_of_utc_whatever_the_session_says(moment: datetime, offset: int, zone: str) -> None:
+def test_a_stamps_month_is_that_of_utc_whatever_the_session_says(minutes: int, offset: int, zone: str) -> None:
     """A server in Auckland must not put a row of January into February."""
-    stamp = moment.replace(tzinfo=timezone(timedelta(hours=offset)))
-    month = f"{stamp - stamp.utcoffset():%Y-%m}"  # type: ignore[operator]  # aware, so it has an offset
+    moment = datetime(2023, 12, 31, tzinfo=UTC) + timedelta(minutes=minutes)
+    stamp, month = moment.astimezone(timezone(timedelta(hours=offset))), f"{moment:%Y-%m}"
     engine().execute(f"set timezone = '{zone}'")
     row = f"(select timestamptz '{stamp.isoformat()}' as day)"
     (found,) = engine().execute(f"select {STAMP.key()}, {STAMP.keep(['2024-01'])} from {row}").fetchall()

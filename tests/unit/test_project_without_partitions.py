@@ -30,7 +30,8 @@ def project(tmp_path: Path) -> Path:
 CASES = {
     "window without partitions": (
         NATIONS, "  extract: full\n", "", NATIONS, "source:",
-        "extract window reads by partitions, which this dataset doesn't declare; add `partitions`, or say `extract: full`",
+        "extract window reads by partitions, which this dataset doesn't declare; add `partitions`, or say "
+        "`extract: full`",
     ),
     "full with partitions": (
         ORDERS, "  table: erp.orders\n", "  table: erp.orders\n  extract: full\n", ORDERS, "  extract: full",
@@ -38,8 +39,8 @@ CASES = {
     ),
     "which months": (
         TURNOVER, INPUTS, "", TURNOVER_SQL, "from silver.orders",
-        "gdp.gdp_turnover has no partitions and silver.orders has: which ones it reads must be said; add `gdp: {inputs: "
-        "{silver.orders: {partitions: all}}}`, or partitions",
+        "gdp.gdp_turnover has no partitions and silver.orders has: which ones it reads must be said; add `gdp: "
+        "{inputs: {silver.orders: {partitions: all}}}`, or partitions",
     ),
     "months of no period": (
         TURNOVER, "partitions: all", "months: [-1, 0]", TURNOVER, "  inputs:",
