@@ -12,7 +12,8 @@ from etl_assets.automation.maintenance_schedule import (
 )
 from etl_assets.automation.recovery_sensor import build_recovery_sensor
 from etl_assets.automation.schedules import build_jobs, build_schedules
-from etl_assets.graph.assets import POSTGRES, TABLES, build_assets
+from etl_assets.graph.asset_parts import POSTGRES, TABLES
+from etl_assets.graph.assets import build_assets
 from etl_assets.graph.published import read_served, read_table
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, load_project

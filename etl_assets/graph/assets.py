@@ -6,32 +6,30 @@ from typing import Any
 import dagster as dg
 
 from etl_assets.graph import keys
+from etl_assets.graph.asset_parts import (
+    POSTGRES,
+    TABLES,
+    check_specs,
+    output_name,
+    runtime_table,
+    source_asset_spec,
+    source_events,
+    table_metadata,
+)
+from etl_assets.graph.delivered_assets import build_delivered, is_delivered
 from etl_assets.graph.outcome import (
     AssetIdentity,
-    PartitionOutcome,
     check_events,
     event_pointers,
     materialization,
     raise_failures,
 )
-from etl_assets.graph.partitions import partitions_def, requested, told, window_mapping
+from etl_assets.graph.partitions import partitions_def, requested, window_mapping
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.quality.audit import RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, check_name
-
-TABLES, POSTGRES = "tables", "postgres"
-"""Keys of the IO managers."""
-
-_BASE_CHECKS = {
-    ROWS_ACCOUNTED: "read = written + rejected + deduplicated + filtered",
-    UNIQUE_KEY: "no key occurs twice",
-    STORED_CONTENT: "what is stored, read back, has the hash of what was written",
-    RECONCILED: "equals the control totals of the captured snapshot",
-    "rejected_share": "share of rejected rows is within its bound",
-    "rows": "number of rows is within its bound",
-}
 
 
 def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -43,48 +41,14 @@ def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition
             captures.setdefault((node.dataset.source.system, whole), []).append(node)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for (system, _), nodes in captures.items():
-        assets += [_source(project, system, n) for n in nodes]
+        assets += [source_asset_spec(project, system, n) for n in nodes]
         assets.append(_bronze(project, runtime, system, nodes))
+    delivered = [n for n in project.tables.values() if is_delivered(n)]
+    assets += [source_asset_spec(project, n.dataset.source.system, n) for n in delivered if n.dataset.source]
+    assets += [build_delivered(project, runtime, n) for n in delivered]
     assets += [_table(project, runtime, n) for n in project.tables.values() if n.layer != "bronze"]
     assets += [_serving(project, runtime, n) for n in project.serving]
     return assets
-
-
-def _source(project: Project, system: str, node: TableNode) -> dg.AssetSpec:
-    source = node.dataset.source
-    assert source is not None  # noqa: S101  (only bronze nodes with a source come here)
-    return dg.AssetSpec(
-        keys.source_key(system, node.dataset.source_name),
-        partitions_def=partitions_def(project.platform.calendar, node.dataset.partitions),
-        group_name=keys.SOURCES,
-        kinds={source.kind},
-        description=f"{node.dataset.source_name} of system {system}, read only.",
-        owners=[node.dataset.owner],
-    )
-
-
-def _metadata(project: Project, node: TableNode, place: str) -> dict[str, Any]:
-    manifest = project.root / "datasets" / node.dataset.dataset / "manifest.yaml"
-    metadata: dict[str, Any] = {
-        "dagster/column_schema": keys.column_schema(node.contract),
-        "dagster/table_name": place,
-        "manifest": f"{project.root.name}/{manifest.relative_to(project.root)}",
-        "tenant": node.dataset.tenant,
-        "size": node.dataset.runner.size,
-        "key": ", ".join(node.contract.key),
-    }
-    if node.sql:
-        metadata["sql"] = dg.MetadataValue.md(f"```sql\n{node.sql}\n```")
-    return metadata
-
-
-def _check_specs(
-    key: dg.AssetKey, names: Sequence[str], partitions: dg.PartitionsDefinition[Any] | None, warn: Sequence[str] = ()
-) -> list[dg.AssetCheckSpec]:
-    return [
-        dg.AssetCheckSpec(n, asset=key, description=_BASE_CHECKS[n], blocking=n not in warn, partitions_def=partitions)
-        for n in names
-    ]
 
 
 def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[TableNode]) -> dg.AssetsDefinition:
@@ -103,12 +67,12 @@ def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[Tab
                 description=f"{n.dataset.description} As delivered, typed, with meta_run_id.",
                 owners=[n.dataset.owner],
                 code_version=n.logic_version[:16],
-                metadata=_metadata(project, n, runtime_table(project, n)),
+                metadata=table_metadata(project, n, runtime_table(project, n)),
                 skippable=True,
             ).with_io_manager_key(TABLES)
             for n in nodes
         ],
-        check_specs=[c for i in identities.values() for c in _check_specs(i.key, names, partitions)],
+        check_specs=[c for i in identities.values() for c in check_specs(i.key, names, partitions)],
         can_subset=True,
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -146,38 +110,11 @@ def _run_capture(
                 table.batch.publish()  # not selected, or only some partitions are good
             good = [settled(o, table.batch, ledger, name) for o in table.outcomes if o.error is None]
             for outcome in good:
-                yield from _source_events(identity, outcome)
+                yield from source_events(identity, outcome)
             pointers = event_pointers(context.instance, identity, [o.partition for o in good])
             for outcome in good:
                 yield materialization(identity, outcome, pointers)
         raise_failures(f"bronze of {system}", [o for t in step.tables.values() for o in t.outcomes])
-
-
-def _source_events(identity: AssetIdentity, outcome: PartitionOutcome) -> Iterator[dg.AssetMaterialization]:
-    """What was captured is the source's version: the web UI shows it, and bronze is stale against nothing else."""
-    if outcome.status in ("published", "unchanged"):
-        for i in outcome.inputs:
-            yield dg.AssetMaterialization(
-                asset_key=identity.input_keys[i.asset],
-                partition=told(outcome.partition),
-                metadata={"captured": True},
-                tags={"dagster/data_version": i.version},
-            )
-
-
-def output_name(key: dg.AssetKey, check: str | None = None) -> str:
-    """Name that Dagster gives to the output of an asset, or of one of its checks."""
-    name = "__".join(key.path)
-    return f"{name}_{check}" if check else name
-
-
-def runtime_table(project: Project, node: TableNode) -> str:
-    """Catalog name of a table, for the web UI."""
-    from etl_resources.conventions import database_name, table_name
-
-    return (
-        f"{database_name(project.platform.database_prefix, node.layer)}.{table_name(node.layer, node.dataset.dataset)}"
-    )
 
 
 def _bronze_identity(system: str, node: TableNode, names: Sequence[str]) -> AssetIdentity:
@@ -218,7 +155,7 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         group_name=node.layer,
         kinds={"iceberg", "duckdb", "sql"},
         description=node.dataset.description,
-        metadata=_metadata(project, node, runtime_table(project, node)),
+        metadata=table_metadata(project, node, runtime_table(project, node)),
         io_manager_key=TABLES,
     )
 
@@ -243,7 +180,7 @@ def _asset(
         owners=[node.dataset.owner],
         code_version=identity.code_version,
         output_required=False,
-        check_specs=_check_specs(identity.key, identity.check_names, partitions, warn),
+        check_specs=check_specs(identity.key, identity.check_names, partitions, warn),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         **details,
@@ -282,6 +219,6 @@ def _serving(project: Project, runtime: Runtime, node: ServingNode) -> dg.Assets
         group_name=keys.SERVING,
         kinds={"postgres"},
         description=f"{node.table.dataset.description} Served as {node.target.postgres}.",
-        metadata=_metadata(project, node.table, node.target.postgres),
+        metadata=table_metadata(project, node.table, node.target.postgres),
         io_manager_key=POSTGRES,
     )

@@ -3,6 +3,9 @@
 import dagster as dg
 
 from etl_resources.contract import Contract
+from etl_resources.ledger.lineage import source_asset
+from etl_resources.manifest import Dataset
+from etl_resources.manifest_sources import PostgresSource
 
 SOURCES, SERVING = "sources", "serving"
 
@@ -20,6 +23,19 @@ def serving_key(name: str) -> dg.AssetKey:
 def source_key(system: str, table: str) -> dg.AssetKey:
     """erp, erp.orders → erp/orders."""
     return dg.AssetKey([system, table.split(".")[-1]])
+
+
+def source_input(dataset: Dataset) -> str:
+    """Name of a dataset's source as an input: erp/erp.orders, or crm:customers where it is delivered by itself.
+
+    Tables of a system with a `/` must come from one capture; deliveries know nothing of each other.
+    """
+    source = dataset.source
+    if source is None:
+        raise ValueError(f"{dataset.dataset} has no source.")
+    if isinstance(source, PostgresSource):
+        return source_asset(source.system, dataset.source_name)
+    return f"{source.system}:{dataset.source_name}"
 
 
 def column_schema(contract: Contract) -> dg.TableSchema:

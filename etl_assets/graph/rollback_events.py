@@ -7,7 +7,6 @@ import dagster as dg
 from etl_assets.graph import keys
 from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome, event_pointers, materialization
 from etl_assets.project import TableNode
-from etl_resources.ledger.lineage import source_asset
 from etl_resources.rollback import RollbackOutcome
 
 
@@ -16,8 +15,7 @@ def tell_dagster(instance: dg.DagsterInstance, node: TableNode, outcome: Rollbac
     source = node.dataset.source if node.layer == "bronze" else None
     inputs: Mapping[str, dg.AssetKey] = {i: keys.table_key(i) for i in node.upstream}
     if source is not None:
-        name = node.dataset.source_name
-        inputs = {source_asset(source.system, name): keys.source_key(source.system, name)}
+        inputs = {keys.source_input(node.dataset): keys.source_key(source.system, node.dataset.source_name)}
     identity = AssetIdentity(keys.table_key(node.name), node.logic_version[:16], (), inputs, node.windows.keys())
     rolled = {r.partition: r for r in outcome.plan.partitions}
     pointers = event_pointers(instance, identity, list(rolled))

@@ -1,11 +1,20 @@
 """What every step needs: the project, the settings (read when a step starts) and the stores."""
 
 from collections.abc import Mapping
-from functools import cached_property
+from datetime import timedelta
+from functools import cached_property, partial
 
 from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.calendar import month_bounds
 from etl_resources.conventions import bucket_name
+from etl_resources.extract.delivery import DeliveredSource
+from etl_resources.extract.http_api import HttpApi
+from etl_resources.extract.s3_files import S3Files
+from etl_resources.extract.source_bucket import SourceBucket
 from etl_resources.manifest import DuckdbSize
+from etl_resources.manifest_http import HttpApiSource
+from etl_resources.manifest_sources import S3FilesSource
+from etl_resources.object_store import ObjectStore
 from etl_resources.settings import Settings, load_settings, resolve_secret
 from etl_resources.sinks.postgres_sink import PostgresSink
 from etl_resources.tables.address import TableAddress
@@ -55,6 +64,17 @@ class Runtime:
         """(DSN, secret reference) of a system of record."""
         reference = self.project.platform.systems[system].connection.secret
         return resolve_secret(reference, self.settings.home), reference
+
+    def delivered_source(self, node: TableNode, raw: ObjectStore) -> DeliveredSource:
+        """The source of a bronze table that is delivered whole; raw: the store of the raw zone."""
+        source, resolve = node.dataset.source, partial(resolve_secret, home=self.settings.home)
+        assert source is not None  # noqa: S101  (bronze has a source)
+        reference = self.project.platform.systems[source.system].connection.secret
+        if isinstance(source, S3FilesSource):
+            return S3Files(source, SourceBucket.of(resolve(reference), reference, self.settings, raw))
+        assert isinstance(source, HttpApiSource)  # noqa: S101  (Postgres is captured by windows)
+        last_day = month_bounds(self.project.platform.calendar.end)[1] - timedelta(days=1)
+        return HttpApi.of(source, reference, last_day, resolve)
 
     def _address(self, node: TableNode) -> TableAddress:
         return TableAddress(

@@ -140,6 +140,8 @@ SCENARIOS: Mapping[str, Reach] = {
     "postgres.settle_fenced": Reach(killed_at="postgres.before_transaction"),
 }
 """Failpoint → how to get there. A failpoint that is missing here has no fault test: test_failpoints.py says so."""
+DELIVERED = tuple(p for p in FAILPOINTS if p.startswith("deliver."))
+"""Failpoints that only a source of files or pages passes: tests/fault/test_delivered.py."""
 
 
 @dataclass(frozen=True)

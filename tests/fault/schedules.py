@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from etl_resources.failpoints import FAILPOINTS
 from tests.fault import sources
 from tests.fault.proxy import proxy_to
 from tests.fault.reader import watching
@@ -55,8 +54,8 @@ class Schedule:
 
 def draw(seed: int, number: int) -> Schedule:
     """The schedule of a number. Every failpoint comes once in each round of as many numbers as there are points."""
-    rounds, place = divmod(number, len(FAILPOINTS))
-    deck = sorted(FAILPOINTS)
+    rounds, place = divmod(number, len(SCENARIOS))
+    deck = sorted(SCENARIOS)
     Random(f"{seed}, round {rounds}").shuffle(deck)
     random, point = Random(f"{seed}, {number}"), deck[place]
     reach = SCENARIOS[point]

@@ -5,7 +5,6 @@ from random import Random
 
 import pytest
 
-from etl_resources.failpoints import FAILPOINTS
 from tests.fault import sources
 from tests.fault.reader import watching
 from tests.fault.scenarios import FIRST, FOLLOW_UPS, LAST, SCENARIOS, crash_at
@@ -29,7 +28,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The quick points with one follow-up, which changes from point to point; `--long`: all points, all follow-ups."""
     if {"point", "follow_up"} <= set(metafunc.fixturenames):
         every = metafunc.config.getoption("long")
-        points = [p for p in FAILPOINTS if every or p.startswith(QUICK)]
+        points = [p for p in SCENARIOS if every or p.startswith(QUICK)]
         pairs = [(p, f) for i, p in enumerate(points) for j, f in enumerate(FOLLOW_UPS) if every or i % 3 == j]
         metafunc.parametrize(("point", "follow_up"), pairs)
 

@@ -11,7 +11,7 @@ import pytest
 from etl_resources import failpoints
 from etl_resources.failpoints import FAILPOINTS, SETTING
 from etl_resources.settings import Settings
-from tests.fault.scenarios import SCENARIOS
+from tests.fault.scenarios import DELIVERED, SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,8 +34,8 @@ def test_every_failpoint_is_called() -> None:
 
 
 def test_every_failpoint_has_a_fault_test() -> None:
-    """tests/fault/test_crashes.py kills a run at each point of this table."""
-    assert set(SCENARIOS) == set(FAILPOINTS)
+    """test_crashes.py kills a run at each point of the table, test_delivered.py at those of delivered sources."""
+    assert {*SCENARIOS, *DELIVERED} == set(FAILPOINTS)
 
 
 def in_a_process(code: str, points: object) -> "subprocess.CompletedProcess[str]":

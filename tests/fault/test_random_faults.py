@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from etl_resources.failpoints import FAILPOINTS
 from tests.fault.conftest import SMALL
-from tests.fault.scenarios import FIRST, LAST, succeed
+from tests.fault.scenarios import FIRST, LAST, SCENARIOS, succeed
 from tests.fault.schedules import FAULTS, Tally, draw, play
 from tests.lake import Lake, new_lake
 
@@ -119,7 +118,7 @@ def test_a_seed_replays_its_schedule() -> None:
 
 def test_a_round_of_schedules_meets_every_failpoint_and_many_rounds_every_fault() -> None:
     """Chance alone would leave some point out of a run of hundreds."""
-    schedules = [draw(1, n) for n in range(20 * len(FAILPOINTS))]
+    schedules = [draw(1, n) for n in range(20 * len(SCENARIOS))]
 
-    assert {s.point for s in schedules[: len(FAILPOINTS)]} == set(FAILPOINTS)
+    assert {s.point for s in schedules[: len(SCENARIOS)]} == set(SCENARIOS)
     assert {s.fault for s in schedules} == set(FAULTS)

@@ -1,0 +1,214 @@
+"""The step of a source that is delivered whole, files or API pages: observe, land the original bytes, type them.
+
+Bronze is read from the raw copies alone, so it is exactly what was observed, and can be made again from them.
+"""
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from etl_assets.graph import keys
+from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import TableNode
+from etl_resources.calendar import WHOLE
+from etl_resources.conventions import raw_location, staged_folder
+from etl_resources.engines.embedded import connect
+from etl_resources.engines.transform import JUDGED, engine_error
+from etl_resources.errors import PermanentError
+from etl_resources.extract.capture import write_empty
+from etl_resources.extract.delivered_rows import WrittenRows, write_delivered
+from etl_resources.extract.delivery import DeliveredSource, Delivery
+from etl_resources.extract.raw_zone import RawZone
+from etl_resources.failpoints import failpoint
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.pins import current_pins
+from etl_resources.ledger.records import IntendedPartition, Publish
+from etl_resources.object_store import ObjectStore
+from etl_resources.progress import report
+from etl_resources.quality.audit import ROWS_ACCOUNTED, UNIQUE_KEY, CheckResult, StoredPartition, read_back
+from etl_resources.quality.dead_letters import keep_rejected, store_rejected
+from etl_resources.retries import retry_transient
+from etl_resources.run_token import InputVersion, run_token
+from etl_resources.tables.evidence import EvidencePath
+from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.schema import field_ids, read_schema
+from etl_resources.tables.stage import StagedPartition
+from etl_resources.tables.table_store import StagedBatch, WrittenPartition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import duckdb
+
+
+class DeliveredStep:
+    """One capture of one delivered dataset."""
+
+    def __init__(self, runtime: Runtime, node: TableNode, ledger: Ledger, run_id: str) -> None:
+        self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
+        self._address = runtime.addresses[node.name]
+        table = runtime.store.ensure(self._address)
+        self._field_ids, self._schema = field_ids(table.schema()), read_schema(table.schema())
+        self.batch: StagedBatch | None = None
+
+    def run(self) -> PartitionOutcome:
+        """Observe, and if it changed land, write, audit and stage it. Publishing is the caller's."""
+        store, source = self._runtime.store, self._node.dataset.source
+        assert source is not None  # noqa: S101  (only bronze tables with a source come here)
+        store.settle(self._ledger, self._address)
+        raw = ObjectStore.of(store.catalog, raw_location(self._runtime.bucket))
+        zone = RawZone(raw, self._node.dataset.dataset, self._run_id)
+        delivered = self._runtime.delivered_source(self._node, raw)
+        delivery, epoch = self._observe(delivered, zone, source.system)
+        failpoint("deliver.observed", self._node.name)
+        published = store.pin(self._ledger, self._address, strict=False)  # after observing, never before
+        current = published.publishes.get(WHOLE)
+        pin = current_pins(self._ledger.connection, [self._node.name]).get((self._node.name, WHOLE))
+        if pin is not None:
+            return self._kept(current, str(pin))
+        if current and current.fingerprint == delivery.fingerprint and current.token == self._token(current.version):
+            report(self._node.name, "observed", changed=0, unchanged=1)
+            return pruned_outcome(current, f"source fingerprint is still {delivery.fingerprint}")
+        report(self._node.name, "observed", changed=1, unchanged=0)
+        return self._capture(delivery, zone, epoch, current)
+
+    def _observe(self, source: DeliveredSource, zone: RawZone, system: str) -> tuple[Delivery, int]:
+        """A higher epoch always belongs to a later observation."""
+        above = max(self._runtime.store.published_epochs(self._address).values(), default=0)
+        with self._ledger.ordering_captures(system) as record_capture:
+            return source.observe(zone), record_capture(self._run_id, above)
+
+    def _kept(self, current: Publish | None, why: str) -> PartitionOutcome:
+        if current is not None:
+            return pruned_outcome(current, why)
+        message = f"{self._node.name} isn't published and can't be captured: {why}."
+        return PartitionOutcome(WHOLE, "failed", error=PermanentError(message))
+
+    def _capture(self, delivery: Delivery, zone: RawZone, epoch: int, current: Publish | None) -> PartitionOutcome:
+        started = time.monotonic()
+        attempt = self._ledger.open_attempt(self._node.name, self._run_id)
+        self._ledger.intend(attempt, [IntendedPartition(WHOLE, epoch, None)])
+        landed = delivery.land(zone)
+        record = zone.record(delivery.fingerprint, landed, {"run_id": self._run_id, "attempt": attempt})
+        failpoint("deliver.landed", self._node.name)
+        report(self._node.name, "landed", objects=len(landed))
+        size = self._runtime.size(self._node)
+        with connect(self._runtime.settings, threads=size.threads, memory_mb=size.memory_mb) as engine:
+            rows = delivery.rows(engine, landed)
+            write = partial(
+                write_delivered,
+                engine,
+                self._node.name,
+                self._node.contract,
+                rows,
+                staged_folder(self._address.location, WHOLE, epoch, attempt.rpartition("-")[2]),
+                run_id=self._run_id,
+                field_ids=self._field_ids,
+                keep_rejected=partial(self._keep_rejected, attempt, epoch),
+            )
+            written = retry_transient(write, self._node.name)
+            failpoint("deliver.files_written", self._node.name)
+            stored = retry_transient(lambda: self._read_back(engine, written), self._node.name)
+            outcome = self._audit(written, stored, epoch, delivery.fingerprint)
+            if outcome.error is not None:
+                self._ledger.settle(attempt, "failed", "no partition passed its audit")
+                return outcome
+            alias = current.epoch if current and current.version == stored.version else None
+            outcome.status = "published" if alias is None else "unchanged"
+            paths = written.paths
+            if alias is not None or not written.written:
+                paths = (self._write_empty(engine, epoch, outcome.token),)
+        failpoint("audit.passed", self._node.name)
+        staged = StagedPartition(WHOLE, outcome.token, epoch, stored.version, stored.rows, alias)
+        evidence = {
+            "counts": _counts(written),
+            "linked": [],
+            "fingerprint": delivery.fingerprint,
+            "inputs": [vars(i) for i in outcome.inputs],
+            "raw": record,
+            "stage_s": round(time.monotonic() - started, 3),
+        }
+        self.batch = self._runtime.store.stage(
+            self._ledger, self._address, attempt, self._run_id, [WrittenPartition(staged, paths, evidence)]
+        )
+        return outcome
+
+    def _read_back(self, engine: "duckdb.DuckDBPyConnection", written: WrittenRows) -> StoredPartition:
+        import duckdb
+
+        paths = list(written.paths) or [self._write_empty(engine, 0, "0")]
+        try:
+            return read_back(engine, self._node.contract, parquet_scan(paths, self._schema))
+        except duckdb.Error as e:
+            raise engine_error(self._node.name, e) from e
+
+    def _write_empty(self, engine: "duckdb.DuckDBPyConnection", epoch: int, token: str) -> str:
+        return write_empty(engine, self._address, WHOLE, epoch=epoch, token=token, field_ids=self._field_ids)
+
+    def _keep_rejected(self, attempt: str, epoch: int, engine: "duckdb.DuckDBPyConnection") -> "Mapping[str, int]":
+        key, path = self._node.contract.key, EvidencePath(epoch, attempt).rejected(self._address.location, WHOLE)
+        store_rejected(engine, JUDGED, key, path)
+        kept = keep_rejected(
+            self._ledger.connection,
+            engine,
+            JUDGED,
+            key,
+            asset=self._node.name,
+            partition=WHOLE,
+            epoch=epoch,
+            attempt=attempt,
+        )
+        failpoint("stage.rejected_kept", self._node.name)
+        return kept
+
+    def _audit(self, written: WrittenRows, stored: StoredPartition, epoch: int, fingerprint: str) -> PartitionOutcome:
+        """Rows against what the source's files were counted to hold, and the key."""
+        accounted = written.read == written.written + written.rejected and written.written == stored.rows
+        reasons = {"reasons": "; ".join(f"{r} ({n})" for r, n in written.reasons.items())} if written.reasons else {}
+        checks = [
+            CheckResult(ROWS_ACCOUNTED, accounted, metadata=_counts(written) | reasons),
+            CheckResult(UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}),
+        ]
+        outcome = PartitionOutcome(
+            WHOLE,
+            "published",
+            stored.version,
+            self._token(stored.version),
+            [self._input(stored.version)],
+            checks,
+            metadata={
+                "dagster/partition_row_count": stored.rows,
+                "epoch": epoch,
+                "source_fingerprint": fingerprint,
+                **_counts(written),
+            },
+        )
+        blocked = [c for c in checks if c.blocks]
+        if blocked:
+            outcome.status = "failed"
+            message = f"{self._node.name} failed its audit: {'; '.join(map(str, blocked))}."
+            outcome.error = PermanentError(message)
+        return outcome
+
+    def _input(self, version: str) -> InputVersion:
+        return InputVersion(keys.source_input(self._node.dataset), WHOLE, version)
+
+    def _token(self, version: str) -> str:
+        return run_token(
+            tenant=self._node.dataset.tenant,
+            asset=self._node.name,
+            partition=WHOLE,
+            logic_version=self._node.logic_version,
+            inputs=[self._input(version)],
+        )
+
+
+def _counts(written: WrittenRows) -> dict[str, int]:
+    return {
+        "read": written.read,
+        "written": written.written,
+        "rejected": written.rejected,
+        "deduplicated": 0,
+        "filtered": 0,
+    }

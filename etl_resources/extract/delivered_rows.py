@@ -1,0 +1,90 @@
+"""Write the rows of a delivery as bronze: typed by the contract, in one streamed pass; what doesn't fit is kept."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etl_resources.contract import Contract
+from etl_resources.conventions import META_RUN_ID
+from etl_resources.engines.transform import JUDGED
+from etl_resources.extract.batch_stream import UNREADABLE, DeliveredRows
+from etl_resources.identifiers import literal, quote
+from etl_resources.quality.rules import rejection_reasons, typed_columns
+
+if TYPE_CHECKING:
+    import duckdb
+
+FILE_BYTES = 1_000_000_000
+"""A longer file is continued in the next one."""
+NO_ROW = "is not a row that can be read"
+
+
+@dataclass(frozen=True)
+class WrittenRows:
+    """What became of the rows that were delivered."""
+
+    paths: tuple[str, ...]
+    read: int
+    """As counted outside of the engine."""
+    written: int
+    rejected: int
+    reasons: Mapping[str, int]
+    seconds: float
+
+
+def write_delivered(
+    engine: "duckdb.DuckDBPyConnection",
+    asset: str,
+    contract: Contract,
+    rows: DeliveredRows,
+    folder: str,
+    *,
+    run_id: str,
+    field_ids: str,
+    keep_rejected: Callable[["duckdb.DuckDBPyConnection"], Mapping[str, int]],
+) -> WrittenRows:
+    """Write the good rows below `folder` and hand the rejected ones, in table JUDGED, to keep_rejected.
+
+    Rows are read once; a second time, only for the rejected ones, if there are any. Raises what ended the reading.
+    """
+    import duckdb
+
+    started = time.monotonic()
+    columns = ", ".join(map(quote, contract.names))
+    try:
+        judged = _judged(engine, asset, contract, rows.expression)
+        written, paths = _copied(
+            engine.execute(
+                f"copy (select {columns}, {literal(run_id)} as {META_RUN_ID} from ({judged}) where len(_reasons) = 0) "
+                f"to {literal(folder)} (format parquet, compression zstd, field_ids {field_ids}, "
+                f"file_size_bytes {FILE_BYTES}, overwrite_or_ignore, filename_pattern 'part-{{i}}', return_files)"
+            ).fetchone()
+        )
+        read, rejected, reasons = rows.read, 0, {}
+        if read != written:
+            engine.execute(f"create or replace temp table {JUDGED} as select * from ({judged}) where len(_reasons) > 0")
+            found = engine.execute(f"select count(*) from {JUDGED}").fetchone()
+            rejected = int(found[0]) if found else 0
+            reasons = dict(keep_rejected(engine))
+    except duckdb.Error as e:
+        raise rows.error_of(e, asset) from e
+    finally:
+        engine.execute(f"drop table if exists {JUDGED}")
+    return WrittenRows(paths, read, written, rejected, reasons, time.monotonic() - started)
+
+
+def _judged(engine: "duckdb.DuckDBPyConnection", asset: str, contract: Contract, rows: str) -> str:
+    """Query: every row typed, with the reasons to reject it; what is no row has that reason alone."""
+    produced = {name: kind for name, kind, *_ in engine.execute(f"describe select * from {rows}").fetchall()}
+    typed = ", ".join(typed_columns(asset, contract, produced))
+    unreadable = f"case when typed._payload.{UNREADABLE} is not null then [{literal(NO_ROW)}]"
+    return (
+        f"with typed as (select {typed}, _raw as _payload from {rows} as _raw) "
+        f"select typed.*, {unreadable} else {rejection_reasons(contract, produced)} end as _reasons from typed"
+    )
+
+
+def _copied(answer: tuple[int, list[str]] | None) -> tuple[int, tuple[str, ...]]:
+    assert answer is not None  # noqa: S101  (COPY with return_files always returns a row)
+    return int(answer[0]), tuple(sorted(answer[1] or ()))
