@@ -9,8 +9,10 @@ import pytest
 
 from etl_assets.recover import recover
 from etl_assets.verify import verify
+from etl_resources.calendar import WHOLE
 from etl_resources.looked_up import Lookups
 from tests.integration.lookups_project import RATES, REASON, REVENUE, SALES, write_lookups
+from tests.integration.staleness import stale
 from tests.lake import Lake, Run, new_lake
 from tests.property.tiny_sales import MONTHS, Erp, State
 
@@ -62,9 +64,10 @@ def test_only_what_was_looked_up_is_a_change(lake: Lake, monkeypatch: pytest.Mon
 
     add_rates(lake, ("CHF", "2024-02-01", "0.95", ""), ("USD", "2024-01-05", "1.25", "checked"))
     unrelated = run_all(lake)
-    assert unrelated.published("silver/rates") == {"all"} or unrelated.statuses.get(RATES)
+    assert unrelated.published(RATES) == {WHOLE}
     for asset in (SALES, REVENUE):
         assert unrelated.partitions(asset, "pruned") == {JANUARY, FEBRUARY}, asset
+        assert stale(lake, asset, MONTHS[:2]) == set(), asset
 
     with monkeypatch.context() as patched:
         patched.setattr(Lookups, "_evaluate", None)  # nothing changed: what was found is remembered, no file is read

@@ -5,15 +5,13 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
-import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
-from dagster._core.loader import LoadingContextForTest
 
-from etl_assets.definitions import build_definitions
 from etl_assets.verify import verify
-from tests.integration.windows_project import FIRST, GROWTH, TRAILING, expected, write_windows
-from tests.lake import Lake, instance, new_lake
+from etl_resources.calendar import WHOLE
+from tests.integration.staleness import stale
+from tests.integration.windows_project import FIRST, GROWTH, HISTORY, TRAILING, expected, write_windows
+from tests.lake import Lake, new_lake
 from tests.property.tiny_sales import MONTHS, Erp, State
 
 JANUARY, FEBRUARY, MARCH = MONTHS
@@ -45,7 +43,9 @@ def rows(lake: Lake, asset: str, month: str) -> list[tuple[object, ...]]:
 
 
 def test_a_change_recomputes_the_months_that_read_it_and_no_other(lake: Lake, erp: Erp) -> None:
-    """The purpose: growth of March follows a correction in February, growth of January doesn't run."""
+    """The purpose: growth of February follows a correction in January, growth of March doesn't run. The first month
+    has no month before, and is made all the same. Dagster calls out of date exactly what will be made again.
+    """
     first = lake.materialize(JANUARY, MARCH)
     assert first.success, first.error
     for asset, back in ((GROWTH, 1), (TRAILING, 11)):
@@ -53,20 +53,27 @@ def test_a_change_recomputes_the_months_that_read_it_and_no_other(lake: Lake, er
             read = list(MONTHS[max(0, i - back) : i + 1])
             assert rows(lake, asset, month) == [expected(AMOUNTS, month, read)], (asset, month)
     assert rows(lake, FIRST, JANUARY) == [expected(AMOUNTS, JANUARY, list(MONTHS))]
+    assert lake.rows(HISTORY, "currency, amount") == [("EUR", sum(AMOUNTS.values(), Decimal(0)))]
+    assert stale(lake, GROWTH, MONTHS) == set()
 
     again = lake.materialize(JANUARY, MARCH)
     for asset in (GROWTH, TRAILING, FIRST):
         assert again.partitions(asset, "pruned") == set(MONTHS)
+    assert again.partitions(HISTORY, "pruned") == {WHOLE}
 
     corrected = {**AMOUNTS, JANUARY: Decimal("11.11")}
     erp.show(state(corrected))
-    changed = lake.materialize(JANUARY, MARCH)
+    assert lake.materialize(JANUARY, MARCH, selection=UPSTREAM).success
+    assert stale(lake, GROWTH, MONTHS) == {JANUARY, FEBRUARY}
+    changed = lake.materialize(JANUARY, MARCH, selection=[GROWTH, TRAILING, FIRST, HISTORY])
     assert changed.success, changed.error
     assert changed.published(GROWTH) == {JANUARY, FEBRUARY}
     assert changed.partitions(GROWTH, "pruned") == {MARCH}
     assert changed.published(TRAILING) == set(MONTHS)
     assert rows(lake, GROWTH, FEBRUARY) == [expected(corrected, FEBRUARY, [JANUARY, FEBRUARY])]
     assert changed.partitions(FIRST, "published", "unchanged") == set(MONTHS)
+    assert changed.published(HISTORY) == {WHOLE}
+    assert lake.rows(HISTORY, "currency, amount") == [("EUR", sum(corrected.values(), Decimal(0)))]
 
     report = verify(lake.runtime, (), (), lambda _: None)
     assert report.equal, "\n".join(report.lines())
@@ -89,27 +96,3 @@ def test_a_missing_month_is_refused_or_its_later_publish_is_a_change(lake: Lake,
     assert later.published(TRAILING) == {MARCH}
     assert rows(lake, TRAILING, MARCH) == [expected(AMOUNTS, MARCH, [FEBRUARY, MARCH])]
     assert rows(lake, GROWTH, MARCH) == [expected(AMOUNTS, MARCH, [FEBRUARY, MARCH])]
-
-
-def test_a_month_before_the_calendar_is_not_missing(lake: Lake, erp: Erp) -> None:
-    """The first month has no month before: refusing it for ever would help nobody."""
-    run = lake.materialize(JANUARY)
-    assert run.success, run.error
-    assert rows(lake, GROWTH, JANUARY) == [expected(AMOUNTS, JANUARY, [JANUARY])]
-
-
-def test_dagster_knows_which_months_are_out_of_date(lake: Lake, erp: Erp) -> None:
-    """The web UI must not call a month fresh whose window has changed, nor all months stale for one."""
-    assert lake.materialize(JANUARY, MARCH).success
-    assert stale(lake, GROWTH) == set()
-    erp.show(state({**AMOUNTS, JANUARY: Decimal("11.11")}))
-    assert lake.materialize(JANUARY, MARCH, selection=UPSTREAM).success
-    assert stale(lake, GROWTH) == {JANUARY, FEBRUARY}
-
-
-def stale(lake: Lake, asset: str) -> set[str]:
-    with lake.environment():
-        graph = build_definitions().resolve_asset_graph()
-    resolver = CachingStaleStatusResolver(instance(), graph, LoadingContextForTest(instance()))
-    key = dg.AssetKey(asset.split("/"))
-    return {m for m in MONTHS if resolver.get_status(key, m) == StaleStatus.STALE}

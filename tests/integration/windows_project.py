@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.property.tiny_sales import write_project
 
-GROWTH, TRAILING, FIRST = "kpi/growth", "kpi/trailing", "kpi/first_order"
+GROWTH, TRAILING, FIRST, HISTORY = "kpi/growth", "kpi/trailing", "kpi/first_order", "kpi/history"
 
 _KPI = """
 dataset: {name}
@@ -32,6 +32,20 @@ select p.start_date as month,
 from calendar.period as p left join gdp.sales as s on s.order_date < p.end_date
 group by all
 """
+_HISTORY = """
+dataset: history
+owner: team:test
+tenant: acme
+description: Of all months together, without partitions.
+kpi:
+  key: [currency]
+  sql: history.sql
+  inputs: {gdp.sales: {partitions: all}}
+  columns:
+    currency: {type: string, nullable: false, description: ISO code}
+    amount: {type: "decimal(18,2)", nullable: false, description: Sum}
+"""
+_HISTORY_SQL = "select currency, sum(amount)::decimal(18, 2) as amount from gdp.sales group by all\n"
 WINDOWS = {
     "growth": "{months: [-1, 0]}",
     "trailing": "{months: [-11, 0], missing: allow}",
@@ -40,13 +54,16 @@ WINDOWS = {
 
 
 def write_windows(root: Path) -> Path:
-    """The project's files: growth refuses a missing month, trailing allows it, first_order reads all months."""
+    """The project's files: growth refuses a missing month, trailing allows it, first_order and history read all."""
     write_project(root)
     for name, window in WINDOWS.items():
         folder = root / "datasets" / name
         folder.mkdir(parents=True)
         (folder / "manifest.yaml").write_text(_KPI.format(name=name, window=window).lstrip())
         (folder / f"{name}.sql").write_text(_SQL.lstrip())
+    (root / "datasets/history").mkdir()
+    (root / "datasets/history/manifest.yaml").write_text(_HISTORY.lstrip())
+    (root / "datasets/history/history.sql").write_text(_HISTORY_SQL)
     return root
 
 
