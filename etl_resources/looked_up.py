@@ -62,10 +62,11 @@ class Lookups:
         if known is not None:
             return str(known[0])
         version = self._evaluate(lookup, pinned, source)
-        ledger.connection.execute(
+        ledger.connection.execute(  # one memory per content that looks up: no more of them than of publishes
+            "with forgotten as (delete from etl.lookup_versions where definition = %s and source = %s) "
             "insert into etl.lookup_versions (definition, source, looked_up, version) values (%s, %s, %s, %s) "
             "on conflict do nothing",
-            (*key, version),
+            (*key[:2], *key, version),
         )
         return version
 

@@ -80,6 +80,7 @@ def test_only_what_was_looked_up_is_a_change(lake: Lake, monkeypatch: pytest.Mon
         (1, 1, Decimal("10.00")), (2, 1, Decimal("12.50")), (3, 1, Decimal("0.30")), (3, 2, Decimal("0.00")),
     ]  # fmt: skip
     assert lake.platform("select count(*) from etl.current_dead_letters") == [(0,)]
+    assert lake.platform("select count(*) from etl.lookup_versions") == [(2,)], "what is not current is forgotten"
 
     report = verify(lake.runtime, (), (), lambda _: None)
     assert report.equal, "\n".join(report.lines())
