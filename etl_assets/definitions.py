@@ -12,11 +12,12 @@ from etl_assets.automation.maintenance_schedule import (
 )
 from etl_assets.automation.recovery_sensor import build_recovery_sensor
 from etl_assets.automation.schedules import build_jobs, build_schedules
-from etl_assets.graph.asset_parts import POSTGRES, TABLES
+from etl_assets.graph.asset_parts import ELASTICSEARCH, POSTGRES, TABLES
 from etl_assets.graph.assets import build_assets
 from etl_assets.graph.published import read_served, read_table
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, load_project
+from etl_resources.io_managers.elasticsearch import ElasticsearchIOManager
 from etl_resources.io_managers.postgres import PostgresIOManager
 from etl_resources.io_managers.s3_tables import S3TableIOManager
 from etl_resources.settings import Settings
@@ -44,6 +45,7 @@ def build_definitions(project: Project | None = None, settings: Settings | None 
         resources={
             TABLES: S3TableIOManager(partial(read_table, runtime)),
             POSTGRES: PostgresIOManager(partial(read_served, runtime)),
+            ELASTICSEARCH: ElasticsearchIOManager(partial(read_served, runtime)),
         },
         executor=dg.in_process_executor,
     )

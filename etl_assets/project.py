@@ -13,8 +13,9 @@ from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors
 from etl_resources.logic_version import serving_logic_version, table_logic_version
 from etl_resources.lookups import LookupTable
-from etl_resources.manifest import Dataset, Platform, PostgresTarget
+from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_tables import Window
+from etl_resources.manifest_targets import AnyTarget
 from etl_resources.settings import load_settings
 
 ASSETS_FOLDER = Path(__file__).parent
@@ -57,14 +58,14 @@ class TableNode:
 class ServingNode:
     """A target outside the tables to which a dataset's last layer is copied."""
 
-    target: PostgresTarget
+    target: AnyTarget
     table: TableNode
     logic_version: str
 
     @property
     def name(self) -> str:
-        """E.g. postgres.analytics.kpi_net_revenue."""
-        return f"postgres.{self.target.postgres}"
+        """E.g. postgres.analytics.kpi_net_revenue, elasticsearch.orders."""
+        return f"{self.target.store}.{self.target.place}"
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
     return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups)
 
 
-def _serving(target: PostgresTarget, table: TableNode) -> ServingNode:
+def _serving(target: AnyTarget, table: TableNode) -> ServingNode:
     return ServingNode(target, table, serving_logic_version(target, table.contract))
 
 

@@ -170,10 +170,10 @@ def _key(file: File, columns: Iterable[str], key: Iterable[str], *at: str | int)
 
 def _serving(file: File, draft: TableDraft, platform: Platform) -> Iterator[ManifestError]:
     for i, target in enumerate(file.model.serving):
-        if not platform.allows_postgres(target.postgres):
-            valid = ", ".join(platform.allowed_targets.postgres)
-            message = f"target {target.postgres!r} isn't allowed; valid: {valid} (allowed_targets of platform.yaml)"
-            yield file.error(message, "serving", i, "postgres")
+        if not platform.allowed_targets.allow(target):
+            valid = ", ".join(platform.allowed_targets.of_store(target.store)) or "none"
+            message = f"target {target.place!r} isn't allowed; valid: {valid} (allowed_targets of platform.yaml)"
+            yield file.error(message, "serving", i, target.store)
         for k, name in enumerate(target.key or ()):
             if name not in draft.contract.names:
                 message = f"key {name!r} is not a column of {draft.name}; {hint(name, draft.contract.names)}"
@@ -181,10 +181,13 @@ def _serving(file: File, draft: TableDraft, platform: Platform) -> Iterator[Mani
 
 
 def _served_twice(files: ProjectFiles) -> Iterator[ManifestError]:
-    served: dict[str, str] = {}
+    served: dict[tuple[str, str], str] = {}
     for name, file in files.datasets.items():
         for i, target in enumerate(file.model.serving):
-            if target.postgres in served:
-                message = f"target {target.postgres!r} is also served by dataset {served[target.postgres]!r}"
-                yield file.error(f"{message}: a table has one writer", "serving", i, "postgres")
-            served.setdefault(target.postgres, name)
+            place = (target.store, target.place)
+            if place in served:
+                message = (
+                    f"target {target.place!r} is also served by dataset {served[place]!r}: a target has one writer"
+                )
+                yield file.error(message, "serving", i, target.store)
+            served.setdefault(place, name)

@@ -46,7 +46,7 @@ def _entry(
 ) -> PublishedTable:
     if isinstance(node, ServingNode):
         columns = len(node.table.contract.columns)
-        return PublishedTable(node.name, partitions, rows, newest, node.target.postgres, None, columns)
+        return PublishedTable(node.name, partitions, rows, newest, node.target.place, None, columns)
     address = runtime.addresses[node.name]
     return PublishedTable(
         node.name, partitions, rows, newest, address.location, address.identifier, len(node.contract.columns)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode
+from etl_assets.serving_recovery import drop_indexes, rebuild_serving, settle_serving
 from etl_resources.classify import classify
 from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.attempt_records import raise_epoch
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.object_store import ObjectStore
-from etl_resources.sinks.postgres_recovery import drop_dead_staging, rebuild_target, settle_target
+from etl_resources.sinks.postgres_recovery import drop_dead_staging
 from etl_resources.sinks.postgres_tables import STAGING_SCHEMA
 from etl_resources.suggest import hint
 from etl_resources.tables.orphans import delete_orphans
@@ -123,7 +124,7 @@ class _Session:
         restored_any = False
         for node in self._targets:
             with self._step(node.name):
-                restored, missing = rebuild_target(self.runtime.sink(node), self.ledger)
+                restored, missing = rebuild_serving(self.runtime, node, self.ledger)
                 restored_any |= bool(restored)
                 self._tell_restored(node.name, restored)
                 self._tell_missing(node.name, missing)
@@ -149,6 +150,12 @@ class _Session:
             with self._step(SERVING_DATABASE):
                 for table in drop_dead_staging(self.ledger, guard, besides=self.settled, dry_run=dry_run):
                     self._tell(SERVING_DATABASE, f"{STAGING_SCHEMA}.{table} dropped", "its attempt is over")
+        for node in self._targets:
+            with self._step(node.name):
+                for index in drop_indexes(
+                    self.runtime, node, self.ledger, guard, besides=self.settled, dry_run=dry_run
+                ):
+                    self._tell(node.name, f"index {index} deleted", "it isn't published and its attempt is over")
         for name in self._tables:
             address = self.runtime.addresses[name]
             self.progress(f"{name}: looking for leftovers")
@@ -170,7 +177,7 @@ class _Session:
             catalog = self.runtime.store.catalog
             return settle_attempts(catalog, self.ledger, asset, address.identifier, dry_run=dry_run)
         if node is not None:
-            return settle_target(self.runtime.sink(node), self.ledger, dry_run=dry_run)
+            return settle_serving(self.runtime, node, self.ledger, dry_run=dry_run)
         self.found.unsettled.append(
             Unsettled(asset, "has open attempts and is no longer in the project. Put its manifest back and recover.")
         )

@@ -6,12 +6,11 @@ Stored hashes are never compared with each other only: one side of each comparis
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_assets.verify_differences import (
-    Commit,
     ServedReading,
     TableReading,
     listed,
@@ -20,6 +19,7 @@ from etl_assets.verify_differences import (
     table_differences,
 )
 from etl_assets.verify_report import AssetReport, VerifiedPartition, VerifyReport
+from etl_assets.verify_served import leftovers_of, reread_served
 from etl_resources.calendar import WHOLE, months_between
 from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.engines.embedded import connect
@@ -33,13 +33,10 @@ from etl_resources.quality.stored_content import (
     batches,
     duplicate_keys,
     read_files,
-    read_served,
     scan_rows,
-    served_columns,
     unreadable,
 )
 from etl_resources.run_token import run_token
-from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA
 from etl_resources.suggest import hint
 from etl_resources.tables.head import PartitionHead, read_head
 from etl_resources.tables.schema import read_schema
@@ -72,7 +69,7 @@ def verify(runtime: Runtime, assets: Sequence[str], partitions: Sequence[str], p
             if not names or served.name in names:
                 reports[served.name] = session.served(served)
         live = {a.attempt for a in live_attempts(ledger.connection)}
-        leftovers = [*session.branches_without(live), *_staging_without(ledger, live)]
+        leftovers = [*session.branches_without(live), *leftovers_of(runtime, project.serving, ledger)]
     return VerifyReport(tuple(reports.values()), tuple(leftovers))
 
 
@@ -113,14 +110,14 @@ class _Session:
         )
 
     def served(self, node: ServingNode) -> AssetReport:
-        """A Postgres target against its table's content, its commit table and the ledger."""
+        """A target against its table's content, its own commit records and the ledger."""
         self._reading(node.table)
         self.progress(f"{node.name}: rereading")
-        reading = self._served(node)
+        stores, reading = self._served(node)
         waiting = not_served(reading)
         return AssetReport(
             node.name,
-            ("Postgres", "its commit table", "ledger", "Iceberg"),
+            stores,
             _verified(reading.content, {p: c.epoch for p, c in reading.commits.items()}),
             served_differences(reading),
             [f"published but not served yet: {listed(waiting)}"] if waiting else [],
@@ -215,29 +212,20 @@ class _Session:
 
         return duckdb.Error
 
-    def _served(self, node: ServingNode) -> ServedReading:
-        published, contract, target = self._reading(node.table), node.table.contract, node.target.postgres
-        with self.runtime.sink(node).connection() as connection, connection.transaction():
-            connection.execute("set transaction isolation level repeatable read, read only")
-            columns = served_columns(connection, target)
-            missing = [c for c in contract.names if c not in columns] if columns else []
-            content = read_served(connection, contract, target) if columns and not missing else {}
-            exists = connection.execute("select to_regclass(%s)", (COMMITS,)).fetchone()
-            rows: list[Any] = []
-            if exists and exists[0]:
-                rows = connection.execute(
-                    f"select partition, epoch, version from {COMMITS} where target = %s", (target,)
-                ).fetchall()
+    def _served(self, node: ServingNode) -> tuple[tuple[str, ...], ServedReading]:
+        published = self._reading(node.table)
+        found = reread_served(self.runtime, node, self.engine, lambda p: not self.wanted or p in self.wanted)
         ledger = self._selected(self.ledger.current(node.name))
-        return ServedReading(
+        reading = ServedReading(
             node.name, node.table.name,
-            content=self._selected(content),
-            commits=self._selected({p: Commit(epoch, version) for p, epoch, version in rows}),
+            content=self._selected(found.content),
+            commits=self._selected(found.commits),
             ledger=ledger,
             published=published.content,
-            missing_columns=missing,
+            missing_columns=list(found.missing_columns),
             outdated=_outdated(node.name, node.table.dataset.tenant, node.logic_version, ledger),
         )  # fmt: skip
+        return found.stores, reading
 
     def _selected(self, by_partition: Mapping[str, T]) -> dict[str, T]:
         return {p: v for p, v in sorted(by_partition.items()) if not self.wanted or p in self.wanted}
@@ -255,11 +243,3 @@ def _outdated(asset: str, tenant: str, logic_version: str, publishes: Mapping[st
         if known.token
         != run_token(tenant=tenant, asset=asset, partition=partition, logic_version=logic_version, inputs=known.inputs)
     )
-
-
-def _staging_without(ledger: Ledger, live: Collection[str]) -> list[str]:
-    """Staging tables in Postgres whose attempt is over."""
-    rows = ledger.connection.execute(
-        "select tablename from pg_tables where schemaname = %s order by 1", (STAGING_SCHEMA,)
-    ).fetchall()
-    return [f"staging table {STAGING_SCHEMA}.{t}" for (t,) in rows if not any(t.endswith(a) for a in live)]

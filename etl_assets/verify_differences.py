@@ -48,7 +48,7 @@ class Commit:
 
 @dataclass(frozen=True)
 class ServedReading:
-    """A Postgres target as found: its rows, its commit table, the ledger, and its table's reread content."""
+    """A target as found: its rows or documents, its commit records, the ledger, and its table's reread content."""
 
     asset: str
     source: str
@@ -127,7 +127,7 @@ def _scan(reading: TableReading, scanned: Mapping[str, int]) -> Iterator[Differe
 
 
 def served_differences(reading: ServedReading) -> list[Difference]:
-    """Postgres against the commit table and the ledger, and against the Iceberg content (parity)."""
+    """What is served against its commit records and the ledger, and against the Iceberg content (parity)."""
     if reading.missing_columns:
         return [_columns(reading.asset, reading.missing_columns)]
     found = [d for p in sorted(reading.commits) for d in _committed(reading, p)]
@@ -155,11 +155,21 @@ def _committed(reading: ServedReading, partition: str) -> Iterator[Difference]:
     if published is None:
         advice = f"Materialize {reading.source} for this partition, or delete its rows and its commit row."
         yield Difference(asset, partition, "parity", f"published in {reading.source}", "served only", advice)
-    elif published.version != content.version:
+    elif published.version != content.version and not _but_for_refused(known, published, content):
         expected, found = f"{published.version} ({reading.source})", f"{content.version} (rows)"
         behind = commit.version == content.version
         advice = "It is behind: materialize this partition of the target." if behind else REPLACE
         yield Difference(asset, partition, "parity", expected, found, advice)
+
+
+def _but_for_refused(known: Publish | None, published: StoredContent, content: StoredContent) -> bool:
+    """Whether it is served but for the rows that the store refused, each of which is a dead letter."""
+    refused = known.counts.get("rejected", 0) if known else 0
+    return (
+        bool(refused)
+        and known is not None
+        and (published.version == known.inputs[0].version and content.rows + refused == published.rows)
+    )
 
 
 def not_served(reading: ServedReading) -> list[str]:

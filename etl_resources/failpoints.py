@@ -67,6 +67,16 @@ FAILPOINTS: Mapping[str, str] = {
     "postgres.recorded": "The ledger knows the serving publish, Dagster doesn't.",
     "postgres.abandon_fenced": "A failed attempt's staging table is dropped, the ledger doesn't know that it failed.",
     "postgres.settle_fenced": "A dead attempt's staging table is dropped, the ledger doesn't know what became of it.",
+    "elasticsearch.index_created": "A partition's index exists and is empty; nobody searches it.",
+    "elasticsearch.held": "The attempt holds the target that it upserts; no older one can write to it any more.",
+    "elasticsearch.sending": "A partition's documents are about to be sent.",
+    "elasticsearch.filled": "A partition's documents are sent, nothing is reread.",
+    "elasticsearch.before_swap": "All partitions are written and described, the aliases' swap is about to be sent.",
+    "elasticsearch.before_commit": "All partitions are upserted, a commit record is about to be sent.",
+    "elasticsearch.published": "The swap or the commit records are done, the ledger doesn't know it.",
+    "elasticsearch.recorded": "The ledger knows the publish; what was superseded is still there.",
+    "elasticsearch.abandon_fenced": "A failed attempt can't publish any more, the ledger doesn't know that it failed.",
+    "elasticsearch.settle_fenced": "A dead attempt can't publish any more, the ledger doesn't know what became of it.",
 }
 """Name → the state in which a process that ends here leaves everything."""
 

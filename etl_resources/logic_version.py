@@ -9,9 +9,10 @@ import json
 from typing import Any
 
 from etl_resources.contract import Contract
-from etl_resources.manifest import Calendar, Dataset, PostgresTarget
+from etl_resources.manifest import Calendar, Dataset
 from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_sources import Source
+from etl_resources.manifest_targets import Target
 
 FORMAT = 1
 _TABLE_FIELDS = {"key", "load", "version", "grain", "inputs", "lookups"}
@@ -53,7 +54,7 @@ def table_logic_version(
     return _digest(parts)
 
 
-def serving_logic_version(target: PostgresTarget, contract: Contract) -> str:
+def serving_logic_version(target: Target, contract: Contract) -> str:
     """64 hex digits of what decides a served table beyond the content of the table that it is copied from."""
     return _digest(
         {

@@ -11,14 +11,13 @@ from pydantic import Field, model_validator
 
 from etl_resources.manifest_sources import PostgresSource, Source, System
 from etl_resources.manifest_tables import Derived, Kpi, Lookup, Silver, Table, Window
+from etl_resources.manifest_targets import AllowedTargets, AnyTarget
 from etl_resources.manifest_types import (
     Identifier,
     Month,
     Owner,
-    QualifiedName,
     ResourcePrefix,
     Strict,
-    TargetPattern,
 )
 
 
@@ -43,16 +42,6 @@ class Bronze(Strict):
     """As delivered and typed; nothing to say beyond the convention: `bronze: {}`."""
 
 
-class PostgresTarget(Strict):
-    """A served table; its columns are those of the dataset's last layer."""
-
-    postgres: QualifiedName = Field(description="Table; platform.yaml's allowed_targets must name it (C8).")
-    load: Literal["replace", "upsert"] = Field(default="replace", description="Whole partitions, or rows.")
-    key: tuple[Identifier, ...] | None = Field(
-        default=None, min_length=1, description="Omitted: the key of the dataset's last layer."
-    )
-
-
 class Dataset(Strict):
     """One dataset: where it comes from, what it promises, where it is served."""
 
@@ -69,7 +58,7 @@ class Dataset(Strict):
     silver: Silver | None = Field(default=None, description="The source, cleaned.")
     gdp: Derived | None = Field(default=None, description="A golden table over silver and gdp tables.")
     kpi: Kpi | None = Field(default=None, description="Measures over gdp and kpi tables.")
-    serving: tuple[PostgresTarget, ...] = Field(default=(), description="Where the last layer is copied to.")
+    serving: tuple[AnyTarget, ...] = Field(default=(), description="Where the last layer is copied to.")
 
     @model_validator(mode="after")
     def _shape(self) -> "Dataset":
@@ -140,12 +129,6 @@ class Size(Strict):
     duckdb: DuckdbSize = Field(description="The embedded engine.")
 
 
-class AllowedTargets(Strict):
-    """Where data may be served (C8)."""
-
-    postgres: tuple[TargetPattern, ...] = Field(description="Tables that may be written, or whole schemas.")
-
-
 class Platform(Strict):
     """platform.yaml: what holds for every dataset."""
 
@@ -157,8 +140,3 @@ class Platform(Strict):
     network_profiles: tuple[Identifier, ...] = Field(min_length=1, description="What a runner may name.")
     systems: dict[Identifier, System] = Field(description="Systems of record that a source may name.")
     allowed_targets: AllowedTargets = Field(description="Where data may be served; nothing else is written.")
-
-    def allows_postgres(self, target: str) -> bool:
-        """Whether a table may be written (C8)."""
-        schema = target.partition(".")[0]
-        return target in self.allowed_targets.postgres or f"{schema}.*" in self.allowed_targets.postgres

@@ -11,7 +11,7 @@ from etl_assets.graph.partitions import partitions_def, told
 from etl_assets.project import Project, TableNode
 from etl_resources.quality.audit import RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY
 
-TABLES, POSTGRES = "tables", "postgres"
+TABLES, POSTGRES, ELASTICSEARCH = "tables", "postgres", "elasticsearch"
 """Keys of the IO managers."""
 
 _BASE_CHECKS = {

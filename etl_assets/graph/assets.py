@@ -7,7 +7,6 @@ import dagster as dg
 
 from etl_assets.graph import keys
 from etl_assets.graph.asset_parts import (
-    POSTGRES,
     TABLES,
     check_specs,
     output_name,
@@ -217,8 +216,8 @@ def _serving(project: Project, runtime: Runtime, node: ServingNode) -> dg.Assets
         identity,
         body,
         group_name=keys.SERVING,
-        kinds={"postgres"},
-        description=f"{node.table.dataset.description} Served as {node.target.postgres}.",
-        metadata=table_metadata(project, node.table, node.target.postgres),
-        io_manager_key=POSTGRES,
+        kinds={node.target.store},
+        description=f"{node.table.dataset.description} Served as {node.target.place}.",
+        metadata=table_metadata(project, node.table, node.target.place),
+        io_manager_key=node.target.store,
     )

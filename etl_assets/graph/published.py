@@ -1,6 +1,7 @@
 """Handles on published tables and served tables, for assets that load their inputs."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from etl_assets.graph.runtime import Runtime
 from etl_resources.engines.embedded import attach_postgres, connect
@@ -8,8 +9,16 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote_qualified
 from etl_resources.io_managers.reader import PublishedRows
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.partition_sql import PartitionBy
+from etl_resources.sinks.elasticsearch_reread import copy_documents
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from etl_resources.tables.input_tables import parquet_scan
+
+if TYPE_CHECKING:
+    import duckdb
+
+DOCUMENTS = "etl_documents"
 
 
 def read_table(runtime: Runtime, asset: str, partitions: Sequence[str]) -> PublishedRows:
@@ -26,10 +35,13 @@ def read_table(runtime: Runtime, asset: str, partitions: Sequence[str]) -> Publi
 
 
 def read_served(runtime: Runtime, asset: str, partitions: Sequence[str]) -> PublishedRows:
-    """Rows of a serving table's partitions."""
+    """Rows of a target's served partitions."""
     node = next(n for n in runtime.project.serving if n.name == asset)
+    if isinstance(node.target, ElasticsearchTarget):
+        sink = runtime.search_sink(node)
+        return PublishedRows(asset, tuple(partitions), DOCUMENTS, lambda: _with_documents(runtime, sink, partitions))
     where = PartitionBy.of(node.table.contract).keep(partitions)
-    query = f"select * from {quote_qualified(node.target.postgres)} where {where}"
+    query = f"select * from {quote_qualified(node.target.place)} where {where}"
 
     def open_engine():  # type: ignore[no-untyped-def]
         engine = connect(runtime.settings, extensions=("postgres_scanner",))
@@ -37,3 +49,12 @@ def read_served(runtime: Runtime, asset: str, partitions: Sequence[str]) -> Publ
         return engine
 
     return PublishedRows(asset, tuple(partitions), f"postgres_query('served', {literal(query)})", open_engine)
+
+
+def _with_documents(
+    runtime: Runtime, sink: ElasticsearchSink, partitions: Sequence[str]
+) -> "duckdb.DuckDBPyConnection":
+    """An engine that holds the documents, read page by page; it spills to disk."""
+    engine = connect(runtime.settings)
+    copy_documents(engine, sink.contract, sink.documents(partitions), DOCUMENTS)
+    return engine

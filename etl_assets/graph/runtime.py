@@ -14,9 +14,14 @@ from etl_resources.extract.source_bucket import SourceBucket
 from etl_resources.manifest import DuckdbSize
 from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_sources import S3FilesSource
+from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.object_store import ObjectStore
 from etl_resources.settings import Settings, load_settings, resolve_secret
+from etl_resources.sinks.elasticsearch_replace import ReplacingSink
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
+from etl_resources.sinks.elasticsearch_upsert import UpsertingSink
 from etl_resources.sinks.postgres_sink import PostgresSink
+from etl_resources.sinks.serving import ServingSink
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.table_store import TableStore
 
@@ -45,16 +50,26 @@ class Runtime:
         """Table name → address."""
         return {name: self._address(node) for name, node in self.project.tables.items()}
 
-    def sink(self, node: ServingNode) -> PostgresSink:
+    def sink(self, node: ServingNode) -> ServingSink:
         """The serving sink of a target."""
+        target = node.target
+        return self.search_sink(node) if isinstance(target, ElasticsearchTarget) else self.postgres_sink(node)
+
+    def postgres_sink(self, node: ServingNode) -> PostgresSink:
+        """The sink of a target in Postgres."""
         return PostgresSink(
             settings=self.settings,
-            target=node.target.postgres,
+            target=node.target.place,
             load=node.target.load,
             key=node.key,
             contract=node.table.contract,
             asset=node.name,
         )
+
+    def search_sink(self, node: ServingNode) -> ElasticsearchSink:
+        """The sink of a target in Elasticsearch."""
+        kind = {"replace": ReplacingSink, "upsert": UpsertingSink}[node.target.load]
+        return kind(self.settings, node.target.place, node.key, node.table.contract, node.name)
 
     def size(self, node: TableNode) -> DuckdbSize:
         """Threads and memory of the embedded engine for a dataset's size."""

@@ -41,6 +41,22 @@ def keep_rejected(
     return dict(counts)
 
 
+def keep_refused(
+    connection: "psycopg.Connection[Any]",
+    engine: "duckdb.DuckDBPyConnection",
+    refused: str,
+    *,
+    asset: str,
+    partition: str,
+    epoch: int,
+    attempt: str,
+) -> int:
+    """Copy rows that a store refused, a query of (reason, key, payload), to the ledger; as `keep_rejected`."""
+    with typed_errors(f"Keeping refused rows of {asset}, partition {partition}"), connection.transaction():
+        rows = engine.execute(refused)
+        return _copy(connection, rows, asset=asset, partition=partition, epoch=epoch, attempt=attempt)
+
+
 def store_rejected(engine: "duckdb.DuckDBPyConnection", judged: str, key: Sequence[str], path: str) -> None:
     """The rejected rows of table `judged` as a Parquet file: evidence that outlives the ledger."""
     engine.execute(f"copy ({_rejected(judged, key)}) to {literal(path)} (format parquet, compression zstd)")

@@ -7,6 +7,7 @@ What it raises is classified by etl_resources.classify; retries are those of etl
 own, which would send a write again whose answer was lost.
 """
 
+import json
 import logging
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -24,14 +25,20 @@ _SILENT = logging.NullHandler()
 """Else Python prints the client's warnings of failed calls to stderr; what they say is in the error."""
 
 
-def connect(settings: Settings, *, timeout_s: float | None = None) -> "Elasticsearch":
+def connect(settings: Settings, *, timeout_s: float | None = None, numbers_as_text: bool = False) -> "Elasticsearch":
     """A client; nothing is sent yet. `timeout_s`: longest wait for one request, else the setting's.
+
+    numbers_as_text: numbers with a point in answers stay text with all their digits, instead of floats.
 
     Raises SettingsError when no Elasticsearch is known, its address is none, credentials are given by halves or twice,
     or the file of its CA can't be used.
     """
     from elasticsearch import Elasticsearch
     from elasticsearch.serializer import OrjsonSerializer
+
+    class ExactSerializer(OrjsonSerializer):
+        def json_loads(self, data: bytes) -> Any:
+            return json.loads(data, parse_float=str)
 
     url = settings.require_elasticsearch()
     logging.getLogger("elastic_transport").addHandler(_SILENT)
@@ -42,7 +49,7 @@ def connect(settings: Settings, *, timeout_s: float | None = None) -> "Elasticse
             max_retries=0,
             retry_on_timeout=False,
             connections_per_node=CONNECTIONS,
-            serializer=OrjsonSerializer(),
+            serializer=ExactSerializer() if numbers_as_text else OrjsonSerializer(),
             **_credentials(settings),
             **_tls(settings, url),
         )

@@ -12,6 +12,7 @@ from etl_resources import failpoints
 from etl_resources.failpoints import FAILPOINTS, SETTING
 from etl_resources.settings import Settings
 from tests.fault.scenarios import DELIVERED, SCENARIOS
+from tests.fault.search_points import SEARCH_POINTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,8 +35,8 @@ def test_every_failpoint_is_called() -> None:
 
 
 def test_every_failpoint_has_a_fault_test() -> None:
-    """test_crashes.py kills a run at each point of the table, test_delivered.py at those of delivered sources."""
-    assert {*SCENARIOS, *DELIVERED} == set(FAILPOINTS)
+    """Points of test_crashes.py, test_delivered.py (delivered sources), test_search_crashes.py (Elasticsearch)."""
+    assert {*SCENARIOS, *DELIVERED, *SEARCH_POINTS} == set(FAILPOINTS)
 
 
 def in_a_process(code: str, points: object) -> "subprocess.CompletedProcess[str]":

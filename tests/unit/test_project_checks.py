@@ -140,11 +140,23 @@ CASES = {
         KPI, "load: replace}", "load: upsert, key: []}", "load: upsert",
         "serving[0].key: a list without entries is not valid; expected a list of at least 1",
     ),
+    "index": (
+        KPI, "postgres: analytics.kpi_net_revenue", "elasticsearch: kpi", "- {elasticsearch: kpi",
+        "target 'kpi' isn't allowed; valid: none (allowed_targets of platform.yaml)",
+    ),
+    "name of an index": (
+        KPI, "postgres: analytics.kpi_net_revenue", 'elasticsearch: "kpi-*"', "- {elasticsearch:",
+        "serving[0].elasticsearch: 'kpi-*' is not valid; expected a name: lower case letters, digits and _",
+    ),
+    "key of an index": (
+        KPI, "postgres: analytics.kpi_net_revenue, load", "elasticsearch: kpi, lod", "- {elasticsearch:",
+        "unknown key 'lod' in serving[0]; did you mean 'load'?",
+    ),
     "target served twice": (
         KPI, "load: replace}",
         "load: replace}\n  - {postgres: analytics.kpi_net_revenue}",
         "  - {postgres: analytics.kpi_net_revenue}",
-        "target 'analytics.kpi_net_revenue' is also served by dataset 'kpi_net_revenue': a table "
+        "target 'analytics.kpi_net_revenue' is also served by dataset 'kpi_net_revenue': a target "
         "has one writer",
     ),
     "compared measure": (

@@ -1,0 +1,226 @@
+"""What both ways of serving from Elasticsearch share: the client, how rows are sent, what becomes of refused ones."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.contract import Contract
+from etl_resources.errors import PermanentError, TransientError, UnknownCommitError
+from etl_resources.failpoints import failpoint
+from etl_resources.identifiers import literal
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.planning import PlannedPartition
+from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.quality.dead_letters import keep_refused
+from etl_resources.quality.stored_content import StoredContent
+from etl_resources.retries import retry_transient
+from etl_resources.settings import Settings
+from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, Chunk, Loader
+from etl_resources.sinks.elasticsearch_documents import ID_BYTES_MAX, document, document_id
+from etl_resources.sinks.elasticsearch_names import anchor, checked_target
+from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.tables.publish import PublishOutcome
+from etl_resources.tables.stage import StagedPartition
+
+if TYPE_CHECKING:
+    import duckdb
+    from elasticsearch import Elasticsearch
+
+_REFUSED = "etl_refused"
+COMMIT_ERRORS = (TransientError, PermanentError, UnknownCommitError)
+
+
+@dataclass(frozen=True)
+class ServedPartition:
+    """A partition as its store says that it was published."""
+
+    epoch: int
+    attempt: str
+    version: str
+    evidence: str | None
+
+
+@dataclass(frozen=True)
+class ElasticsearchSink:
+    """One target. Its subclasses say where documents go and how they become visible."""
+
+    settings: Settings
+    target: str
+    key: tuple[str, ...]
+    contract: Contract
+    asset: str
+
+    def __post_init__(self) -> None:
+        checked_target(self.target)
+
+    @cached_property
+    def client(self) -> "Elasticsearch":
+        """One client of this sink; it connects when it is used."""
+        from etl_resources.sinks.elasticsearch_client import connect
+
+        return connect(self.settings, numbers_as_text=True)
+
+    @property
+    def upserted(self) -> bool:
+        """Whether documents of several partitions share an index and are merged by the server."""
+        raise NotImplementedError
+
+    def ensure(self) -> None:
+        """As ServingSink."""
+        raise NotImplementedError
+
+    def begin(self, attempt: str, epoch: int) -> None:
+        """As ServingSink."""
+        raise NotImplementedError
+
+    def write(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        ledger: Ledger,
+        attempt: str,
+        planned: PlannedPartition,
+        scan: str,
+    ) -> StagedRows:
+        """As ServingSink."""
+        raise NotImplementedError
+
+    def exists(self) -> bool:
+        """Whether an Elasticsearch is known and has the target: what was never served needs neither."""
+        if self.settings.elasticsearch_url is None:
+            return False
+        return bool(retry_transient(lambda: self.client.indices.exists(index=anchor(self.target)), self.asset))
+
+    def served(self) -> Mapping[str, ServedPartition]:
+        """Partition → what is served."""
+        raise NotImplementedError
+
+    def content(self, engine: "duckdb.DuckDBPyConnection", partition: str) -> StoredContent:
+        """A served partition, reread document by document."""
+        raise NotImplementedError
+
+    def documents(self, partitions: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
+        """Documents of served partitions, page by page."""
+        raise NotImplementedError
+
+    def fence(self, attempts: Sequence[str]) -> None:
+        """From here on these attempts can't publish."""
+        raise NotImplementedError
+
+    def settle(self, ledger: Ledger) -> dict[str, str]:
+        """Settle attempts whose writer died, and remove what was superseded."""
+        from etl_resources.sinks.elasticsearch_recovery import settle_target
+
+        return settle_target(self, ledger)
+
+    def published_epochs(self) -> dict[str, int]:
+        """Partition → epoch of what is served."""
+        return {p: s.epoch for p, s in self.served().items()}
+
+    def publish(self, batch: ServingBatch) -> PublishOutcome:
+        """Make the batch visible; then, and after a lost answer by what the server says, record it."""
+        try:
+            published = self.commit(batch)
+        except COMMIT_ERRORS as e:
+            published = self._read_back(batch)
+            if not published:
+                self.abandon(batch, str(e))
+                raise
+        failpoint("elasticsearch.published", self.asset)
+        names = {p.partition for p in published}
+        batch.ledger.record_published(batch.attempt, sorted(names), None)
+        failpoint("elasticsearch.recorded", self.asset)
+        with suppress(TransientError):  # published and recorded: the next attempt tidies up
+            self.tidy(batch.ledger)
+        fenced = tuple(p.partition for p in batch.partitions if p.partition not in names)
+        return PublishOutcome(0, tuple(published), fenced, "swap")
+
+    def commit(self, batch: ServingBatch) -> list[StagedPartition]:
+        """The partitions that won."""
+        raise NotImplementedError
+
+    def tidy(self, ledger: Ledger) -> None:
+        """Remove what nobody reads any more."""
+        raise NotImplementedError
+
+    def abandon(self, batch: ServingBatch, reason: str) -> None:
+        """Fence the attempt first, then record that it failed."""
+        self.fence([batch.attempt])
+        failpoint("elasticsearch.abandon_fenced", self.asset)
+        batch.ledger.settle(batch.attempt, "failed", reason)
+
+    def _read_back(self, batch: ServingBatch) -> list[StagedPartition]:
+        served = self.served()
+        return [p for p in batch.partitions if p.partition in served and served[p.partition].attempt == batch.attempt]
+
+    def send(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        ledger: Ledger,
+        attempt: str,
+        planned: PlannedPartition,
+        scan: str,
+        loader: Loader,
+        extra: str = "",
+    ) -> tuple[int, str | None]:
+        """Send every row; keep each refused one as a dead letter. (refused rows, version of the others or None).
+
+        extra: fields in front of each document's own, as SQL.
+        """
+        identity, text = document_id(self.key), document(self.contract, upserted=self.upserted, extra=extra)
+        engine.execute(f"create or replace temp table {_REFUSED} (etl_id varchar, etl_reason varchar)")
+        reason = literal(f"its key has more than {ID_BYTES_MAX} bytes: no document can be named so")
+        engine.execute(
+            f"insert into {_REFUSED} select {identity}, {reason} from {scan} where strlen({identity}) > {ID_BYTES_MAX}"
+        )
+        failpoint("elasticsearch.sending", f"{self.asset}, partition {planned.partition}")
+        for rejected in loader.load(self._chunks(engine, identity, text, scan)):
+            engine.execute(f"insert into {_REFUSED} values (?, ?)", [rejected.id, rejected.reason])
+        failpoint("elasticsearch.filled", f"{self.asset}, partition {planned.partition}")
+        refused = engine.execute(f"select count(*) from {_REFUSED}").fetchone()
+        assert refused is not None  # noqa: S101  (an aggregate always returns a row)
+        if not refused[0]:
+            return 0, None
+        keys = Contract(
+            tuple(c for c in self.contract.columns if c.name in self.key), self.key, self.contract.partition_column
+        )
+        keep_refused(
+            ledger.connection,
+            engine,
+            f"select etl_reason, {document(keys, upserted=False)}, {document(self.contract, upserted=False)} "
+            f"from {scan} join {_REFUSED} on etl_id = {identity}",
+            asset=self.asset,
+            partition=planned.partition,
+            epoch=planned.epoch,
+            attempt=attempt,
+        )
+        accepted = engine.execute(
+            f"select count(*), {content_hash(self.contract, 'duckdb')} from {scan} "
+            f"where {identity} not in (select etl_id from {_REFUSED})"
+        ).fetchone()
+        assert accepted is not None  # noqa: S101  (an aggregate always returns a row)
+        return int(refused[0]), version_of(int(accepted[0]), accepted[1])
+
+    def _chunks(self, engine: "duckdb.DuckDBPyConnection", identity: str, text: str, scan: str) -> Iterator[Chunk]:
+        reader = (
+            engine.cursor()
+            .execute(
+                f"select etl_id, {self.line()} as line from "
+                f"(select {identity} as etl_id, {text} as etl_doc from {scan}) "
+                f"where strlen(etl_id) <= {ID_BYTES_MAX}"
+            )
+            .to_arrow_reader(CHUNK_ROWS)
+        )
+        for batch in reader:
+            yield Chunk(batch.column("etl_id"), batch.column("line"))
+
+    def line(self) -> str:
+        """SQL text of what is sent of `etl_id` and `etl_doc`."""
+        raise NotImplementedError
+
+    def staged(self, index: str, found: StoredContent, refused: int, expected: str | None) -> StagedRows:
+        """What was written, as the step audits it. A key can't be twice in an index: it is the document's name."""
+        stats = retry_transient(lambda: self.client.indices.stats(index=index, metric="store"), index)
+        size = int(stats["_all"]["total"]["store"]["size_in_bytes"])
+        return StagedRows(found.rows, found.rows, found.version, size, refused, expected)

@@ -1,0 +1,280 @@
+"""`load: upsert`: documents with deterministic ids are created or merged in place; a commit record comes last.
+
+Readers see documents change one by one, each whole. Who may write is decided by the target's holder alias: an attempt
+with a higher epoch takes it from an older one, whose later requests find no alias. Each document is written under the
+condition that it is still the one that was looked at (`if_seq_no`; `create` where there was none): the server's own
+`doc_as_upsert` refuses conditions, and a delayed request of an old attempt would merge old values into newer ones.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.errors import FencedError, RestartError, TransientError
+from etl_resources.failpoints import failpoint
+from etl_resources.http_errors import status_of
+from etl_resources.identifiers import literal
+from etl_resources.ledger.attempt_records import partition_records
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.planning import PlannedPartition
+from etl_resources.quality.stored_content import StoredContent
+from etl_resources.retries import retry_transient
+from etl_resources.sinks.elasticsearch_aliases import (
+    Action,
+    TargetState,
+    change,
+    create_index,
+    ensure_anchor,
+    read_state,
+)
+from etl_resources.sinks.elasticsearch_bulk import Chunk, Loader
+from etl_resources.sinks.elasticsearch_documents import EPOCH_FIELD, PARTITION_FIELD, mapping
+from etl_resources.sinks.elasticsearch_names import (
+    anchor,
+    documents,
+    holder_alias,
+    holder_of,
+    mark_of,
+    version_alias,
+)
+from etl_resources.sinks.elasticsearch_reread import hits, reread
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition
+from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.tables.stage import StagedPartition
+
+if TYPE_CHECKING:
+    import duckdb
+    from elasticsearch import Elasticsearch
+
+PARTITIONS_MAX = 10_000
+_CONFLICT, _NOT_FOUND = 409, 404
+
+
+@dataclass(frozen=True)
+class UpsertingSink(ElasticsearchSink):
+    """One index for all partitions; each document says which attempt wrote it last, and for which partition."""
+
+    @property
+    def upserted(self) -> bool:
+        return True
+
+    def ensure(self) -> None:
+        """Anchor and documents' index exist, with new fields. Raises PermanentError when a field's type differs."""
+        ensure_anchor(self.client, self.target)
+        fields = mapping(self.contract, upserted=True)
+        body = {
+            "settings": {"number_of_shards": 1, "auto_expand_replicas": "0-1"},
+            "mappings": fields,
+            "aliases": {self.target: {}},
+        }
+        create_index(self.client, documents(self.target), body)
+        retry_transient(
+            lambda: self.client.indices.put_mapping(index=documents(self.target), properties=fields["properties"]),
+            self.asset,
+        )
+
+    def begin(self, attempt: str, epoch: int) -> None:
+        """Take the target from older attempts. Raises FencedError when a newer one holds it."""
+        mine, index = holder_alias(self.target, epoch, attempt), documents(self.target)
+
+        def decide(state: TargetState) -> list[Action]:
+            others = [a for a in state.indexes[index] if holder_of(a)]
+            if any((holder_of(a) or (0, ""))[0] > epoch for a in others):
+                raise FencedError(f"{self.asset}: a newer attempt than epoch {epoch} holds it.")
+            taken: list[Action] = [{"remove": {"index": index, "alias": a, "must_exist": True}} for a in others]
+            return [*taken, {"add": {"index": index, "alias": mine, "is_hidden": True}}]
+
+        change(self.client, self.target, decide, lambda state: mine in state.indexes[index])
+        failpoint("elasticsearch.held", self.asset)
+
+    def line(self) -> str:
+        return "etl_doc"
+
+    def write(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        ledger: Ledger,
+        attempt: str,
+        planned: PlannedPartition,
+        scan: str,
+    ) -> StagedRows:
+        """Upsert the rows of a partition and read back what this attempt wrote of it."""
+        epoch, partition = planned.epoch, planned.partition
+        extra = literal(f'"{EPOCH_FIELD}":{epoch},"{PARTITION_FIELD}":{json.dumps(partition)},') + " || "
+        loader = _Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset, epoch)
+        refused, expected = self.send(engine, ledger, attempt, planned, scan, loader, extra)
+        index = documents(self.target)
+        retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
+        written = {"bool": {"filter": [{"term": {PARTITION_FIELD: partition}}, {"term": {EPOCH_FIELD: epoch}}]}}
+        return self.staged(index, reread(self.client, engine, self.contract, index, written), refused, expected)
+
+    def served(self) -> Mapping[str, ServedPartition]:
+        index = anchor(self.target)
+        retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
+        found = retry_transient(lambda: self.client.search(index=index, size=PARTITIONS_MAX).body, self.asset)
+        records = {hit["_id"]: hit["_source"]["record"] for hit in found["hits"]["hits"]}
+        return {
+            p: ServedPartition(int(r["epoch"]), r["attempt"], r["version"], r.get("evidence"))
+            for p, r in records.items()
+        }
+
+    def published_epochs(self) -> dict[str, int]:
+        """Partition → epoch. One in whose documents a newer attempt began to write counts as of that epoch, which was
+        never published: so it is computed again, whatever its inputs are."""
+        index = documents(self.target)
+        retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
+        newest = {"terms": {"field": PARTITION_FIELD, "size": PARTITIONS_MAX}}
+        found = retry_transient(
+            lambda: (
+                self.client.search(
+                    index=index, size=0, aggregations={"p": {**newest, "aggs": {"e": {"max": {"field": EPOCH_FIELD}}}}}
+                ).body
+            ),
+            self.asset,
+        )
+        written = {b["key"]: int(float(b["e"]["value"])) for b in found["aggregations"]["p"]["buckets"]}
+        served = {p: s.epoch for p, s in self.served().items()}
+        return {p: max(served[p], written.get(p, 0)) for p in served}
+
+    def content(self, engine: "duckdb.DuckDBPyConnection", partition: str) -> StoredContent:
+        query = {"term": {PARTITION_FIELD: partition}}
+        return reread(self.client, engine, self.contract, documents(self.target), query)
+
+    def documents(self, partitions: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
+        yield from hits(self.client, documents(self.target), {"terms": {PARTITION_FIELD: list(partitions)}})
+
+    def commit(self, batch: ServingBatch) -> list[StagedPartition]:
+        """Delete what vanished, then write the commit records, as long as the target is held."""
+        served = self.served()
+        batch.prove(set(served))
+        current = {p: s.epoch for p, s in served.items()}
+        winners = [p for p in batch.partitions if current.get(p.partition, 0) <= p.epoch]
+        moved = [p.partition for p in winners if p.alias_of is not None and current.get(p.partition) != p.alias_of]
+        if moved:
+            raise RestartError(f"{self.asset}: {', '.join(moved)} changed since it was compared. Run again.")
+        records = partition_records(batch.ledger.connection, batch.attempt)
+        committed = []
+        for p in winners:
+            self._delete_vanished(batch.attempt, p)
+            failpoint("elasticsearch.before_commit", f"{self.asset}, partition {p.partition}")
+            if self._record(batch.attempt, p, records[p.partition]):
+                committed.append(p)
+        return committed
+
+    def fence(self, attempts: Sequence[str]) -> None:
+        """Take the target from them."""
+        marks, index = set(map(mark_of, attempts)), documents(self.target)
+
+        def theirs(state: TargetState) -> list[str]:
+            return [a for a in state.indexes[index] if (found := holder_of(a)) and found[1] in marks]
+
+        change(
+            self.client,
+            self.target,
+            lambda s: [{"remove": {"index": index, "alias": a, "must_exist": True}} for a in theirs(s)],
+            lambda s: not theirs(s),
+        )
+
+    def tidy(self, ledger: Ledger) -> None:
+        """Let go of the target."""
+        state = retry_transient(lambda: read_state(self.client, self.target), self.asset)
+        holders = [found[1] for a in state.indexes[documents(self.target)] if (found := holder_of(a))]
+        over = ledger.connection.execute(
+            "select attempt from etl.intents where asset = %s and state <> 'open' and right(attempt, 12) = any(%s)",
+            (self.asset, holders),
+        ).fetchall()
+        if over:
+            self.fence([attempt for (attempt,) in over])
+
+    def _delete_vanished(self, attempt: str, p: StagedPartition) -> None:
+        """Documents of the partition that this attempt didn't write: their rows are gone."""
+        alias = holder_alias(self.target, p.epoch, attempt)
+        older = {
+            "bool": {"filter": [{"term": {PARTITION_FIELD: p.partition}}, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}]}
+        }
+        found = False
+        for page in hits(self.client, documents(self.target), older, conditions=True):
+            body = "".join(f"{json.dumps({'delete': _condition(hit)})}\n" for hit in page).encode()
+            self._delete(alias, body)
+            found = True
+        if found:
+            retry_transient(lambda: self.client.indices.refresh(index=documents(self.target)), self.asset)
+
+    def _delete(self, alias: str, body: bytes) -> None:
+        """A document that somebody else wrote or deleted meanwhile is theirs."""
+        send: Any = partial(self.client.bulk, index=alias, require_alias=True)
+        answer = retry_transient(lambda: send(operations=body), self.asset)
+        loader = Loader(self.client, alias, self.asset)
+        for item in (i["delete"] for i in answer["items"]):
+            if int(item["status"]) != _CONFLICT and item.get("error"):
+                problem = loader.judge(item)
+                if problem is not None:
+                    raise problem
+
+    def _record(self, attempt: str, p: StagedPartition, evidence: str) -> bool:
+        """Write the commit record, if its epoch is the highest. Raises FencedError when the target isn't held any more.
+
+        It goes through the anchor's version alias: a target that changed hands since has another version.
+        """
+        record = {
+            "epoch": p.epoch, "token": p.token, "version": p.version, "rows": p.rows, "attempt": attempt,
+            "evidence": evidence,
+        }  # fmt: skip
+
+        def once() -> bool:
+            state = read_state(self.client, self.target)
+            if holder_alias(self.target, p.epoch, attempt) not in state.indexes[documents(self.target)]:
+                raise FencedError(f"{self.asset}: another attempt or recovery took the target from {attempt}.")
+            try:
+                self.client.index(
+                    index=version_alias(self.target, state.number), id=p.partition, document={"record": record},
+                    version=p.epoch, version_type="external", require_alias=True, refresh=True,
+                )  # fmt: skip
+            except Exception as e:
+                if status_of(e) == _CONFLICT:  # a newer one, or this one, whose answer was lost
+                    return self.served()[p.partition].attempt == attempt
+                if status_of(e) == _NOT_FOUND:
+                    raise TransientError(f"{self.asset} changed meanwhile.") from e
+                raise
+            return True
+
+        return retry_transient(once, self.asset)
+
+
+class _Upserter(Loader):
+    """Creates what isn't there and merges into what is, each under the condition that nobody wrote it since."""
+
+    def __init__(self, client: "Elasticsearch", alias: str, what: str, epoch: int) -> None:
+        super().__init__(client, alias, what)
+        self._epoch = epoch
+
+    def operations(self, chunk: Chunk, rows: Sequence[int]) -> bytes:
+        found = self.client.mget(index=self.alias, ids=chunk.ids(rows), source=[EPOCH_FIELD])["docs"]
+        parts: list[str] = []
+        for row, doc in zip(rows, found, strict=True):
+            if doc.get("error"):
+                raise FencedError(f"{self.what}: {self.alias} is gone: another attempt or recovery fenced this one.")
+            if doc["found"] and int(doc["_source"][EPOCH_FIELD]) > self._epoch:
+                raise FencedError(f"{self.what}: a newer attempt than epoch {self._epoch} writes to it.")
+            parts.append(_operation(chunk, row, doc))
+        return "".join(parts).encode()
+
+    def judge(self, item: Mapping[str, Any]) -> Exception | None:
+        status, kind = int(item["status"]), str(item.get("error", {}).get("type"))
+        if status == _CONFLICT or (status == _NOT_FOUND and kind == "document_missing_exception"):
+            return TransientError("somebody else wrote a document meanwhile")  # look at it again
+        return super().judge(item)
+
+
+def _operation(chunk: Chunk, row: int, doc: Mapping[str, Any]) -> str:
+    """Two lines of a bulk request; the server merges what `update` sends as it does with `doc_as_upsert`."""
+    if not doc["found"]:
+        return f"{json.dumps({'create': {'_id': doc['_id']}})}\n{chunk.line(row)}\n"
+    return f'{json.dumps({"update": _condition(doc)})}\n{{"doc":{chunk.line(row)}}}\n'
+
+
+def _condition(doc: Mapping[str, Any]) -> dict[str, Any]:
+    """The document, as long as it is the one that was read."""
+    return {"_id": doc["_id"], "if_seq_no": doc["_seq_no"], "if_primary_term": doc["_primary_term"]}

@@ -1,0 +1,111 @@
+"""Targets in Elasticsearch: exact content, nothing lost, only the newest published (against a real server)."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from etl_resources.sinks.elasticsearch_aliases import change, ensure_anchor, read_state
+from tests.search_target import Rows, SearchTarget
+
+pytest_plugins = ["tests.search_target"]
+
+LOADS = ("replace", "upsert")
+MakeTarget = Callable[[str], SearchTarget]
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_what_is_reread_equals_what_was_read(make_target: MakeTarget, load: str) -> None:
+    """Decimals of 38 digits, quotes, line ends, nulls and microseconds survive; a second run has nothing to do."""
+    target = make_target(load)
+    rows = {"2024-01": Rows(700, 3), "2024-02": Rows(30, 5)}
+
+    first, again = target.serve(rows), target.serve(rows)
+
+    assert first.published == ["2024-01", "2024-02"], first
+    assert again.pruned == ["2024-01", "2024-02"]
+    target.prove_whole(rows)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_changed_partition_loses_the_rows_that_vanished(make_target: MakeTarget, load: str) -> None:
+    """Documents of rows that are gone would be served for ever; the other partition isn't touched."""
+    target = make_target(load)
+    target.serve({"2024-01": Rows(50, 3), "2024-02": Rows(30, 5)})
+    changed = {"2024-01": Rows(20, 7), "2024-02": Rows(30, 5)}
+
+    done = target.serve(changed)
+
+    assert (done.published, done.pruned) == (["2024-01"], ["2024-02"])
+    target.prove_whole(changed)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_refused_document_is_a_dead_letter(make_target: MakeTarget, load: str) -> None:
+    """Written and dead-lettered are all that was read, with reason, key and payload; the rest is served."""
+    target = make_target(load)
+    rows = {"all": Rows(40, 3, bad=3)}
+
+    done = target.serve(rows)
+
+    assert done.published == ["all"], done
+    target.prove_whole(rows)
+    letters = target.dead_letters("all")
+    assert len(letters) == 3
+    reason, key, payload = letters[0]
+    assert "failed to parse field [order_date]" in reason
+    assert set(key) == {"order_id", "line"}
+    assert payload["order_date"] == "infinity"
+    ((counts,),) = target.ledger("select counts from etl.publishes where asset = %s", target.asset)
+    assert (counts["read"], counts["written"], counts["rejected"]) == (40, 37, 3)
+
+
+def test_of_writers_that_read_the_same_state_one_wins(make_target: MakeTarget) -> None:
+    """Without it the slower writer's swap would undo the faster one's."""
+    target = make_target("replace")
+    client = target.sink.client
+    ensure_anchor(client, target.name)
+    barrier, lost = threading.Barrier(2), []
+
+    def write(name: str) -> None:
+        met = False
+
+        def decide(state: object) -> list[dict[str, dict[str, str]]]:
+            nonlocal met
+            if met:
+                lost.append(name)
+            else:
+                barrier.wait()
+            met = True
+            return [{"add": {"index": f"{target.name}-anchor", "alias": f"{target.name}--{name}"}}]
+
+        change(client, target.name, decide, lambda _: False)
+
+    threads = [threading.Thread(target=write, args=(n,)) for n in ("a", "b")]
+    with target.environment():
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+
+    state = read_state(client, target.name)
+    assert state.number == 2
+    assert {f"{target.name}--a", f"{target.name}--b"} <= state.indexes[f"{target.name}-anchor"]
+    assert len(lost) == 1
+
+
+def test_a_lost_ledger_is_rebuilt_from_the_indexes(make_target: MakeTarget) -> None:
+    """What is served says from what it was made: the next run prunes instead of serving everything anew."""
+    from etl_resources.ledger.ledger import Ledger
+    from etl_resources.sinks.elasticsearch_recovery import rebuild_target
+
+    for load in LOADS:
+        target, rows = make_target(load), {"all": Rows(10, 3)}
+        target.serve(rows)
+        target.ledger("truncate etl.publishes, etl.intent_partitions, etl.intents cascade")
+
+        with Ledger.open(target.settings) as ledger:
+            restored = rebuild_target(target.sink, ledger)
+
+        assert restored == (["all"], [])
+        assert target.serve(rows).pruned == ["all"]

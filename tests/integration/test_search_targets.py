@@ -1,0 +1,90 @@
+"""A dataset served in Elasticsearch beside Postgres, through Dagster, from the ERP to the documents."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from etl_assets.graph.published import read_served
+from etl_assets.recover import recover
+from etl_assets.verify import verify
+from tests.lake import KPI, SERVED, Lake, new_lake
+from tests.projects import SALES
+from tests.search_target import prove_no_leftovers, search_variables
+from tests.unit.project_edits import KPI as KPI_MANIFEST
+from tests.unit.project_edits import PLATFORM, edit
+
+FIRST, LAST = "2024-01", "2024-02"
+REPLACED, UPSERTED = "elasticsearch/kpi", "elasticsearch/kpi_latest"
+
+
+@pytest.fixture(scope="module")
+def searched(search: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A lake of a project whose KPI is served thrice, two months of it materialized."""
+    folder = tmp_path_factory.mktemp("searched") / "etl_assets"
+    shutil.copytree(SALES, folder)
+    edit(
+        folder / PLATFORM, 'postgres: ["analytics.*"]', 'postgres: ["analytics.*"]\n  elasticsearch: [kpi, kpi_latest]'
+    )
+    targets = "load: replace}\n  - {elasticsearch: kpi}\n  - {elasticsearch: kpi_latest, load: upsert}"
+    edit(folder / KPI_MANIFEST, "load: replace}", targets)
+    with new_lake(tmp_path_factory.mktemp("lake"), project=folder) as lake:
+        made = Lake({**lake.env, **search_variables()})
+        run = made.materialize(FIRST, LAST)
+        assert run.success, run.error
+        yield made
+
+
+def test_what_is_served_equals_the_table_in_every_store(searched: Lake) -> None:
+    """verify rereads Iceberg, Postgres and each document, and compares their hashes."""
+    report = verify(searched.runtime, [], [], lambda _: None)
+
+    served = {a.asset: a for a in report.assets if a.asset.startswith(("elasticsearch.", "postgres."))}
+    assert [str(d) for a in report.assets for d in a.differences] == []
+    assert report.leftovers == ()
+    versions = {name: {p: v.version for p, v in a.partitions.items()} for name, a in served.items()}
+    assert len(versions) == 3
+    assert len({str(v) for v in versions.values()}) == 1
+    for node in searched.runtime.project.serving[1:]:
+        prove_no_leftovers(searched.runtime.search_sink(node))
+
+
+def test_a_second_run_has_nothing_to_serve(searched: Lake) -> None:
+    """The run token is the same in every store."""
+    run = searched.materialize(FIRST, LAST)
+
+    assert run.success, run.error
+    for asset in (KPI, SERVED, REPLACED, UPSERTED):
+        assert run.partitions(asset, "pruned") == {FIRST, LAST}, asset
+
+
+def test_documents_are_loaded_as_rows_of_the_contract(searched: Lake) -> None:
+    """Another asset may read what is served: with the types of the table, decimals exact."""
+    rows = {}
+    for asset in ("postgres.analytics.kpi_net_revenue", "elasticsearch.kpi", "elasticsearch.kpi_latest"):
+        with read_served(searched.runtime, asset, [FIRST]).relation() as relation:
+            columns = ", ".join(searched.runtime.project.tables["kpi.kpi_net_revenue"].contract.names)
+            rows[asset] = sorted(relation.project(columns).fetchall(), key=str)
+    assert rows["elasticsearch.kpi"]
+    assert len({str(r) for r in rows.values()}) == 1
+
+
+@pytest.mark.parametrize("place", [1, 2], ids=["replace", "upsert"])
+def test_a_document_that_somebody_deleted_is_found(searched: Lake, place: int) -> None:
+    """A stored hash would still say that all is well."""
+    node = searched.runtime.project.serving[place]
+    sink = searched.runtime.search_sink(node)
+    (hit, *_) = next(sink.documents([FIRST]))
+    sink.client.delete(index=hit["_index"], id=hit["_id"], refresh=True)
+
+    report = verify(searched.runtime, [node.name], [], lambda _: None)
+
+    assert any(d.what == "content" and d.partition == FIRST for a in report.assets for d in a.differences)
+    sink.client.index(index=hit["_index"], id=hit["_id"], document=hit["_source"], refresh=True)
+
+
+def test_recover_finds_nothing_to_do(searched: Lake) -> None:
+    """Superseded and published indexes are nobody's leftovers."""
+    found = recover(searched.runtime, [n.name for n in searched.runtime.project.serving])
+
+    assert (found.actions, found.unsettled) == ([], [])
