@@ -78,6 +78,16 @@ def test_two_writers_may_create_a_table_at_once(catalog: Catalog, tmp_path: Path
     assert _add_empty_snapshot(catalog, slow, IDENTIFIER).current_snapshot() == fast.current_snapshot()
 
 
+def test_a_table_keeps_its_partitions_or_its_lack_of_them(catalog: Catalog, tmp_path: Path) -> None:
+    """Files of a month and files of everything in one table: nobody could tell which are replaced by which."""
+    whole = replace(CONTRACT, partition_column=None)
+    table = ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), whole)
+    assert table.spec().is_unpartitioned()
+    assert ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), whole).current_snapshot() == table.current_snapshot()
+    with pytest.raises(PermanentError, match=r"is unpartitioned, and the manifest says otherwise\. Give the dataset a"):
+        ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), CONTRACT)
+
+
 def test_bronze_carries_the_run_that_delivered(catalog: Catalog, tmp_path: Path) -> None:
     """meta_run_id is the last column and no part of the contract (G2)."""
     assert ensure(catalog, tmp_path, CONTRACT, with_run_id=True)[-1] == "meta_run_id"

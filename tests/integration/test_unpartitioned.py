@@ -200,3 +200,16 @@ def test_dagsters_own_command_takes_months_and_none(published: Lake, tmp_path: P
             )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
     prove_right(published)
+
+
+def test_an_emptied_source_empties_every_store(published: Lake) -> None:
+    """No row has a partition then: the rowless file keeps the epoch, so that no old writer brings the rows back."""
+    published.erp("truncate erp.nations cascade")
+    run = published.materialize(*MONTHS)
+    assert run.success, run.error
+    assert {a: run.published(a) for a in EVERYTHING} == EVERYTHING
+    for target in ("gdp_nations", "gdp_orders", "gdp_turnover"):
+        assert published.platform(f"select count(*) from analytics.{target}") == [(0,)], target
+    prove_right(published)
+    again = published.materialize(*MONTHS)
+    assert {a: again.partitions(a, "pruned") for a in EVERYTHING} == EVERYTHING
