@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("etl_assets", "etl_resources", "tests", "pyproject.toml")
-CONCURRENCY = "tests/fault/test_concurrency.py"
+CONCURRENCY, STATEFUL = "tests/fault/test_concurrency.py", "tests/property/test_stateful.py"
 
 
 @dataclass(frozen=True)
@@ -60,28 +60,58 @@ MUTATIONS = {
 }
 
 
+SEEDS = (1, 2)
+SEARCH_S = 1200
+"""Longest search for a counterexample among ten examples (profile "search")."""
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_product_without_this_guard_fails_its_fault_tests(name: str, tmp_path: Path) -> None:
     """A fault test that passes with the guard taken out proves nothing."""
-    mutation = MUTATIONS[name]
+    mutate(MUTATIONS[name], tmp_path)
+
+    done = pytest_in(tmp_path, 500, *MUTATIONS[name].tests)
+
+    assert done.returncode == 1, f"not a failed test:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+    assert "1 failed" in done.stdout, done.stdout[-3000:]
+
+
+@pytest.mark.long
+@pytest.mark.timeout(SEARCH_S + 60)
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_stateful_test_finds_out_that_this_guard_is_missing(name: str, seed: int, tmp_path: Path) -> None:
+    """It knows of no guard: random steps and the model alone must show what is lost, doubled or old."""
+    mutate(MUTATIONS[name], tmp_path)
+
+    options = ("--hypothesis-profile=search", f"--hypothesis-seed={seed}", f"--timeout={SEARCH_S}")
+    done = pytest_in(tmp_path, SEARCH_S + 30, STATEFUL, *options)
+
+    assert done.returncode == 1, f"no counterexample:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+    assert "AssertionError: " in done.stdout, f"another error:\n{done.stdout[-3000:]}"
+    assert "state = Platform()" in done.stdout, f"no steps of a counterexample:\n{done.stdout[-3000:]}"
+
+
+def mutate(mutation: Mutation, copy: Path) -> None:
+    """A copy of the product and its tests, with the guard taken out."""
     for part in COPIED:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        copy(ROOT / part, tmp_path / part)
-    module = tmp_path / mutation.module
+        copy_one = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy_one(ROOT / part, copy / part)
+    module = copy / mutation.module
     text = module.read_text()
     assert text.count(mutation.guard) == 1, f"{mutation.module} has another form: adapt the mutation"
     module.write_text(text.replace(mutation.guard, mutation.without))
 
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutation.tests],
-        cwd=tmp_path,
-        env={k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_"))} | {"PYTHONPATH": str(tmp_path)},
+
+def pytest_in(copy: Path, timeout_s: int, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """pytest in the copy, to its first failure."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *arguments],
+        cwd=copy,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_"))} | {"PYTHONPATH": str(copy)},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=timeout_s,
         check=False,
     )
-
-    assert done.returncode == 1, f"not a failed test:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
-    assert "1 failed" in done.stdout, done.stdout[-3000:]

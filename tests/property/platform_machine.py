@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hypothesis import event
 from hypothesis import strategies as st
@@ -24,9 +24,10 @@ from etl_resources.ledger.pins import unpin
 from etl_resources.settings import load_settings
 from etl_resources.tables.expiry import Retention
 from etl_resources.tables.maintenance import MaintenancePolicy, maintain_table
-from tests.property.published_model import TABLES, Contents, Proof, PublishedModel, prove_all_current
-from tests.property.tiny_sales import BRONZE, FLOW, MONTHS, REVENUE, SALES, Erp, State
-from tests.property.tiny_sources import CHANGES, change, without_bad_rows
+from tests.property.machine_steps import MAX_HELD, Steps
+from tests.property.published_model import TABLES, Proof, PublishedModel, prove_all_current
+from tests.property.tiny_sales import FLOW, MONTHS, Erp, State
+from tests.property.tiny_sources import CHANGES, TOUCH_ALL, change, without_bad_rows
 from tests.property.writers import (
     IN_CAPTURE,
     IN_PUBLISH,
@@ -37,20 +38,18 @@ from tests.property.writers import (
     Held,
     RollbackWriter,
     Servers,
-    TableWriter,
     failing_at,
+    overtaken,
     writer_of,
 )
 
-MAX_HELD = 3
-"""Writers that are in the middle of something at once."""
 RANGES = st.sampled_from([MONTHS, MONTHS[:2], MONTHS[1:], MONTHS[:1], MONTHS[1:2], MONTHS[2:]])
 ASSETS, UNTIL = st.sampled_from(FLOW), st.sampled_from(STAGES[1:])
 
 GREEDY = MaintenancePolicy(Retention(keep_versions=1, keep_s=0, max_versions=1, guard_s=0), file_bytes=1 << 20)
 
 
-class Platform(RuleBasedStateMachine):
+class Platform(Steps, RuleBasedStateMachine):
     """Rules are what happens to a platform; the model says what must be published then."""
 
     servers: ClassVar[Servers]
@@ -61,7 +60,7 @@ class Platform(RuleBasedStateMachine):
         self.servers.set_erp(dsn)
         self.erp = Erp(dsn)
         settings_ = load_settings(
-            postgres_dsn=self.servers.new_database(), home=self.servers.folder, lock_timeout_s=2, maintain_guard_s=0
+            postgres_dsn=self.servers.new_database(), home=self.servers.folder, lock_timeout_s=1, maintain_guard_s=0
         )
         self.runtime = Runtime(self.servers.project, settings_)
         self.model, self.held = PublishedModel(), list[Held]()
@@ -117,6 +116,27 @@ class Platform(RuleBasedStateMachine):
             self._publish_capture(held, fault)
         else:
             self._advance(held, fault, STAGES[STAGES.index(held.writer.stage) + 1])
+
+    @rule(asset=ASSETS, first=RANGES, second=RANGES, kind=st.sampled_from([TOUCH_ALL, "move", "empty a month"]),
+          seed=st.integers(0, 9999))  # fmt: skip
+    def publish_at_once(self, asset: str, first: Sequence[str], second: Sequence[str], kind: str, seed: int) -> None:
+        """Two writers of one table: the second one publishes when the first one is about to."""
+        self._change(CHANGES[kind], seed)
+        self._capture(MONTHS)
+        for above in FLOW[: FLOW.index(asset)]:
+            self._compute(above, MONTHS)
+        already = len(self.held)
+        for months in (first, second):
+            self._advance(Held(writer_of(self.runtime, asset, months), {asset: {}}), None, "staged")
+        staged = [self.held.pop() for _ in self.held[already:]]
+
+        def publish_next() -> None:
+            if staged:
+                self._advance(staged.pop(), None, "published")
+
+        with overtaken(asset, publish_next):
+            publish_next()
+        publish_next()  # the first one had nothing to commit
 
     @precondition(lambda self: self.held)
     @rule(n=st.integers(0, MAX_HELD - 1))
@@ -177,115 +197,13 @@ class Platform(RuleBasedStateMachine):
         assert set(released) == self.model.pinned[asset], f"{asset}: unpinned {released}"
         self.model.pinned[asset].clear()
 
-    def _capture(self, months: Sequence[str], fault: str | None = None, *, hold: bool = False) -> None:
-        state = len(self.model.states) - 1
-        writer = CaptureWriter(self.runtime, months)
-        try:
-            with failing_at(fault):
-                writer.capture()
-        except (Died, UnknownCommitError, TransientError) as e:
-            event(f"capture: {type(e).__name__}")
-            writer.end()
-            return
-        contents: dict[str, Contents] = {}
-        for asset, table in writer.step.tables.items():
-            pins = set().union(*(self.model.pinned[a] for a in BRONZE))
-            assert not [o.error for o in table.outcomes if o.error and not (pins and "pinned" in str(o.error))]
-            for o in table.outcomes:
-                if o.status == "pruned" and o.partition not in pins:
-                    same = self.model.states[state].bronze(asset, o.partition)
-                    assert self.model.published[asset][o.partition].rows == same, f"{asset} {o.partition} is stale"
-            written = [o for o in table.outcomes if o.status in ("published", "unchanged")]
-            contents[asset] = {}
-            for o in written:
-                contents[asset] |= self.model.captured(asset, int(o.metadata["epoch"]), [o.partition], state)
-        held = Held(writer, contents)
-        if hold and len(self.held) < MAX_HELD:
-            self.held.append(held)
-        else:
-            self._publish_capture(held)
-
-    def _publish_capture(self, held: Held, fault: str | None = None) -> None:
-        for n, (asset, contents) in enumerate(held.contents.items()):
-            here = fault if n == len(fault or "") % 2 else None  # some faults hit the first table, some the second
-            if not self._published(asset, contents, lambda a=asset: held.writer.publish(a), here):
-                break
-        held.writer.end()
-
-    def _compute(
-        self, asset: str, months: Sequence[str], until: str = "published", fault: str | None = None
-    ) -> TableWriter:
-        writer = writer_of(self.runtime, asset, months)
-        if until != "published" and len(self.held) >= MAX_HELD:
-            until = "published"
-        self._advance(Held(writer, {asset: {}}), fault, until)
-        return writer
-
-    def _advance(self, held: Held, fault: str | None, until: str) -> None:
-        writer: TableWriter = held.writer
-        ((asset, contents),) = held.contents.items()
-        while writer.stage != until:
-            stage = STAGES[STAGES.index(writer.stage) + 1]
-            if stage == "published":
-                self._published(asset, contents, writer.publish, fault if fault in IN_PUBLISH else None)
-                writer.end()
-                return
-            try:
-                with failing_at(fault if fault in IN_STAGE and stage == "staged" else None):
-                    writer.advance()
-            except (Died, UnknownCommitError, TransientError) as e:
-                event(f"{stage}: {type(e).__name__}")
-                writer.end()
-                return
-            if stage == "planned":
-                contents = held.contents[asset] = self.model.planned(asset, writer.plan)
-                self._prove_refusals(asset, writer)
-            elif stage == "computed":
-                contents = held.contents[asset] = self._computed(asset, writer, contents)
-        self.held.append(held)
-
-    def _prove_refusals(self, asset: str, writer: TableWriter) -> None:
-        for reason in writer.plan.refused.values():
-            event(f"refused: {asset}")
-            assert "pinned" in reason or (asset == SALES and "different captures" in reason), reason
-
-    def _computed(self, asset: str, writer: TableWriter, contents: Contents) -> Contents:
-        """What passed its audit; only a KPI that differs from its control totals may not, and what exchanged rows."""
-        good = {c.planned.partition for c in writer.computed_partitions if c.written is not None}
-        unacceptable = {m for m, c in contents.items() if asset == REVENUE and not self.model.acceptable(m, c)}
-        for c in writer.computed_partitions:
-            if c.error is not None and c.planned.partition not in unacceptable:
-                linked = set(c.planned.linked) | set(writer.plan.refused)
-                assert "exchanged rows with a partition that failed" in str(c.error), c.error
-                assert linked, c.error
-        assert not good & unacceptable, f"{asset}: published although it differs from the source's totals"
-        return {m: c for m, c in contents.items() if m in good}
-
-    def _published(self, asset: str, contents: Contents, publish: Callable[[], Any], fault: str | None) -> bool:
-        """Whether the writer got through; the model follows."""
-        try:
-            with failing_at(fault):
-                outcome = publish()
-        except Died:
-            self.model.publish(asset, contents, recorded=fault == "published, evidence written")
-            event(f"publish: died, {fault}")
-            return False
-        except (TransientError, UnknownCommitError) as e:
-            event(f"publish: {type(e).__name__}")
-            return False
-        won, fenced = self.model.publish(asset, contents)
-        found = ({p.partition for p in outcome.published}, set(outcome.fenced)) if outcome else (set(), set())
-        assert found == (won, fenced), f"{asset}: published, fenced {found}, expected {won}, {fenced}"
-        event(f"publish: {outcome.how if outcome else 'nothing to do'}")
-        return True
-
     @invariant()
     def readers_see_the_model(self) -> None:
         if hasattr(self, "ledger"):
             self.proof.check(self.model, self.ledger)
 
     def teardown(self) -> None:
-        """If nothing failed: whatever happened, one undisturbed run of everything makes all right."""
+        """If nothing failed: whatever happened, a race is won as it should, and one undisturbed run makes all right."""
         if not hasattr(self, "ledger"):
             return
         try:
@@ -307,6 +225,7 @@ class Platform(RuleBasedStateMachine):
         for asset in TABLES:
             self.unpin(asset)
         self._show(without_bad_rows(self.model.states[-1]))
+        self.publish_at_once(FLOW[len(self.model.states) % len(FLOW)], MONTHS, MONTHS[1:], TOUCH_ALL, 0)
         self.run_everything(MONTHS)
         self._recover()
         self.proof.check(self.model, self.ledger)

@@ -47,5 +47,5 @@ def shared_servers(stack: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_nothing_is_lost_twice_or_old_whatever_happens(shared_servers: None) -> None:
     """The product's promise, with the product's own steps on real servers."""
-    deep = settings.get_current_profile_name() == "deep"
-    run_state_machine_as_test(Platform, settings=settings() if deep else QUICK)
+    quick = settings.get_current_profile_name() not in ("deep", "search")
+    run_state_machine_as_test(Platform, settings=QUICK if quick else settings())

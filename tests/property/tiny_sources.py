@@ -84,9 +84,19 @@ def _set_amount(state: State, r: random.Random) -> State:
     return replace(state, lines={**state.lines, line: r.choice([Decimal("1.00"), Decimal("2.50"), Decimal("-1.00")])})
 
 
+def _touch_all(state: State, _: random.Random) -> State:
+    """Every row of both tables has another value."""
+    other = dict(zip(GOOD_CURRENCIES, reversed(GOOD_CURRENCIES), strict=True))
+    return State(
+        {o: (d, other.get(c, c)) for o, (d, c) in state.orders.items()},
+        {k: a + Decimal("0.01") for k, a in state.lines.items()},
+    )
+
+
+TOUCH_ALL = "touch all"
 CHANGES: Mapping[str, Change] = {
     "fill": _fill, "add": _add, "delete": _delete, "move": _move, "empty a month": _empty_month,
-    "set a currency": _set_currency, "set an amount": _set_amount,
+    "set a currency": _set_currency, "set an amount": _set_amount, TOUCH_ALL: _touch_all,
 }  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 from uuid import uuid4
@@ -24,7 +23,8 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan
 from etl_resources.rollback import Rollback
 from etl_resources.settings import Settings
-from etl_resources.tables import table_store
+from etl_resources.sinks import postgres_sink
+from etl_resources.tables import publish, table_store
 from etl_resources.tables.publish import PublishOutcome
 from tests.databases import query
 from tests.property.published_model import Contents
@@ -69,6 +69,22 @@ def failing_at(boundary: str | None) -> Iterator[None]:
         return result
 
     with mock.patch.object(owner, name, failing):
+        yield
+
+
+@contextmanager
+def overtaken(asset: str, act: Callable[[], None]) -> Iterator[None]:
+    """Something happens when the first writer to come by has proved all that it proves, and is about to commit."""
+    module, points = publish, ("publish.before_swap", "publish.rebased")
+    if asset == SERVED:
+        module, points = postgres_sink, ("postgres.before_transaction",)
+    calls = itertools.count()
+
+    def failpoint(name: str, about: str = "") -> None:
+        if name in points and next(calls) == 0:
+            act()
+
+    with mock.patch.object(module, "failpoint", failpoint):
         yield
 
 
@@ -187,8 +203,7 @@ class ServingWriter(TableWriter):
     def planned(self) -> None:
         self._sink.ensure()
         self._sink.settle(self.ledger)
-        context: Any = SimpleNamespace(run_id=self.run_id, partition_keys=self.months)
-        self.plan = serving_step._plan(context, self.runtime, self._node, self._sink, self.ledger)
+        self.plan = serving_step._plan(self.run_id, self.months, self.runtime, self._node, self._sink, self.ledger)
 
     def computed(self) -> None:
         if self.plan.attempt:
