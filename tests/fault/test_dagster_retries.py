@@ -6,7 +6,6 @@ from random import Random
 
 import pytest
 
-from etl_resources.failpoints import FAILPOINTS
 from tests.fault import sources
 from tests.fault.reader import watching
 from tests.fault.reexecution import re_execute, remembering
@@ -43,9 +42,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A handful of points; `--long`: all."""
     every = metafunc.config.getoption("long")
     if "faulty" in metafunc.fixturenames:
-        metafunc.parametrize("faulty", list(FAILPOINTS) if every else QUICK_RETRIES)
+        metafunc.parametrize("faulty", list(SCENARIOS) if every else QUICK_RETRIES)
     if {"point", "fault"} <= set(metafunc.fixturenames):
-        pairs = [(p, f) for p in FAILPOINTS for f in ("kill", "raise")]
+        pairs = [(p, f) for p in SCENARIOS for f in ("kill", "raise")]
         metafunc.parametrize(("point", "fault"), pairs if every else QUICK_RE_EXECUTIONS)
 
 
