@@ -31,7 +31,7 @@ RATE = st.tuples(CODES, DAYS, st.none() | st.integers(1, 3), st.sampled_from([""
 ORDER_ROWS = st.lists(ORDER, max_size=8, unique_by=lambda o: o[0])
 RATE_ROWS = st.lists(RATE, max_size=8, unique_by=lambda r: r[:2])
 DAYS_BACK = st.none() | st.integers(0, 12)
-MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
