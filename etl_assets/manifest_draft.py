@@ -54,7 +54,8 @@ def draft_manifest(root: Path, request: DraftRequest) -> tuple[str, list[str]]:
     Raises PermanentError naming columns and options for what can't be decided.
     """
     platform = load_platform(root / "platform.yaml")
-    system = _only("system", request.system, platform.systems)
+    databases = [name for name, system in platform.systems.items() if system.kind == "postgres"]
+    system = _only("system", request.system, databases)
     tenant = _only("tenant", request.tenant, platform.tenants)
     secret = platform.systems[system].connection.secret
     with open_source(resolve_secret(secret), setting=secret, timeout_s=CONNECT_TIMEOUT_S) as connection:

@@ -3,16 +3,15 @@
 import json
 import logging
 import sys
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from etl_assets.cli.demo_picture import kpi_table, picture
+
 if TYPE_CHECKING:
     from etl_assets.demo.run import DemoResult
-
-CURRENCIES_SHOWN = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -20,17 +19,17 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def demo(
-        scale: Annotated[float, typer.Option(help="TPC-H scale of the ERP: 1 is 6 million order lines.")] = 0.1,
+        scale: Annotated[float, typer.Option(help="TPC-H scale of the sources: 1 is 6 million order lines.")] = 0.1,
         months: Annotated[int, typer.Option(help="Newest months to materialize, at most 36.")] = 36,
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
         no_ui: Annotated[bool, typer.Option("--no-ui", help="Don't start the Dagster web server and daemon.")] = False,
         recreate_source: Annotated[
-            bool, typer.Option("--recreate-source", help="Replace the demo's ERP, also at another scale.")
+            bool, typer.Option("--recreate-source", help="Replace the demo's ERP and CRM, also at another scale.")
         ] = False,
     ) -> None:
-        """Start the stack, create an ERP, and publish a reconciled KPI from it through every layer.
+        """Start the stack, create the source systems, and publish reconciled KPIs from them through every layer.
 
-        Run it again: every partition is pruned, after the source was looked at again.
+        Run it again: every partition is pruned, after the sources were looked at again.
         """
         from etl_assets.demo.run import run_demo
 
@@ -69,36 +68,25 @@ def _draw_progress() -> None:
 
 
 def _print(result: "DemoResult") -> None:
-    print(f"\n{'rows':<44}{'':>12}")
-    for name, rows in result.rows.items():
-        print(f"  {name:<42}{rows:>12,}")
+    print("\nseconds by stage")
+    for stage, seconds in result.seconds.items():
+        print(f"  {stage:<42}{seconds:>12.1f}")
     print(
         f"\npartitions: {result.published} published, {result.unchanged} recomputed with equal content, "
         f"{result.pruned} pruned"
     )
     for proof in result.proofs if result.pruned else ():
         print(f"  {proof}")
-    print("\nrejected rows by reason" if result.rejected else "\nrejected rows: none")
-    for reason, count in result.rejected.items():
-        print(f"  {reason}: {count:,}")
-    _print_kpi(result)
-    print("\nseconds by stage")
-    for stage, seconds in result.seconds.items():
-        print(f"  {stage:<42}{seconds:>12.1f}")
+    print("\nthe flow, with rows")
+    for line in picture(result):
+        print(line)
+    if result.kpi:
+        print("\nthe KPI, the last 12 months (analytics.* in Postgres)")
+        for line in kpi_table(result.kpi):
+            print(line)
     for error in result.errors:
         print(f"\nfailed: {error}", file=sys.stderr)
     _print_next(result)
-
-
-def _print_kpi(result: "DemoResult") -> None:
-    if not result.kpi:
-        return
-    print("\nKPI net revenue, the last 12 months (analytics.kpi_net_revenue; largest currencies)")
-    print(f"  {'month':<9}{'orders':>9}{'lines':>10}   net revenue")
-    for row in result.kpi:
-        largest = list(row["net_revenue"].items())[:CURRENCIES_SHOWN]
-        amounts = "  ".join(f"{currency} {Decimal(amount):>14,.2f}" for currency, amount in largest)
-        print(f"  {row['month']:<9}{row['orders']:>9,}{row['lines']:>10,}   {amounts}")
 
 
 def _print_next(result: "DemoResult") -> None:
@@ -107,5 +95,5 @@ def _print_next(result: "DemoResult") -> None:
         print(f"  open {result.ui_url} : assets, partitions, checks and runs")
     print("  data-pipeline demo                       again: everything is pruned, with the proof")
     print('  data-pipeline sql "from kpi.kpi_net_revenue order by month desc limit 5"')
-    print("  data-pipeline verify                     reread both stores and compare their content")
+    print("  data-pipeline verify                     reread all stores and compare their content")
     print("  data-pipeline down                       stop the servers, keep the data")

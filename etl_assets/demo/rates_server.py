@@ -99,7 +99,9 @@ def _rates(rates: Mapping[str, str]) -> str:
     return "{" + ",".join(f'"{currency}":{rate}' for currency, rate in rates.items()) + "}"
 
 
-class _Server(ThreadingHTTPServer):
+class RatesServer(ThreadingHTTPServer):
+    """Serves as soon as serve_forever() is called. `additions`: CSV file, read again with each request."""
+
     daemon_threads = True
 
     def __init__(self, port: int, additions: Path) -> None:
@@ -111,7 +113,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # headers and body in one packet: the second would wait for the client to confirm the first
     timeout = IDLE_TIMEOUT_S
-    server: _Server
+    server: RatesServer
 
     def do_GET(self) -> None:
         try:
@@ -141,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--additions", type=Path, required=True, help="CSV file: date,currency,rate")
     arguments = parser.parse_args(argv)
-    with _Server(arguments.port, arguments.additions) as server:
+    with RatesServer(arguments.port, arguments.additions) as server:
         server.serve_forever()
 
 

@@ -12,7 +12,7 @@ from etl_assets.demo.crm import CRM_URL, create_crm
 from etl_assets.demo.erp import create_erp
 from etl_assets.demo.rates_server import rates_companion
 from etl_assets.demo.summary import kpi_rows, layer_rows
-from etl_resources.calendar import last_months, months_between
+from etl_resources.calendar import WHOLE, last_months, months_between
 from etl_resources.conventions import bucket_name
 from etl_resources.errors import PermanentError
 from etl_resources.settings import load_settings, resolve_secret
@@ -20,7 +20,11 @@ from etl_resources.settings import load_settings, resolve_secret
 if TYPE_CHECKING:
     import dagster as dg
 
+    from etl_assets.project import Project
+
 Progress = Callable[[str], None]
+SEARCH = "elasticsearch."
+"""What names of targets in Elasticsearch begin with."""
 
 
 @dataclass
@@ -36,7 +40,10 @@ class DemoResult:
     unchanged: int = 0
     pruned: int = 0
     proofs: Sequence[str] = ()
-    rejected: Mapping[str, int] = field(default_factory=dict)
+    rejected: Sequence[Mapping[str, Any]] = ()
+    """asset, reason and rows of the dead letters that stand now."""
+    left_out: Sequence[str] = ()
+    """Targets whose server isn't there: everything else ran."""
     kpi: Sequence[Mapping[str, Any]] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     ui_url: str | None = None
@@ -90,26 +97,31 @@ def run_demo(
     )
     result.seconds["sources"] = _since(started)
     result.rows = {**{f"erp.{table}": rows for table, rows in erp.rows.items()}, "crm.customers": crm.rows}
-    _materialize(result, wanted, project_dir)
+    if not load_settings().elasticsearch_url:
+        result.left_out = [node.name for node in project.serving if node.name.startswith(SEARCH)]
+    _materialize(result, project, wanted, project_dir)
     return result
 
 
-def _materialize(result: DemoResult, wanted: Sequence[str], project_dir: Path) -> None:
+def _materialize(result: DemoResult, project: "Project", wanted: Sequence[str], project_dir: Path) -> None:
     import dagster as dg
 
     from etl_assets.definitions import build_definitions
+    from etl_assets.graph.keys import serving_key
     from etl_resources.ledger.ledger import Ledger
     from etl_resources.quality.dead_letters import rejected_by_reason
     from etl_resources.stack.dagster_servers import write_dagster_home
 
     os.environ.setdefault("DAGSTER_HOME", str(write_dagster_home(load_settings().home, project_dir)))
-    definitions = build_definitions()
+    definitions = build_definitions(project)
     job = definitions.resolve_job_def(ALL_LAYERS)
+    left_out = {serving_key(name) for name in result.left_out}
     started = time.monotonic()
     with dg.DagsterInstance.get() as instance:
         run = job.execute_in_process(
             instance=instance,
             raise_on_error=False,
+            asset_selection=sorted(definitions.resolve_asset_graph().executable_asset_keys - left_out),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={
                 "dagster/asset_partition_range_start": wanted[0],
@@ -122,8 +134,9 @@ def _materialize(result: DemoResult, wanted: Sequence[str], project_dir: Path) -
     result.seconds["all layers"] = _since(started)
     settings = load_settings()
     with Ledger.open(settings) as ledger:
-        result.rows = {**result.rows, **layer_rows(ledger.connection, wanted)}
-        result.rejected = {f"{a}: {r}": n for (a, r), n in rejected_by_reason(ledger.connection).items()}
+        result.rows = {**result.rows, **layer_rows(ledger.connection, [*wanted, WHOLE])}
+        dead_letters = rejected_by_reason(ledger.connection)
+        result.rejected = [{"asset": a, "reason": r, "rows": n} for (a, r), n in dead_letters.items()]
         if run.success:
             result.kpi = kpi_rows(ledger.connection)
 
@@ -144,9 +157,9 @@ def _read_events(result: DemoResult, run: "dg.ExecuteInProcessResult") -> None:
             errors.append(f"{event.step_key}: {told or crashed}")
         if event.event_type_value == "ASSET_MATERIALIZATION":
             made = event.step_materialization_data.materialization
-            if made.partition and "status" in made.metadata:
+            if "status" in made.metadata:
                 name = ".".join(made.asset_key.path)
-                statuses[name, made.partition] = str(made.metadata["status"].value)
+                statuses[name, made.partition or WHOLE] = str(made.metadata["status"].value)
                 if "proof" in made.metadata:
                     proofs[name] = str(made.metadata["proof"].value)
     found = list(statuses.values())

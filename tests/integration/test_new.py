@@ -10,10 +10,11 @@ import typer
 from typer.testing import CliRunner, Result
 
 from etl_assets.cli.manifests import register
-from etl_assets.project import ASSETS_FOLDER, load_project
+from etl_assets.project import load_project
 from etl_resources.errors import PermanentError
 from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
 from tests.databases import new_databases
+from tests.projects import SALES
 
 TABLES = """
 create schema shop;
@@ -52,9 +53,9 @@ def shop(stack: object) -> Iterator[str]:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with the real platform.yaml and no dataset."""
+    """A project with one system and no dataset."""
     (tmp_path / "datasets").mkdir()
-    shutil.copy(ASSETS_FOLDER / "platform.yaml", tmp_path)
+    shutil.copy(SALES / "platform.yaml", tmp_path)
     return tmp_path
 
 

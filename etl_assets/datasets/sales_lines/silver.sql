@@ -8,6 +8,8 @@ select
     discount,
     tax,
     trim(return_flag) as return_flag,
+    ship_date,
+    commit_date,
     trim(ship_mode) as ship_mode,
     updated_at
 from bronze.sales_lines
