@@ -115,11 +115,15 @@ def _postgres(file: File, source: PostgresSource) -> Iterator[ManifestError]:
 
 
 def _extract(file: File, source: Source) -> Iterator[ManifestError]:
-    """Windows need partitions, and a whole table has none."""
-    if source.extract == "window" and file.model.partitions is None:
+    """Windows of a Postgres need partitions; what is delivered whole has none."""
+    partitioned = file.model.partitions is not None
+    if not isinstance(source, PostgresSource):
+        if partitioned:
+            yield file.error(f"a source of kind {source.kind} is read whole; remove `partitions`", "partitions")
+    elif source.extract == "window" and not partitioned:
         message = "extract window reads by partitions, which this dataset doesn't declare"
         yield file.error(f"{message}; add `partitions`, or say `extract: full`", "source")
-    if source.extract == "full" and file.model.partitions is not None:
+    elif source.extract == "full" and partitioned:
         yield file.error("extract full reads the table whole; remove `partitions`", "source", "extract")
 
 
