@@ -22,7 +22,8 @@ def picture(result: "DemoResult") -> Iterator[str]:
         for found in result.rejected:
             if found["asset"].startswith(f"{layer}."):
                 yield f"{'':<{MARGIN}}└─ {found['rows']:,} rows of {found['asset']} set aside: {found['reason']}"
-    yield from _groups("serving", result.rows, SERVERS)
+    served = {group: name for group, name in SERVERS.items() if _listed(result.rows, group)}
+    yield from _groups("serving", result.rows, served)
     if result.left_out:
         names = ", ".join(name.partition(".")[2] for name in result.left_out)
         yield f"{'':<{MARGIN}}└─ not running, so left out: {names} (needs Java 17 or ETL_ELASTICSEARCH_URL)"
