@@ -61,7 +61,7 @@ class VerifyReport:
 
     assets: Sequence[AssetReport]
     leftovers: Sequence[str] = field(default=())
-    """Branches and staging tables whose attempt is over; recovery drops them at the next run."""
+    """Branches, staging tables and indexes whose attempt is over; recovery drops them at the next run."""
 
     @property
     def equal(self) -> bool:

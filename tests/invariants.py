@@ -6,7 +6,12 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.quality.audit import read_back
+from etl_resources.sinks.elasticsearch_aliases import read_state
+from etl_resources.sinks.elasticsearch_replace import ReplacingSink
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
+from etl_resources.sinks.postgres_sink import PostgresSink
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.stage import partitions_of, properties_of
 from tests.lake import Lake
@@ -44,9 +49,16 @@ def prove_tables(lake: Lake) -> set[str]:
 
 
 def prove_serving(lake: Lake) -> None:
-    """Served rows, reread, have the version that the commit table and the ledger recorded."""
-    (node,) = lake.runtime.project.serving
-    sink = lake.runtime.sink(node)
+    """Served rows and documents, reread, have the version that their store's commits and the ledger recorded."""
+    for node in lake.runtime.project.serving:
+        if isinstance(node.target, ElasticsearchTarget):
+            prove_documents(lake, lake.runtime.search_sink(node))
+        else:
+            prove_rows(lake, lake.runtime.postgres_sink(node))
+
+
+def prove_rows(lake: Lake, sink: PostgresSink) -> None:
+    """A target in Postgres."""
     commits = lake.platform("select partition, epoch, version from etl_serving.commits where epoch > 0")
     with Ledger.open(lake.settings) as ledger:
         recorded = {p: (r.epoch, r.version) for p, r in ledger.current(sink.asset).items()}
@@ -57,10 +69,20 @@ def prove_serving(lake: Lake) -> None:
         assert counts.get(partition, (0, version)) == (rows, version), partition
 
 
+def prove_documents(lake: Lake, sink: ElasticsearchSink) -> None:
+    """A target in Elasticsearch."""
+    with Ledger.open(lake.settings) as ledger, connect(lake.settings) as engine:
+        recorded = {p: (r.epoch, r.version) for p, r in ledger.current(sink.asset).items()}
+        served = {p: (s.epoch, s.version) for p, s in sink.served().items()}
+        assert served == recorded
+        for partition, (_, version) in recorded.items():
+            assert sink.content(engine, partition).version == version, (sink.asset, partition)
+
+
 def prove_evidence(lake: Lake) -> None:
     """Each published partition has its ledger row: inputs, token, version, counts that add up, and a closed intent."""
     with Ledger.open(lake.settings) as ledger:
-        for name in [*lake.runtime.addresses, "postgres.analytics.kpi_net_revenue"]:
+        for name in [*lake.runtime.addresses, *(n.name for n in lake.runtime.project.serving)]:
             for partition, publish in ledger.current(name).items():
                 assert publish.inputs, (name, partition)
                 assert all(i.version for i in publish.inputs), (name, partition)
@@ -113,6 +135,19 @@ def prove_nothing_left(lake: Lake) -> None:
         assert refs == {"main"}, address.asset
     assert lake.platform("select relname from pg_class where relnamespace = to_regnamespace('etl_staging')") == []
     assert lake.platform("select attempt, asset from etl.intents where state = 'open'") == []
+    for node in lake.runtime.project.serving:
+        if isinstance(node.target, ElasticsearchTarget):
+            prove_no_leftovers(lake.runtime.search_sink(node))
+
+
+def prove_no_leftovers(sink: ElasticsearchSink) -> None:
+    """One index per published partition, at most one superseded beside it, and nothing to write through."""
+    state = read_state(sink.client, sink.target)
+    superseded = {str(i) for i in sink.unpublished(keep=0)} if isinstance(sink, ReplacingSink) else set()
+    writable = {a for aliases in state.indexes.values() for a in aliases if "--fill" in a}
+    assert {a.split("--fill")[0] for a in writable} <= superseded, writable
+    if isinstance(sink, ReplacingSink):
+        assert sink.unpublished(keep=1) == []
 
 
 def await_sessions_gone(lake: Lake) -> None:

@@ -35,6 +35,7 @@ from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from etl_resources.sinks.elasticsearch_upsert import UpsertingSink
 from tests.databases import query, server_dsn
 from tests.fault.driver import become
+from tests.invariants import prove_no_leftovers
 from tests.lake import _SERVER, Child
 
 CONTRACT = Contract(
@@ -196,22 +197,6 @@ class SearchTarget:
         assert content == wanted
         assert self.ledger("select attempt from etl.intents where state = 'open'") == []
         prove_no_leftovers(self.sink)
-
-
-def prove_no_leftovers(sink: ElasticsearchSink) -> None:
-    """One index per published partition, at most one superseded beside it, no alias to write through."""
-    state = read_state(sink.client, sink.target)
-    aliases = {a for found in state.indexes.values() for a in found}
-    assert not [a for a in aliases if "--fill" in a and a.split("--fill")[0] not in _superseded(sink)], aliases
-    if isinstance(sink, ReplacingSink):
-        assert sink.unpublished(keep=1) == []
-
-
-def _superseded(sink: ElasticsearchSink) -> set[str]:
-    """A fenced attempt's index keeps its alias until it is deleted."""
-    if not isinstance(sink, ReplacingSink):
-        return set()
-    return {str(i) for i in sink.unpublished(keep=0)}
 
 
 def serve(name: str, load: str, rows: Mapping[str, Rows]) -> Served:

@@ -8,9 +8,10 @@ import pytest
 from etl_assets.graph.published import read_served
 from etl_assets.recover import recover
 from etl_assets.verify import verify
+from tests.invariants import prove_whole
 from tests.lake import KPI, SERVED, Lake, new_lake
 from tests.projects import SALES
-from tests.search_target import prove_no_leftovers, search_variables
+from tests.search_target import search_variables
 from tests.unit.project_edits import KPI as KPI_MANIFEST
 from tests.unit.project_edits import PLATFORM, edit
 
@@ -45,8 +46,7 @@ def test_what_is_served_equals_the_table_in_every_store(searched: Lake) -> None:
     versions = {name: {p: v.version for p, v in a.partitions.items()} for name, a in served.items()}
     assert len(versions) == 3
     assert len({str(v) for v in versions.values()}) == 1
-    for node in searched.runtime.project.serving[1:]:
-        prove_no_leftovers(searched.runtime.search_sink(node))
+    prove_whole(searched)
 
 
 def test_a_second_run_has_nothing_to_serve(searched: Lake) -> None:
