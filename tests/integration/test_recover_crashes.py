@@ -159,7 +159,7 @@ def test_leftovers_that_no_ledger_knows_go_after_the_guard(published: Lake) -> N
     published.platform('create unlogged table etl_staging."analytics_kpi_net_revenue_lost0000-0123456789ab" (a int)')
     store = ObjectStore.of(catalog, address.location)
     key = f"{address.location.removeprefix(f's3://{store.bucket}/')}/data/unfinished.parquet"
-    store._client.create_multipart_upload(Bucket=store.bucket, Key=key)
+    store.client.create_multipart_upload(Bucket=store.bucket, Key=key)
 
     young = recover(published.runtime)
     assert not [a for a in young.actions if "branch" in a.what or "upload" in a.what]
