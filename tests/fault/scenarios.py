@@ -141,7 +141,7 @@ SCENARIOS: Mapping[str, Reach] = {
 }
 """Failpoint → how to get there. A failpoint that is missing here has no fault test: test_failpoints.py says so."""
 DELIVERED = tuple(p for p in FAILPOINTS if p.startswith("deliver."))
-"""Failpoints that only a source of files or pages passes: tests/fault/test_delivered.py."""
+"""Failpoints that only a source of files or pages passes: tests/fault/test_delivered_faults.py."""
 
 
 @dataclass(frozen=True)
