@@ -13,7 +13,7 @@ from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.quality.stored_content import StoredContent, read_served, served_columns
 from etl_resources.sinks.elasticsearch_names import mark_of
 from etl_resources.sinks.elasticsearch_replace import ReplacingSink
-from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA
+from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, STAGING_TABLES
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,9 +68,7 @@ def _documents(
 def leftovers_of(runtime: Runtime, nodes: Iterable[ServingNode], ledger: Ledger) -> list[str]:
     """What attempts that are over left in the stores."""
     live = {a.attempt for a in live_attempts(ledger.connection)}
-    rows = ledger.connection.execute(
-        "select tablename from pg_tables where schemaname = %s order by 1", (STAGING_SCHEMA,)
-    ).fetchall()
+    rows = ledger.connection.execute(f"{STAGING_TABLES} order by 1".encode()).fetchall()
     found = [f"staging table {STAGING_SCHEMA}.{t}" for (t,) in rows if not any(t.endswith(a) for a in live)]
     for node in nodes:
         if isinstance(node.target, ElasticsearchTarget):

@@ -1,5 +1,6 @@
 """The embedded engine: DuckDB with S3 and Postgres extensions from wheels, bounded in threads and memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from etl_resources.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 MAX_UPLOAD = "50GB"
 """Largest file of one upload; DuckDB's default of 800 GB reserves 80 MB for each part and runs out of memory."""
@@ -49,6 +51,21 @@ def connect(
     connection.execute(f"set global http_timeout = {settings.s3_timeout_s}")
     _add_s3_secret(connection, settings)
     return connection
+
+
+def stream(engine: "duckdb.DuckDBPyConnection", statement: str, batch_rows: int) -> "Iterator[pa.RecordBatch]":
+    """The rows of a query, batch by batch. Raises duckdb.Error, also for what fails while rows are already coming.
+
+    Arrow's reader tells the latter as OSError, which would be taken for one of S3.
+    """
+    import duckdb
+
+    reader = engine.execute(statement).to_arrow_reader(batch_rows)
+    try:
+        yield from reader
+    except OSError as e:
+        kinds = {"IO": duckdb.IOException, "HTTP": duckdb.HTTPException, "Out of Memory": duckdb.OutOfMemoryException}
+        raise kinds.get(str(e).partition(" Error: ")[0], duckdb.Error)(str(e)) from e
 
 
 def _add_s3_secret(connection: "duckdb.DuckDBPyConnection", settings: Settings) -> None:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from etl_resources.engines.embedded import stream
+
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
@@ -31,5 +33,4 @@ class PublishedRows:
     def batches(self, columns: Sequence[str] = ("*",), batch_rows: int = BATCH_ROWS) -> Iterator["pa.RecordBatch"]:
         """Arrow batches of at most batch_rows rows; memory is bounded by one batch."""
         with self.connect() as engine:
-            reader = engine.execute(f"select {', '.join(columns)} from {self.scan}").to_arrow_reader(batch_rows)
-            yield from reader
+            yield from stream(engine, f"select {', '.join(columns)} from {self.scan}", batch_rows)

@@ -30,7 +30,7 @@ def content_hash(contract: Contract, dialect: Dialect) -> str:
     if dialect == "duckdb":
         total = f"coalesce(sum(('0x' || substr(md5({text}), 1, 16))::ubigint), 0) % {_MODULUS}::hugeint"
         return f"printf('%016x', ({total})::ubigint)"
-    number = f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint::numeric"
+    number = f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint"  # summed as numeric, without a numeric per row
     total = f"mod(mod(coalesce(sum({number}), 0), {_MODULUS}) + {_MODULUS}, {_MODULUS})"  # mod: % is a placeholder
     high, low = f"div({total}, 4294967296)::bigint", f"mod({total}, 4294967296)::bigint"
     return f"lpad(to_hex({high}), 8, '0') || lpad(to_hex({low}), 8, '0')"

@@ -9,7 +9,7 @@ from etl_resources.identifiers import quote
 from etl_resources.ledger.attempt_records import restore_attempt
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import dead_attempts, is_live
-from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA
+from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, STAGING_TABLES
 
 if TYPE_CHECKING:
     import psycopg
@@ -67,10 +67,10 @@ def drop_dead_staging(
     """
     connection, dropped = ledger.connection, []
     rows = connection.execute(
-        "select t.tablename, substring(t.tablename from %(attempt)s) from pg_tables t left join etl.intents i "
-        "on i.attempt = substring(t.tablename from %(attempt)s) where schemaname = %(schema)s "
-        "and coalesce(i.created_at <= now() - %(older_than)s, true) order by 1",
-        {"attempt": ATTEMPT, "schema": STAGING_SCHEMA, "older_than": older_than},
+        f"select t.relname, substring(t.relname from %(attempt)s) from ({STAGING_TABLES}) t left join etl.intents i "
+        "on i.attempt = substring(t.relname from %(attempt)s) "
+        "where coalesce(i.created_at <= now() - %(older_than)s, true) order by 1",
+        {"attempt": ATTEMPT, "older_than": older_than},
     ).fetchall()
     for table, attempt in rows:
         if attempt is None or attempt in besides or is_live(ledger, attempt):

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from etl_resources.contract import Contract
+from etl_resources.engines.embedded import stream
 from etl_resources.errors import FencedError, PermanentError, RestartError, TransientError
 from etl_resources.failpoints import failpoint
-from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.ledger.attempt_records import partition_records
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.ledger.ledger import Ledger
@@ -20,10 +21,12 @@ from etl_resources.planning import PlannedPartition
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
+from etl_resources.sinks.postgres_copy import BATCH_ROWS, copy_rows
 from etl_resources.sinks.postgres_recovery import settle_target
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
 from etl_resources.sinks.serving import ServingBatch, StagedRows
 from etl_resources.tables.publish import PublishOutcome
+from etl_resources.tables.schema import postgres_type
 from etl_resources.tables.stage import StagedPartition
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     import duckdb
     import psycopg
 
-BATCH_ROWS = 10_000
 MAX_NAME_PART = 40
 """Characters of the target in a staging table's name: Postgres cuts names at 63, and the attempt must stay whole."""
 PARTITION_COLUMN = "etl_partition"
@@ -81,12 +83,12 @@ class PostgresSink:
         return settle_target(self, ledger)
 
     def begin(self, attempt: str, epoch: int) -> None:  # noqa: ARG002  (signature of ServingSink)
-        """An unlogged staging table of this attempt."""
-        columns = ", ".join(map(quote, self.contract.names))
+        """A staging table of this attempt; each partition gets a part of its own, which is counted and read alone."""
+        columns = ", ".join(f"{quote(c.name)} {postgres_type(c.type)}" for c in self.contract.columns)
         with self.connection() as connection:
             connection.execute(
-                f"create unlogged table {self.staging_table(attempt)} as "
-                f"select ''::text as {PARTITION_COLUMN}, {columns} from {quote_qualified(self.target)} with no data"
+                f"create table {self.staging_table(attempt)} ({PARTITION_COLUMN} text, {columns}) "
+                f"partition by list ({PARTITION_COLUMN})".encode()
             )
         failpoint("postgres.staging_created", self.asset)
 
@@ -98,29 +100,26 @@ class PostgresSink:
         planned: PlannedPartition,
         scan: str,
     ) -> StagedRows:
-        """A partition as it stands in the staging table after COPY."""
-        partition = planned.partition
-        names = ", ".join(map(quote, self.contract.names))
-        cursor = engine.execute(f"select {names} from {scan}")
+        """A partition as it stands in the staging table after COPY. Written again, it replaces what was there."""
+        names, keys = (", ".join(map(quote, c)) for c in (self.contract.names, self.key))
+        part, value = self._staging_part(attempt, planned.partition), literal(planned.partition)
         with self.connection() as connection:
-            with (
-                connection.cursor() as writer,
-                writer.copy(f"copy {self.staging_table(attempt)} ({PARTITION_COLUMN}, {names}) from stdin") as copy,
-            ):
-                while rows := cursor.fetchmany(BATCH_ROWS):
-                    for row in rows:
-                        copy.write_row((partition, *row))
-            keys = ", ".join(map(quote, self.key))
-            counted = connection.execute(
-                f"select count(*), count(distinct ({keys})), {content_hash(self.contract, 'postgres')}, "
-                f"coalesce(sum(pg_column_size(staged.*)), 0) "
-                f"from {self.staging_table(attempt)} as staged where {PARTITION_COLUMN} = %s",
-                (partition,),
-            ).fetchone()
+            connection.execute(
+                f"create unlogged table if not exists {part} partition of {self.staging_table(attempt)} "
+                f"({PARTITION_COLUMN} default {value}) for values in ({value})".encode()
+            )
+            with connection.transaction():
+                connection.execute(f"truncate {part}".encode())
+                batches = stream(engine, f"select {names} from {scan}", BATCH_ROWS)
+                size_bytes = copy_rows(connection, part, names, batches)
+                counted = connection.execute(
+                    f"select count(*), (select count(*) from (select distinct {keys} from {part}) as keys), "
+                    f"{content_hash(self.contract, 'postgres')} from {part}".encode()
+                ).fetchone()
         assert counted is not None  # noqa: S101  (an aggregate always returns a row)
-        rows, distinct, digest, size = counted
-        failpoint("postgres.copied", f"{self.asset}, partition {partition}")
-        return StagedRows(int(rows), int(distinct), version_of(int(rows), digest), int(size))
+        rows, distinct, digest = counted
+        failpoint("postgres.copied", f"{self.asset}, partition {planned.partition}")
+        return StagedRows(int(rows), int(distinct), version_of(int(rows), digest), size_bytes)
 
     def publish(self, batch: ServingBatch) -> PublishOutcome:
         """One transaction: lock the partitions' commit rows, check epochs, replace or upsert, write token and epoch."""
@@ -204,11 +203,13 @@ class PostgresSink:
         rows = f"select {names} from {self.staging_table(attempt)} where {PARTITION_COLUMN} = %s"
         conflict = ""
         if self.load == "upsert":
-            others = [c for c in self.contract.names if c not in self.key]
-            change = ", ".join(f"{quote(c)} = excluded.{quote(c)}" for c in others)
-            action = f"do update set {change}" if others else "do nothing"
+            others = [quote(c) for c in self.contract.names if c not in self.key]
+            change = ", ".join(f"{c} = excluded.{c}" for c in others)
+            old, new = (", ".join(f"{row}.{c}" for c in others) for row in ("served", "excluded"))
+            action = f"do update set {change} where ({old}) is distinct from ({new})" if others else "do nothing"
             conflict = f"on conflict ({', '.join(map(quote, self.key))}) {action}"
-        connection.execute(f"insert into {quote_qualified(self.target)} ({names}) {rows} {conflict}", (partition,))
+        insert = f"insert into {quote_qualified(self.target)} as served ({names}) {rows} {conflict}"
+        connection.execute(insert.encode(), (partition,))
 
     def _record_commit(
         self, connection: "psycopg.Connection[Any]", batch: ServingBatch, p: StagedPartition, record: str
@@ -235,6 +236,10 @@ class PostgresSink:
         """Qualified name of an attempt's staging table."""
         schema, _, table = self.target.partition(".")
         return f"{quote(STAGING_SCHEMA)}.{quote(f'{schema}_{table}'[:MAX_NAME_PART] + f'_{attempt}')}"
+
+    def _staging_part(self, attempt: str, partition: str) -> str:
+        """Qualified name of one partition of it."""
+        return f"{quote(STAGING_SCHEMA)}.{quote(f'{partition}_{attempt}')}"
 
     def counts(self) -> Mapping[str, tuple[int, str]]:
         """Partition → (rows, version) reread from the served rows."""

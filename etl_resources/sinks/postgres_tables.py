@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 STAGING_SCHEMA = "etl_staging"
 COMMITS = "etl_serving.commits"
+STAGING_TABLES = f"""
+select relname from pg_class
+where relnamespace = to_regnamespace('{STAGING_SCHEMA}') and relkind in ('r', 'p') and not relispartition"""
+"""Staging tables without their parts, which are dropped with them."""
 _DDL_LOCK = 7_201_536_002
 
 _COMMIT_TABLE = f"""

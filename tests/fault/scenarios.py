@@ -113,7 +113,7 @@ def _drop_branches(lake: Lake) -> None:
 
 def _drop_staging(lake: Lake) -> None:
     for (name,) in lake.platform("select relname from pg_class where relnamespace = to_regnamespace('etl_staging')"):
-        lake.platform(f'drop table etl_staging."{name}"')
+        lake.platform(f'drop table if exists etl_staging."{name}"')  # its parts go with it
 
 
 _TABLES = Reach((*BRONZE, *ICEBERG))
