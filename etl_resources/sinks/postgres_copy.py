@@ -17,7 +17,7 @@ BATCH_ROWS = 20_000
 def copy_rows(
     connection: "psycopg.Connection[Any]", table: str, columns: str, batches: "Iterable[pa.RecordBatch]"
 ) -> int:
-    """Append batches to a table that this transaction created or emptied; bytes sent.
+    """Append batches to a table that this transaction created; bytes sent.
 
     `table` and `columns` are quoted. Raises psycopg.Error and duckdb.Error; the server then keeps none of the rows.
     """

@@ -103,19 +103,18 @@ class PostgresSink:
         """A partition as it stands in the staging table after COPY. Written again, it replaces what was there."""
         names, keys = (", ".join(map(quote, c)) for c in (self.contract.names, self.key))
         part, value = self._staging_part(attempt, planned.partition), literal(planned.partition)
-        with self.connection() as connection:
+        with self.connection() as connection, connection.transaction():
             connection.execute(
-                f"create unlogged table if not exists {part} partition of {self.staging_table(attempt)} "
+                f"set local synchronous_commit = off; drop table if exists {part}; "  # a crash empties it anyway
+                f"create unlogged table {part} partition of {self.staging_table(attempt)} "
                 f"({PARTITION_COLUMN} default {value}) for values in ({value})".encode()
             )
-            with connection.transaction():
-                connection.execute(f"truncate {part}".encode())
-                batches = stream(engine, f"select {names} from {scan}", BATCH_ROWS)
-                size_bytes = copy_rows(connection, part, names, batches)
-                counted = connection.execute(
-                    f"select count(*), (select count(*) from (select distinct {keys} from {part}) as keys), "
-                    f"{content_hash(self.contract, 'postgres')} from {part}".encode()
-                ).fetchone()
+            batches = stream(engine, f"select {names} from {scan}", BATCH_ROWS)
+            size_bytes = copy_rows(connection, part, names, batches)
+            counted = connection.execute(
+                f"select count(*), (select count(*) from (select distinct {keys} from {part}) as keys), "
+                f"{content_hash(self.contract, 'postgres')} from {part}".encode()
+            ).fetchone()
         assert counted is not None  # noqa: S101  (an aggregate always returns a row)
         rows, distinct, digest = counted
         failpoint("postgres.copied", f"{self.asset}, partition {planned.partition}")

@@ -76,7 +76,7 @@ def staged(sink: PostgresSink, attempt: str) -> int:
 
 
 @given(rows=ROWS)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_value_is_stored_as_it_was_read(sink: PostgresSink, attempt: str, rows: list[Row]) -> None:
     """Quotes, tabs, empty strings beside nulls, all digits, years 1 to 9999; and written again, it replaces."""
     engine = engine_with(rows)
