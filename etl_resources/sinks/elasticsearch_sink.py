@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract
+from etl_resources.engines.embedded import stream
 from etl_resources.errors import PermanentError, TransientError, UnknownCommitError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal
@@ -203,16 +204,12 @@ class ElasticsearchSink:
         return int(refused[0]), version_of(int(accepted[0]), accepted[1])
 
     def _chunks(self, engine: "duckdb.DuckDBPyConnection", identity: str, text: str, scan: str) -> Iterator[Chunk]:
-        reader = (
-            engine.cursor()
-            .execute(
-                f"select etl_id, {self.line()} as line from "
-                f"(select {identity} as etl_id, {text} as etl_doc from {scan}) "
-                f"where strlen(etl_id) <= {ID_BYTES_MAX}"
-            )
-            .to_arrow_reader(CHUNK_ROWS)
+        statement = (
+            f"select etl_id, {self.line()} as line from "
+            f"(select {identity} as etl_id, {text} as etl_doc from {scan}) "
+            f"where strlen(etl_id) <= {ID_BYTES_MAX}"
         )
-        for batch in reader:
+        for batch in stream(engine.cursor(), statement, CHUNK_ROWS):
             yield Chunk(batch.column("etl_id"), batch.column("line"))
 
     def line(self) -> str:
