@@ -56,7 +56,8 @@ def connect(
 def stream(engine: "duckdb.DuckDBPyConnection", statement: str, batch_rows: int) -> "Iterator[pa.RecordBatch]":
     """The rows of a query, batch by batch. Raises duckdb.Error, also for what fails while rows are already coming.
 
-    Arrow's reader tells the latter as OSError, which would be taken for one of S3.
+    Arrow's reader tells the latter as OSError, which would be taken for one of S3; and as "Interrupted" where another
+    thread failed first, whose reason is lost: that is tried again.
     """
     import duckdb
 
@@ -64,7 +65,12 @@ def stream(engine: "duckdb.DuckDBPyConnection", statement: str, batch_rows: int)
     try:
         yield from reader
     except OSError as e:
-        kinds = {"IO": duckdb.IOException, "HTTP": duckdb.HTTPException, "Out of Memory": duckdb.OutOfMemoryException}
+        kinds = {
+            "IO": duckdb.IOException,
+            "INTERRUPT": duckdb.IOException,
+            "HTTP": duckdb.HTTPException,
+            "Out of Memory": duckdb.OutOfMemoryException,
+        }
         raise kinds.get(str(e).partition(" Error: ")[0], duckdb.Error)(str(e)) from e
 
 
