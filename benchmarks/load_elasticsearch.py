@@ -17,10 +17,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import duckdb
-from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, IN_FLIGHT
-from etl_resources.sinks.elasticsearch_documents import document, document_id, mapping
-from etl_resources.sinks.elasticsearch_replace import ReplacingSink
-from etl_resources.sinks.elasticsearch_reread import reread
 
 from benchmarks.harness import Result, peak_rss_mb, save, tell
 from benchmarks.orders import CONTRACT, count_orders, orders
@@ -30,6 +26,10 @@ from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import PlannedPartition
 from etl_resources.settings import Settings, load_settings
+from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, IN_FLIGHT
+from etl_resources.sinks.elasticsearch_documents import document, document_id, mapping
+from etl_resources.sinks.elasticsearch_replace import ReplacingSink
+from etl_resources.sinks.elasticsearch_reread import reread
 
 GOAL = 0.7
 WHOLE_ORDERS = replace(CONTRACT, partition_column=None)

@@ -119,7 +119,7 @@ def test_rows_that_cannot_be_read_any_more_leave_nothing(sink: PostgresSink, att
         "null::decimal(6,6) as share, null::decimal(38,10) as wide, null::decimal(20,0) as whole, "
         "null::varchar as label from range(100000) as r(i)"
     )
-    with pytest.raises(duckdb.Error, match="lost|Interrupted"):
+    with pytest.raises(duckdb.Error, match=r"lost|Interrupted"):
         write(sink, attempt, engine)
     assert staged(sink, attempt) == 0
     good = engine_with([(1, *[None] * (len(SCHEMA) - 1))])
