@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from etl_resources.io_managers.failure import failing_clearly
-from etl_resources.io_managers.reader import PublishedRows
+from etl_resources.io_managers.reader import PublishedRows, asked_for
 from etl_resources.io_managers.s3_tables import Reader
 
 if TYPE_CHECKING:
@@ -30,4 +30,4 @@ class ElasticsearchIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> PublishedRows:
         """A handle on the served documents of the input's partitions, as rows of the contract."""
-        return self._read(".".join(context.asset_key.path), list(context.asset_partition_keys))
+        return self._read(*asked_for(context))

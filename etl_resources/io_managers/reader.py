@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from etl_resources.calendar import WHOLE
 from etl_resources.engines.embedded import stream
 
 if TYPE_CHECKING:
+    import dagster as dg
     import duckdb
     import pyarrow as pa
 
@@ -34,3 +36,9 @@ class PublishedRows:
         """Arrow batches of at most batch_rows rows; memory is bounded by one batch."""
         with self.connect() as engine:
             yield from stream(engine, f"select {', '.join(columns)} from {self.scan}", batch_rows)
+
+
+def asked_for(context: "dg.InputContext") -> tuple[str, list[str]]:
+    """(asset name, partitions) of an input: its one partition where the asset has no partitions."""
+    partitions = list(context.asset_partition_keys) if context.has_asset_partitions else [WHOLE]
+    return ".".join(context.asset_key.path), partitions

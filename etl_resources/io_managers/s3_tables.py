@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from etl_resources.io_managers.failure import failing_clearly
-from etl_resources.io_managers.reader import PublishedRows
+from etl_resources.io_managers.reader import PublishedRows, asked_for
 
 if TYPE_CHECKING:
     from etl_resources.tables.table_store import StagedBatch
@@ -42,4 +42,4 @@ class S3TableIOManager(dg.IOManager):
 
     def load_input(self, context: dg.InputContext) -> PublishedRows:
         """A handle on the published rows of the input's partitions, pinned now."""
-        return self._read(".".join(context.asset_key.path), list(context.asset_partition_keys))
+        return self._read(*asked_for(context))
