@@ -20,9 +20,12 @@ import pytest
 from etl_assets.demo.crm import Drop, create_crm
 from etl_assets.demo.rates import make_additions_file
 from etl_assets.demo.rates_server import LOOPBACK, RatesServer
+from etl_assets.demo.run import SEARCH
 from etl_assets.project import ASSETS_FOLDER
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from tests.integration.oracle_eur import Line, Rates, order_lines
 from tests.lake import SCALE, Lake, Run, new_lake
+from tests.search_target import search_variables
 
 MONTHS = ("2023-12", "2024-01", "2024-02")
 """A year's end: the first days of January need the rates of December."""
@@ -39,9 +42,21 @@ class Example:
 
     def run(self, **changed: str) -> Run:
         """All assets of MONTHS, which has to succeed."""
-        run = self.lake.materialize(MONTHS[0], MONTHS[-1], **changed)
+        run = self.lake.materialize(MONTHS[0], MONTHS[-1], self.assets, **changed)
         assert run.success, run.error
         return run
+
+    @property
+    def searched(self) -> bool:
+        """Whether there is an Elasticsearch: without Java everything else is tested."""
+        return "ETL_ELASTICSEARCH_URL" in self.lake.env
+
+    @property
+    def assets(self) -> list[str]:
+        """All that can run here."""
+        project = self.lake.runtime.project
+        names = [*project.tables, *(node.name for node in project.serving)]
+        return [n.replace(".", "/") for n in names if self.searched or not n.startswith(SEARCH)]
 
     def oracle(self) -> list[Line]:
         """Every order line of MONTHS with its euros."""
@@ -73,21 +88,31 @@ class Example:
 
 
 @contextmanager
-def new_example(folder: Path) -> Iterator[Example]:
-    """The sources at SCALE, nothing published. Needs the stack's servers."""
+def new_example(folder: Path, search: Mapping[str, str]) -> Iterator[Example]:
+    """The sources at SCALE, nothing published. Needs the stack's servers; `search`: settings of Elasticsearch."""
     rates_file = folder / "rates.csv"
     make_additions_file(rates_file)
     with new_lake(folder, SCALE, project=ASSETS_FOLDER) as lake, RatesServer(0, rates_file) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         drop = Drop.at(crm_url(lake.env))
-        lake.env |= {"RATES_URL": f"http://{LOOPBACK}:{server.server_port}", "CRM_S3_URL": crm_url(lake.env)}
+        lake.env |= {"RATES_URL": f"http://{LOOPBACK}:{server.server_port}", "CRM_S3_URL": crm_url(lake.env), **search}
         create_crm(lake.env["CRM_S3_URL"], scale=SCALE, work_dir=folder, progress=lambda _: None)
         try:
             yield Example(lake, rates_file, {})
         finally:
             server.shutdown()
+            for node in lake.runtime.project.serving if search else ():
+                if node.name.startswith(SEARCH):
+                    drop_indexes(lake.runtime.search_sink(node))
             drop.remove(drop.keys())
             drop.service.delete_bucket(Bucket=drop.bucket)
+
+
+def drop_indexes(sink: ElasticsearchSink) -> None:
+    """Everything that a target has in the session's Elasticsearch."""
+    names = [*sink.client.indices.get(index=f"{sink.target}-*", expand_wildcards="all").body]
+    if names:
+        sink.client.indices.delete(index=names)
 
 
 def crm_url(env: Mapping[str, str]) -> str:
@@ -98,8 +123,14 @@ def crm_url(env: Mapping[str, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def example(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
+def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     """Published once; the tests of a module share it."""
-    with new_example(tmp_path_factory.mktemp("example")) as made:
+    request.getfixturevalue("stack")
+    try:
+        request.getfixturevalue("search")
+        search = search_variables()
+    except pytest.skip.Exception:
+        search = {}
+    with new_example(tmp_path_factory.mktemp("example"), search) as made:
         made.run()
         yield made

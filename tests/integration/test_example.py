@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 from decimal import Decimal
 
+import pytest
+
+from etl_assets.demo.run import SEARCH
 from etl_assets.verify import verify
 from etl_resources.calendar import WHOLE
 from tests.integration.example import MONTHS, Example
@@ -97,6 +100,19 @@ def test_the_other_kpis_are_the_oracles(example: Example) -> None:
             "where month = %s order by rank",
             month,
         ) == [(*best, covered) for best in best_customers(line for line in lines if line.group.month <= month)]
+
+
+def test_orders_and_customers_are_found_in_elasticsearch(example: Example) -> None:
+    """A document per order and one per customer, with the euros of the oracle; verify rereads their content."""
+    if not example.searched:
+        pytest.skip("no Elasticsearch")
+    orders = {line.order_id for line in example.oracle() if line.eur is not None}
+    sinks = {
+        n.name: example.lake.runtime.search_sink(n) for n in example.lake.runtime.project.serving if SEARCH in n.name
+    }
+    client = sinks["elasticsearch.orders"].client
+    assert client.count(index="orders")["count"] == len(orders)
+    assert client.count(index="customers")["count"] == len(example.lake.rows(CUSTOMERS, "distinct customer_id"))
 
 
 def test_a_second_run_looks_at_three_sources_and_changes_nothing(example: Example) -> None:
