@@ -7,6 +7,7 @@ import pytest
 from etl_resources.errors import ManifestErrors
 from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_file import load_platform, parse_manifest, read_manifest
+from etl_resources.manifest_targets import ElasticsearchTarget, PostgresTarget
 
 PATH = Path("orders/manifest.yaml")
 HEAD = """\
@@ -226,6 +227,7 @@ network_profiles: [private_vpc]
 systems: {}
 allowed_targets: {postgres: ["analytics.*", public.one]}
 """
-    platform = parse_manifest(text, PATH, Platform).model
-    allowed = [t for t in ("analytics.a", "public.one", "public.two") if platform.allows_postgres(t)]
-    assert allowed == ["analytics.a", "public.one"]
+    targets = parse_manifest(text, PATH, Platform).model.allowed_targets
+    named = ("analytics.a", "public.one", "public.two")
+    assert [t for t in named if targets.allow(PostgresTarget(postgres=t))] == ["analytics.a", "public.one"]
+    assert not targets.allow(ElasticsearchTarget(elasticsearch="orders"))
