@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -162,6 +163,10 @@ class ElasticsearchServer:
 
     def check(self, record: ServerRecord) -> None:
         """The platform's user is let in, and every shard can be read. Raises SettingsError or TransientError."""
+        try:
+            socket.create_connection((LOOPBACK, record.ports["http"]), timeout=_CHECK_TIMEOUT_S).close()
+        except OSError as e:
+            raise TransientError(f"{self.name}: not listening yet") from e
         check_health(client_settings(record))
 
     def _hand_over(self, path: Path) -> None:
