@@ -84,7 +84,8 @@ def _seconds(value: str, now: datetime) -> float | None:
 
 
 def _header(error: BaseException, name: str) -> str | None:
-    response: Any = getattr(error, "response", None) or getattr(error, "meta", None)  # Elasticsearch's: meta
+    answers = (getattr(error, "response", None), getattr(error, "meta", None))  # Elasticsearch's: meta
+    response: Any = next((a for a in answers if a is not None), None)  # one of requests with an error's status is false
     if isinstance(response, Mapping):
         headers: Any = response.get("ResponseMetadata", {}).get("HTTPHeaders")
     else:
