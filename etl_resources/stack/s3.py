@@ -18,6 +18,9 @@ from etl_resources.stack.s3_probe import check_bucket, client, probe_object, s3_
 from etl_resources.stack.state import ServerRecord, write_private
 
 ACCESS_KEY, SECRET_KEY = "access_key", "secret_key"
+VOLUME_MB = 128
+VOLUMES_MAX = 2_000
+"""Bounds the data to 256 GB. A bucket takes seven volumes at its first object; they grow as they fill."""
 _WHO = "embedded S3"
 _JWT_SECTIONS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 _SWITCHED_OFF = (
@@ -95,8 +98,8 @@ class SeaweedFS:
             *ports,
             *(
                 f"-s3.config={self._folder / 'identities.json'}",
-                "-volume.max=200",
-                "-master.volumeSizeLimitMB=128",
+                f"-volume.max={VOLUMES_MAX}",
+                f"-master.volumeSizeLimitMB={VOLUME_MB}",
             ),
             "-master.peers=none",  # else it waits for other masters: 3 to 20 s at each start
             "-volume.preStopSeconds=0",

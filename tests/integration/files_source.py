@@ -38,6 +38,13 @@ class Crm:
     def delete(self, key: str) -> None:
         self.client.delete_object(Bucket=self.bucket, Key=key)
 
+    def remove(self) -> None:
+        """The bucket and what is in it: each takes volumes of the server."""
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket):
+            for found in page.get("Contents", []):
+                self.delete(found["Key"])
+        self.client.delete_bucket(Bucket=self.bucket)
+
     def zone(self, run_id: str = "", dataset: str = "") -> RawZone:
         """The raw zone as a run sees it; a dataset's name is this bucket's unless given."""
         return RawZone(self.store, dataset or self.bucket.replace("-", "_"), run_id or uuid4().hex)

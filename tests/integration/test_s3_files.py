@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +20,11 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def crm(stack: object) -> Crm:
+def crm(stack: object) -> Iterator[Crm]:
     """An empty bucket of a source system."""
-    return Crm()
+    made = Crm()
+    yield made
+    made.remove()
 
 
 def lines(first: int, count: int) -> str:
