@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     """Whether the server's certificate is verified. Without it anybody on the way may read and change everything."""
     elasticsearch_timeout_s: int = Field(60, ge=1)
     """Longest wait for one request."""
-    maven_repository: str = "https://repo1.maven.org/maven2"
-    """Where the embedded Elasticsearch is fetched from."""
+    maven_repository: str | None = None
+    """Where the embedded Elasticsearch is fetched from; by default Maven Central, which Ivy knows."""
     postgres_connect_timeout_s: int = 10
     lock_timeout_s: int = 30
     """Longest wait for the fairness lock of a commit; afterwards the compare-and-swap alone decides."""

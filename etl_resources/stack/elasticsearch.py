@@ -93,7 +93,7 @@ class ElasticsearchServer:
     stop_signal = signal.SIGTERM
     stop_grace_s = 60
 
-    def __init__(self, home: Path, repository: str, progress: Callable[[str], None]) -> None:
+    def __init__(self, home: Path, repository: str | None, progress: Callable[[str], None]) -> None:
         self._home = home
         self._repository = repository
         self._progress = progress

@@ -35,7 +35,7 @@ _IVY_SETTINGS = """<ivysettings>
     <timeout-constraint name="bounded" connectionTimeout="10000" readTimeout="60000"/>
   </timeout-constraints>
   <resolvers>
-    <ibiblio name="maven" m2compatible="true" root={repository} checksums="sha1,md5" timeoutConstraint="bounded"/>
+    <ibiblio name="maven" m2compatible="true"{root} checksums="sha1,md5" timeoutConstraint="bounded"/>
   </resolvers>
 </ivysettings>
 """
@@ -103,7 +103,7 @@ def installation(account: Account | None) -> Path:
     return cache / "data-pipeline" / f"elasticsearch-{VERSION}"
 
 
-def install(target: Path, java: Java, repository: str, progress: Callable[[str], None]) -> None:
+def install(target: Path, java: Java, repository: str | None, progress: Callable[[str], None]) -> None:
     """Fetch and unpack where it isn't yet; of two at once the second finds the first's.
 
     Raises NoElasticsearchError when it can't be fetched, PermanentError when what came is not what was published.
@@ -118,7 +118,7 @@ def install(target: Path, java: Java, repository: str, progress: Callable[[str],
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != SHA256:
             raise PermanentError(
-                f"Elasticsearch {VERSION} from {_shown(repository)} has SHA-256 {found} instead of {SHA256}: it is "
+                f"Elasticsearch {VERSION} from {_place(repository)} has SHA-256 {found} instead of {SHA256}: it is "
                 "not what was published. Nothing was unpacked. Check ETL_MAVEN_REPOSITORY."
             )
         progress("elasticsearch: unpacking")
@@ -130,11 +130,11 @@ def install(target: Path, java: Java, repository: str, progress: Callable[[str],
                 raise
 
 
-def _fetch(folder: Path, java: Java, repository: str, progress: Callable[[str], None]) -> Path:
+def _fetch(folder: Path, java: Java, repository: str | None, progress: Callable[[str], None]) -> Path:
     settings = folder / "ivysettings.xml"
-    settings.write_text(_IVY_SETTINGS.format(repository=quoteattr(repository)))
+    settings.write_text(_IVY_SETTINGS.format(root=f" root={quoteattr(repository)}" if repository else ""))
     archive, log = folder / "elasticsearch.zip", folder / "ivy.log"
-    progress(f"elasticsearch: fetching {VERSION} ({_SIZE_MB} MB, once) from {_shown(repository)}")
+    progress(f"elasticsearch: fetching {VERSION} ({_SIZE_MB} MB, once) from {_place(repository)}")
     argv = [
         *(java.command, "-cp", str(_ivy()), "org.apache.ivy.Main", "-settings", str(settings)),
         *("-cache", str(folder / "ivy"), "-dependency", *_ARTIFACT, "-types", "zip", "-notransitive"),
@@ -147,7 +147,7 @@ def _fetch(folder: Path, java: Java, repository: str, progress: Callable[[str], 
             fetching.kill()
     if fetching.returncode or not archive.exists():
         raise NoElasticsearchError(
-            f"it can't be fetched from {_shown(repository)} ({_reason(log.read_text())}). Run `data-pipeline up` "
+            f"it can't be fetched from {_place(repository)} ({_reason(log.read_text())}). Run `data-pipeline up` "
             f"again, or set ETL_MAVEN_REPOSITORY or {ELASTICSEARCH.setting}"
         )
     return archive
@@ -169,6 +169,10 @@ def _reason(log: str) -> str:
     """Ivy's own words: the first line under ERRORS, or else under WARNINGS."""
     found = re.search(r":::: ERRORS\s+(.+)", log) or re.search(r":::: WARNINGS\s+(.+)", log) or re.search(r"(.+)", log)
     return _shown(re.sub(r"\s+", " ", found[1]).strip())[:300] if found else "it said nothing"
+
+
+def _place(repository: str | None) -> str:
+    return _shown(repository) if repository else "Maven Central"
 
 
 def _shown(text: str) -> str:
