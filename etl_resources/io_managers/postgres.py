@@ -1,33 +1,7 @@
-"""The IO manager of serving tables in Postgres: publish what a step staged, load what is served."""
+"""The IO manager of serving tables in Postgres."""
 
-from typing import TYPE_CHECKING
-
-import dagster as dg
-
-from etl_resources.io_managers.failure import failing_clearly
-from etl_resources.io_managers.reader import PublishedRows, asked_for
-from etl_resources.io_managers.s3_tables import Reader
-
-if TYPE_CHECKING:
-    from etl_resources.sinks.serving import ServingBatch
+from etl_resources.io_managers.serving import ServingIOManager
 
 
-class PostgresIOManager(dg.IOManager):
-    """As the table IO manager, in one transaction of the target's database."""
-
-    def __init__(self, read: Reader) -> None:
-        self._read = read
-
-    def handle_output(self, context: dg.OutputContext, batch: "ServingBatch | None") -> None:
-        """Publish the batch; None means that everything was pruned."""
-        if batch is None:
-            return
-        with failing_clearly(context.run_id):
-            outcome = batch.publish()
-        context.add_output_metadata(
-            {"published_partitions": len(outcome.published), "fenced_partitions": len(outcome.fenced)}
-        )
-
-    def load_input(self, context: dg.InputContext) -> PublishedRows:
-        """A handle on the served rows of the input's partitions."""
-        return self._read(*asked_for(context))
+class PostgresIOManager(ServingIOManager):
+    """A batch becomes visible in one transaction of the target's database."""
