@@ -42,3 +42,11 @@ def errors_of(root: Path) -> list[str]:
 def line_of(path: Path, text: str) -> int:
     """Number of the line on which a text first begins."""
     return path.read_text().partition(text)[0].count("\n") + 1
+
+
+def prove_told(root: Path, file: str, old: str, new: str, at: str, message: str) -> None:
+    """The edit is an error whose line names the file, the line on which `at` begins then, and the message."""
+    edit(root / file, old, new)
+    place = f"{file}:{line_of(root / file, at)}: "
+    found = errors_of(root)
+    assert any(e.startswith(place) and message in e for e in found), f"{place}{message} not among {found}"

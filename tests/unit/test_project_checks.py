@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from project_edits import GDP, KPI, LINES, ORDERS, PLATFORM, edit, errors_of, line_of, project
+from project_edits import GDP, KPI, LINES, ORDERS, PLATFORM, edit, errors_of, project, prove_told
 
 __all__ = ["project"]  # a fixture is used by its name
 
@@ -189,11 +189,7 @@ def test_error_names_file_line_and_what_is_valid(
 ) -> None:
     """Somebody who reads the line can go there and knows what to write."""
     monkeypatch.chdir(project)
-    file, old, new, at, message = case
-    edit(project / file, old, new)
-    place = f"{file}:{line_of(project / file, at)}: "
-    found = errors_of(project)
-    assert any(e.startswith(place) and message in e for e in found), f"{place}{message} not among {found}"
+    prove_told(project, *case)
 
 
 def test_two_datasets_that_would_share_a_table_are_refused(project: Path) -> None:

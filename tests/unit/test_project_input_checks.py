@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from project_edits import GDP, GDP_SQL, KPI, KPI_SQL, edit, errors_of, line_of, project
+from project_edits import GDP, GDP_SQL, KPI, KPI_SQL, edit, project, prove_told
 
 from etl_assets.project import load_project
 from etl_assets.project_binding import binding_errors
@@ -95,11 +95,7 @@ def test_error_names_file_line_and_what_is_valid(
 ) -> None:
     """Somebody who reads the line can go there and knows what to write."""
     monkeypatch.chdir(project)
-    file, old, new, at, message = case
-    edit(project / file, old, new)
-    place = f"{file}:{line_of(project / file, at)}: "
-    found = errors_of(project)
-    assert any(e.startswith(place) and message in e for e in found), f"{place}{message} not among {found}"
+    prove_told(project, *case)
 
 
 def test_a_window_is_part_of_the_logic(project: Path) -> None:

@@ -15,6 +15,7 @@ from project_edits import (
     errors_of,
     line_of,
     project,
+    prove_told,
 )
 
 from etl_assets.project import load_project
@@ -141,11 +142,7 @@ def test_error_names_file_line_and_what_is_valid(
 ) -> None:
     """Somebody who reads the line can go there and knows what to write."""
     monkeypatch.chdir(project)
-    file, old, new, at, message = case
-    edit(project / file, old, new)
-    place = f"{file}:{line_of(project / file, at)}: "
-    found = errors_of(project)
-    assert any(e.startswith(place) and message in e for e in found), f"{place}{message} not among {found}"
+    prove_told(project, *case)
 
 
 @pytest.mark.parametrize(
