@@ -1,7 +1,7 @@
 """Where a dataset's last layer may be served: the vocabulary of `serving` and of `allowed_targets`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -11,15 +11,12 @@ from etl_resources.manifest_types import Identifier, QualifiedName, Strict, Targ
 class Target(Strict):
     """What the targets of every store say."""
 
+    store: ClassVar[str]
+    """The field that names the place: it begins the asset's name."""
     load: Literal["replace", "upsert"] = Field(default="replace", description="Whole partitions, or rows.")
     key: tuple[Identifier, ...] | None = Field(
         default=None, min_length=1, description="Omitted: the key of the dataset's last layer."
     )
-
-    @property
-    def store(self) -> str:
-        """The field that names the place: it begins the asset's name."""
-        raise NotImplementedError
 
     @property
     def place(self) -> str:
@@ -31,23 +28,17 @@ class Target(Strict):
 class PostgresTarget(Target):
     """A served table; its columns are those of the dataset's last layer."""
 
+    store = "postgres"
     postgres: QualifiedName = Field(description="Table; platform.yaml's allowed_targets must name it (C8).")
-
-    @property
-    def store(self) -> str:
-        return "postgres"
 
 
 class ElasticsearchTarget(Target):
     """A served index, a document per row; its strict mapping comes from the contract of the dataset's last layer."""
 
+    store = "elasticsearch"
     elasticsearch: Identifier = Field(
         description="Alias that readers search; platform.yaml's allowed_targets must name it (C8)."
     )
-
-    @property
-    def store(self) -> str:
-        return "elasticsearch"
 
 
 def _of_its_store(value: Any) -> Any:

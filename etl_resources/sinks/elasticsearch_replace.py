@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.errors import FencedError, RestartError
+from etl_resources.errors import FencedError
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.attempt_records import partition_records
 from etl_resources.ledger.ledger import Ledger
@@ -194,9 +194,7 @@ class ReplacingSink(ElasticsearchSink):
         current = {p: i.epoch for p, i in state.partitions().items()}
         batch.prove(set(current))
         winners = [p for p in batch.partitions if current.get(p.partition, 0) < p.epoch]
-        moved = [p.partition for p in winners if p.alias_of is not None and current.get(p.partition) != p.alias_of]
-        if moved:
-            raise RestartError(f"{self.asset}: {', '.join(moved)} changed since it was compared. Run again.")
+        self.prove_unmoved(winners, current)
         return winners
 
     def _swap(self, winners: Sequence[StagedPartition], attempt: str, state: TargetState) -> list[Action]:

@@ -1,5 +1,6 @@
 """What both ways of serving from Elasticsearch share: the client, how rows are sent, what becomes of refused ones."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import stream
-from etl_resources.errors import PermanentError, TransientError, UnknownCommitError
+from etl_resources.errors import PermanentError, RestartError, TransientError, UnknownCommitError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal
 from etl_resources.ledger.ledger import Ledger
@@ -44,7 +45,7 @@ class ServedPartition:
 
 
 @dataclass(frozen=True)
-class ElasticsearchSink:
+class ElasticsearchSink(ABC):
     """One target. Its subclasses say where documents go and how they become visible."""
 
     settings: Settings
@@ -64,18 +65,19 @@ class ElasticsearchSink:
         return connect(self.settings, numbers_as_text=True)
 
     @property
+    @abstractmethod
     def upserted(self) -> bool:
         """Whether documents of several partitions share an index and are merged by the server."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ensure(self) -> None:
         """As ServingSink."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, attempt: str, epoch: int) -> None:
         """As ServingSink."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(
         self,
         engine: "duckdb.DuckDBPyConnection",
@@ -85,7 +87,6 @@ class ElasticsearchSink:
         scan: str,
     ) -> StagedRows:
         """As ServingSink."""
-        raise NotImplementedError
 
     def exists(self) -> bool:
         """Whether an Elasticsearch is known and has the target: what was never served needs neither."""
@@ -93,21 +94,21 @@ class ElasticsearchSink:
             return False
         return bool(retry_transient(lambda: self.client.indices.exists(index=anchor(self.target)), self.asset))
 
+    @abstractmethod
     def served(self) -> Mapping[str, ServedPartition]:
         """Partition → what is served."""
-        raise NotImplementedError
 
+    @abstractmethod
     def content(self, engine: "duckdb.DuckDBPyConnection", partition: str) -> StoredContent:
         """A served partition, reread document by document."""
-        raise NotImplementedError
 
+    @abstractmethod
     def documents(self, partitions: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
         """Documents of served partitions, page by page."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fence(self, attempts: Sequence[str]) -> None:
         """From here on these attempts can't publish."""
-        raise NotImplementedError
 
     def settle(self, ledger: Ledger) -> dict[str, str]:
         """Settle attempts whose writer died, and remove what was superseded."""
@@ -137,13 +138,19 @@ class ElasticsearchSink:
         fenced = tuple(p.partition for p in batch.partitions if p.partition not in names)
         return PublishOutcome(0, tuple(published), fenced, "swap")
 
+    @abstractmethod
     def commit(self, batch: ServingBatch) -> list[StagedPartition]:
         """The partitions that won."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tidy(self, ledger: Ledger) -> None:
         """Remove what nobody reads any more."""
-        raise NotImplementedError
+
+    def prove_unmoved(self, winners: Sequence[StagedPartition], current: Mapping[str, int]) -> None:
+        """What was found equal still is. Raises RestartError; current: partition → epoch of what is served."""
+        moved = [p.partition for p in winners if p.alias_of is not None and current.get(p.partition) != p.alias_of]
+        if moved:
+            raise RestartError(f"{self.asset}: {', '.join(moved)} changed since it was compared. Run again.")
 
     def abandon(self, batch: ServingBatch, reason: str) -> None:
         """Fence the attempt first, then record that it failed."""
@@ -212,9 +219,9 @@ class ElasticsearchSink:
         for batch in stream(engine.cursor(), statement, CHUNK_ROWS):
             yield Chunk(batch.column("etl_id"), batch.column("line"))
 
+    @abstractmethod
     def line(self) -> str:
         """SQL text of what is sent of `etl_id` and `etl_doc`."""
-        raise NotImplementedError
 
     def staged(self, index: str, found: StoredContent, refused: int, expected: str | None) -> StagedRows:
         """What was written, as the step audits it. A key can't be twice in an index: it is the document's name."""

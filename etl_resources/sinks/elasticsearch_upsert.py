@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.errors import FencedError, RestartError, TransientError
+from etl_resources.errors import FencedError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.http_errors import status_of
 from etl_resources.identifiers import literal
@@ -151,9 +151,7 @@ class UpsertingSink(ElasticsearchSink):
         batch.prove(set(served))
         current = {p: s.epoch for p, s in served.items()}
         winners = [p for p in batch.partitions if current.get(p.partition, 0) <= p.epoch]
-        moved = [p.partition for p in winners if p.alias_of is not None and current.get(p.partition) != p.alias_of]
-        if moved:
-            raise RestartError(f"{self.asset}: {', '.join(moved)} changed since it was compared. Run again.")
+        self.prove_unmoved(winners, current)
         records = partition_records(batch.ledger.connection, batch.attempt)
         committed = []
         for p in winners:
