@@ -20,9 +20,10 @@ from etl_assets.graph.partitions import requested
 from etl_assets.graph.relations import input_windows, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
+from etl_assets.transforms import transform_of
 from etl_resources.conventions import staged_folder
 from etl_resources.engines.embedded import connect
-from etl_resources.engines.transform import JUDGED, Transform, engine_error, run_transform
+from etl_resources.engines.transform import JUDGED, engine_error, run_transform
 from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.extract.capture import write_empty
 from etl_resources.failpoints import failpoint
@@ -30,7 +31,6 @@ from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import control_key
 from etl_resources.looked_up import Lookups
-from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import audit_transform, read_back
@@ -57,19 +57,11 @@ class TableStep:
         self._address: TableAddress = runtime.addresses[node.name]
         table = runtime.store.ensure(self._address)
         contract = node.dataset.table(node.layer)
-        source = node.dataset.source
         self._declared = contract
         self._schema = read_schema(table.schema())
         dataset = node.dataset.dataset
         self._control = control_key(dataset, runtime.project.control_sql.get(dataset, ""))
-        self._transform = Transform(
-            asset=node.name,
-            sql=node.sql or "",
-            contract=node.contract,
-            grain=f"bronze.{node.dataset.dataset}" if node.layer == "silver" else contract.grain,
-            deduplicate_by=_newest(node, source.change_column if isinstance(source, PostgresSource) else None),
-            field_ids=field_ids(table.schema()),
-        )
+        self._transform = transform_of(node, field_ids(table.schema()))
 
     def plan(self, requested: Sequence[str]) -> Plan:
         """Settle what crashed before, then plan."""
@@ -222,10 +214,3 @@ def run_table_step(
         computed = step.compute(the_plan) if the_plan.todo else []
         batch = step.stage(the_plan, computed) if computed else None
         yield from tell(identity, node.name, the_plan, computed, batch, ledger, pointers)
-
-
-def _newest(node: TableNode, change_column: str | None) -> str | None:
-    if node.layer != "silver":
-        return None
-    names = node.contract.names
-    return change_column if change_column in names else node.contract.key[0]

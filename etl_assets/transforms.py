@@ -1,0 +1,26 @@
+"""The transform of a table as the engine runs it, from its node: the same for a step and for a test of the SQL."""
+
+from etl_assets.project import TableNode
+from etl_resources.engines.transform import Transform
+from etl_resources.manifest_sources import PostgresSource
+
+
+def transform_of(node: TableNode, field_ids: str) -> Transform:
+    """field_ids: FIELD_IDS option of COPY, of the table that is written."""
+    return Transform(
+        asset=node.name,
+        sql=node.sql or "",
+        contract=node.contract,
+        grain=f"bronze.{node.dataset.dataset}" if node.layer == "silver" else node.dataset.table(node.layer).grain,
+        deduplicate_by=_newest(node),
+        field_ids=field_ids,
+    )
+
+
+def _newest(node: TableNode) -> str | None:
+    """The column whose newest value wins among rows of one key; a golden table that makes two of one is wrong."""
+    if node.layer != "silver":
+        return None
+    source = node.dataset.source
+    change_column = source.change_column if isinstance(source, PostgresSource) else None
+    return change_column if change_column in node.contract.names else node.contract.key[0]
