@@ -10,7 +10,7 @@ from etl_resources.conventions import META_RUN_ID
 from etl_resources.engines.transform import JUDGED
 from etl_resources.extract.batch_stream import UNREADABLE, DeliveredRows
 from etl_resources.identifiers import literal, quote
-from etl_resources.quality.rules import rejection_reasons, typed_columns
+from etl_resources.quality.rules import reason_when, rejection_reasons, typed_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,7 +78,8 @@ def _judged(engine: "duckdb.DuckDBPyConnection", asset: str, contract: Contract,
     """Query: every row typed, with the reasons to reject it; what is no row has that reason alone."""
     produced = {name: kind for name, kind, *_ in engine.execute(f"describe select * from {rows}").fetchall()}
     typed = ", ".join(typed_columns(asset, contract, produced))
-    unreadable = f"case when typed._payload.{UNREADABLE} is not null then [{literal(NO_ROW)}]"
+    no_row = f"typed._payload.{UNREADABLE} is not null"
+    unreadable = f"case when {no_row} then [{reason_when(no_row, 'readable', None, NO_ROW)}]"
     return (
         f"with typed as (select {typed}, _raw as _payload from {rows} as _raw) "
         f"select typed.*, {unreadable} else {rejection_reasons(contract, produced)} end as _reasons from typed"

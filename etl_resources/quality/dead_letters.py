@@ -7,6 +7,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
 from etl_resources.ledger.connection import typed_errors
 from etl_resources.ledger.records import Publish
+from etl_resources.quality.rules import REASON_TEXTS
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,7 +37,7 @@ def keep_rejected(
     with typed_errors(f"Keeping rejected rows of {asset}, partition {partition}"), connection.transaction():
         _copy(connection, cursor, asset=asset, partition=partition, epoch=epoch, attempt=attempt)
     counts = engine.execute(
-        f"select reason, count(*) from (select unnest(_reasons) as reason from {judged}) group by 1 order by 1"
+        f"select reason, count(*) from (select unnest({REASON_TEXTS}) as reason from {judged}) group by 1 order by 1"
     ).fetchall()
     return dict(counts)
 
@@ -81,7 +82,7 @@ def restore_rejected(
 def _rejected(judged: str, key: Sequence[str]) -> str:
     keys = ", ".join(f"{quote(k)} := {quote(k)}" for k in key)
     return (
-        f"select array_to_string(_reasons, '; ') as reason, to_json(struct_pack({keys}))::varchar as key, "
+        f"select array_to_string({REASON_TEXTS}, '; ') as reason, to_json(struct_pack({keys}))::varchar as key, "
         f"to_json(_payload)::varchar as payload from {judged} where len(_reasons) > 0"
     )
 

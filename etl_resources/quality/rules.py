@@ -16,6 +16,10 @@ from etl_resources.tables.schema import duckdb_type
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 _SQL_OPERATORS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _DUCKDB_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
+REASON = 'STRUCT(rule VARCHAR, "column" VARCHAR, reason VARCHAR)'
+"""One reason to reject a row: a stable name of the rule, its column (null: the row as a whole), and the text."""
+REASON_TEXTS = "list_transform(_reasons, lambda x: x.reason)"
+"""DuckDB expression: the texts of a judged row's reasons."""
 
 
 def typed_columns(asset: str, contract: Contract, produced: Mapping[str, str]) -> list[str]:
@@ -31,11 +35,21 @@ def typed_columns(asset: str, contract: Contract, produced: Mapping[str, str]) -
 
 
 def rejection_reasons(contract: Contract, produced: Mapping[str, str]) -> str:
-    """DuckDB expression: reasons to reject a row of `typed`, whose `_payload` is the row as it came; empty if good."""
+    """DuckDB expression, a list of REASON: why a row of `typed` is rejected; empty if it is good.
+
+    `_payload` of `typed` is the row as it came.
+    """
     cases = [case for c in contract.columns for case in _cases(c, produced[c.name])]
     if not cases:
-        return "[]::varchar[]"
-    return f"list_filter([{', '.join(cases)}]::varchar[], lambda x: x is not null)"
+        return f"[]::{REASON}[]"
+    return f"list_filter([{', '.join(cases)}]::{REASON}[], lambda x: x is not null)"
+
+
+def reason_when(condition: str, rule: str, column: str | None, text: str) -> str:
+    """DuckDB expression: a REASON where the condition is true, else null."""
+    name = "null" if column is None else literal(column)
+    reason = f"{{'rule': {literal(rule)}, 'column': {name}, 'reason': {literal(text)}}}"
+    return f"case when {condition} then {reason}::{REASON} end"
 
 
 def _typed(asset: str, column: ContractColumn, produced: str) -> str:
@@ -75,27 +89,29 @@ def _widens(produced: str, wanted: str) -> bool:
 def _cases(column: ContractColumn, produced: str) -> Iterator[str]:
     raw, typed = f"typed._payload.{quote(column.name)}", f"typed.{quote(column.name)}"
     if produced == "VARCHAR" and column.type != "string":
-        reason = literal(f"{column.name} is not a {column.type}")
-        yield f"case when {raw} is not null and {typed} is null then {reason} end"
+        unparsed = f"{raw} is not null and {typed} is null"
+        yield reason_when(unparsed, "type", column.name, f"{column.name} is not a {column.type}")
     if not column.nullable:
-        yield f"case when {raw} is null then {literal(column.reason or f'{column.name} is null')} end"
-    for condition, text in _rules(column, typed):
-        yield f"case when {typed} is not null and not ({condition}) then {literal(f'{column.name} {text}')} end"
+        yield reason_when(f"{raw} is null", "not_null", column.name, column.reason or f"{column.name} is null")
+    for rule, condition, text in _rules(column, typed):
+        broken = f"{typed} is not null and not ({condition})"
+        yield reason_when(broken, rule, column.name, f"{column.name} {text}")
 
 
-def _rules(column: ContractColumn, typed: str) -> Iterator[tuple[str, str]]:
+def _rules(column: ContractColumn, typed: str) -> Iterator[tuple[str, str, str]]:
+    """Name of the rule, condition of a good value, what a bad one is."""
     rule = column.check
     if rule is None:
         return
     for field, operator in _SQL_OPERATORS.items():
         bound = getattr(rule, field)
         if bound is not None:
-            yield f"{typed} {operator} {_bound(column, bound)}", f"is not {operator} {bound}"
+            yield field, f"{typed} {operator} {_bound(column, bound)}", f"is not {operator} {bound}"
     if rule.isin is not None:
         options = ", ".join(_bound(column, v) for v in rule.isin)
-        yield f"{typed} in ({options})", f"is not one of {', '.join(map(str, rule.isin))}"
+        yield "isin", f"{typed} in ({options})", f"is not one of {', '.join(map(str, rule.isin))}"
     if rule.matches is not None:
-        yield f"regexp_full_match({typed}, {literal(rule.matches)})", f"does not match {rule.matches}"
+        yield "matches", f"regexp_full_match({typed}, {literal(rule.matches)})", f"does not match {rule.matches}"
 
 
 def _bound(column: ContractColumn, value: object) -> str:

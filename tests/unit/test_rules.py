@@ -21,6 +21,14 @@ def engine() -> duckdb.DuckDBPyConnection:
 
 
 def judge(engine: duckdb.DuckDBPyConnection, column: ContractColumn, value_sql: str) -> tuple[Any, list[str]]:
+    """(typed value, texts of the reasons) of one value in one column."""
+    value, reasons = judge_rules(engine, column, value_sql)
+    return value, [reason["reason"] for reason in reasons]
+
+
+def judge_rules(
+    engine: duckdb.DuckDBPyConnection, column: ContractColumn, value_sql: str
+) -> tuple[Any, list[dict[str, Any]]]:
     """(typed value, reasons) of one value in one column."""
     contract = Contract((column,), key=(column.name,), partition_column=column.name)
     produced = {n: t for n, t, *_ in engine.execute(f'describe select {value_sql} as "{column.name}"').fetchall()}
@@ -156,6 +164,21 @@ def test_a_rule_keeps_its_bound_and_rejects_what_is_beyond(
     kind = {"int": "::int", "bigint": "::bigint"}.get(declared, cast)
     assert judge(engine, column, good + kind)[1] == []
     assert judge(engine, column, bad + kind)[1] == [reason]
+
+
+def test_a_reason_names_its_rule_and_column_apart_from_its_text(engine: duckdb.DuckDBPyConnection) -> None:
+    """Texts are for people and may be reworded; dead letters are counted and found by rule and column."""
+    rule = Rule(ge=10, gt=10, le=0, lt=0, isin=(20,))
+    column = ContractColumn("x", "int", nullable=False, reason="there is no x", check=rule)
+    broken = judge_rules(engine, column, "'1'")[1]
+    assert [(r["rule"], r["column"]) for r in broken] == [(name, "x") for name in ("ge", "gt", "le", "lt", "isin")]
+    assert broken[0]["reason"] == "x is not >= 10"
+    assert judge_rules(engine, column, "'a'")[1] == [{"rule": "type", "column": "x", "reason": "x is not a int"}]
+    assert judge_rules(engine, column, "null::int")[1] == [
+        {"rule": "not_null", "column": "x", "reason": "there is no x"}
+    ]
+    text = ContractColumn("x", "string", check=Rule(matches="[A-Z]"))
+    assert judge_rules(engine, text, "'a'")[1][0]["rule"] == "matches"
 
 
 def test_a_row_has_all_its_reasons(engine: duckdb.DuckDBPyConnection) -> None:

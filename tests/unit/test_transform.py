@@ -14,6 +14,7 @@ from etl_resources.errors import PermanentError, TransientError
 from etl_resources.manifest_columns import Rule
 from etl_resources.quality.audit import audit_transform, read_back
 from etl_resources.quality.content_hash import version_of
+from etl_resources.quality.rules import REASON_TEXTS
 
 CONTRACT = Contract(
     columns=(
@@ -59,7 +60,8 @@ class Rejected:
 
     def __call__(self, engine: duckdb.DuckDBPyConnection) -> Mapping[str, int]:
         letters = (
-            f"select array_to_string(_reasons, '; '), _payload::json::varchar from {JUDGED} where len(_reasons) > 0"
+            f"select array_to_string({REASON_TEXTS}, '; '), _payload::json::varchar from {JUDGED} "
+            "where len(_reasons) > 0"
         )
         self.letters = sorted(engine.execute(letters).fetchall())
         return {"some reason": len(self.letters)}
