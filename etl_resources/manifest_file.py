@@ -38,19 +38,19 @@ def load_platform(path: Path) -> Platform:
     return read_manifest(path, Platform).model
 
 
-def read_manifest(path: Path, model: type[M]) -> ManifestFile[M]:
+def read_manifest(path: Path, model: type[M], *, digits_as_text: bool = False) -> ManifestFile[M]:
     """A file as a model with positions. Raises ManifestErrors."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         reason = e.strerror if isinstance(e, OSError) else "not UTF-8 text"
         raise ManifestErrors([ManifestError(f"can't be read: {reason}", file=shown(path))]) from e
-    return parse_manifest(text, path, model)
+    return parse_manifest(text, path, model, digits_as_text=digits_as_text)
 
 
-def parse_manifest(text: str, path: Path, model: type[M]) -> ManifestFile[M]:
+def parse_manifest(text: str, path: Path, model: type[M], *, digits_as_text: bool = False) -> ManifestFile[M]:
     """A manifest's text as a model; path only names it in errors. Raises ManifestErrors."""
-    document = compose(text)
+    document = compose(text, digits_as_text=digits_as_text)
     errors = [ManifestError(m, file=shown(path), line=line) for m, line in document.problems]
     if not errors and not isinstance(document.value, dict):
         errors = [ManifestError(f"must be a mapping with {keys_of(json_schema(model))}", file=shown(path), line=1)]

@@ -24,6 +24,7 @@ class Document:
     problems: list[tuple[str, int]] = field(default_factory=list)
     nodes: set[yaml.Node] = field(default_factory=set, repr=False)
     """Seen so far: an alias is a node that comes again, in itself even."""
+    digits_as_text: bool = False
 
 
 _Fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -44,9 +45,12 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"{_CORE}{_tag}", re.compile(_pattern), list(_first))
 
 
-def compose(text: str) -> Document:
-    """A document with its positions; never raises for what the text says."""
-    document = Document()
+def compose(text: str, *, digits_as_text: bool = False) -> Document:
+    """A document with its positions; never raises for what the text says.
+
+    digits_as_text: numbers with a point stay as they are written, because a float would lose digits.
+    """
+    document = Document(digits_as_text=digits_as_text)
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -75,6 +79,8 @@ def _value(loader: _Loader, node: yaml.Node, at: FieldPath, document: Document) 
         message = f"tag {node.tag} is not allowed; valid: text, whole numbers, true, false, null"
         document.problems.append((message, node.start_mark.line + 1))
         return None
+    if document.digits_as_text and node.tag == f"{_CORE}float":
+        return node.value
     try:
         return loader.construct_object(node)
     except (ValueError, KeyError):  # an explicit tag, such as !!int abc

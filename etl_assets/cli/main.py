@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from etl_assets.cli import demo, maintain, manifests, query, recover, stack, versions
+from etl_assets.cli import demo, maintain, manifests, query, recover, stack, transform_tests, versions
 from etl_resources.classify import classify
 from etl_resources.errors import TransientError
 from etl_resources.retries import retries_of_command
@@ -17,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 manifests.register(app)
+transform_tests.register(app)
 demo.register(app)
 query.register(app)
 versions.register(app)

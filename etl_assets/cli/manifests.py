@@ -23,18 +23,19 @@ def validate(
     path: ProjectPath = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Check all manifests and their SQL without touching data; every error with file and line."""
+    """Check all manifests, their SQL and its tests without touching data; every error with file and line."""
     from etl_assets.project import load_project
     from etl_assets.project_binding import binding_errors
+    from etl_assets.transform_tests.cases import case_errors
 
     try:
         project = load_project(path)
-        if errors_of_engine := tuple(binding_errors(project)):
-            raise ManifestErrors(errors_of_engine)
+        if errors := (*binding_errors(project), *case_errors(project)):
+            raise ManifestErrors(errors)
     except ManifestErrors as e:
         if as_json:
-            errors = [{"file": x.file, "line": x.line, "message": x.message} for x in e.errors]
-            print(json.dumps({"valid": False, "errors": errors}, indent=2, ensure_ascii=False))
+            told = [{"file": x.file, "line": x.line, "message": x.message} for x in e.errors]
+            print(json.dumps({"valid": False, "errors": told}, indent=2, ensure_ascii=False))
         else:
             print(e, file=sys.stderr)
         raise typer.Exit(1) from e

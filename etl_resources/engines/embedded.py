@@ -27,29 +27,40 @@ def connect(
 
     Raises SettingsError when S3 is not configured.
     """
-    import duckdb
     from duckdb_extensions import import_extension
 
     spill = Path(settings.home).resolve() / "spill"
     spill.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
-        config={
-            "threads": threads or settings.engine_threads,
-            "memory_limit": f"{memory_mb or settings.engine_memory_mb}MB",
-            "temp_directory": str(spill),
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "preserve_insertion_order": False,
-        }
+    connection = _open(
+        threads=threads or settings.engine_threads,
+        memory_limit=f"{memory_mb or settings.engine_memory_mb}MB",
+        temp_directory=str(spill),
     )
     for name in ("httpfs", *extensions):
         import_extension(name, con=connection)
         connection.execute(f"load {name}")
-    connection.execute("set enable_progress_bar = false")
-    connection.execute("set global timezone = 'UTC'")
     connection.execute(f"set global s3_uploader_max_filesize = '{MAX_UPLOAD}'")
     connection.execute(f"set global http_timeout = {settings.s3_timeout_s}")
     _add_s3_secret(connection, settings)
+    return connection
+
+
+def connect_offline() -> "duckdb.DuckDBPyConnection":
+    """An in-memory DuckDB of one thread that is set as the platform's, without its S3."""
+    return _open(threads=1)
+
+
+def _open(**config: str | int) -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    same: dict[str, str | int | bool] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "preserve_insertion_order": False,
+    }
+    connection = duckdb.connect(config={**same, **config})
+    connection.execute("set enable_progress_bar = false")
+    connection.execute("set global timezone = 'UTC'")
     return connection
 
 

@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import yaml
 from typer.main import get_command
 
 from etl_assets.cli.main import app
+from etl_resources.manifest_tests import TransformTest
 from etl_resources.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -33,3 +35,18 @@ def test_ci_runs_the_test_line_of_the_readme() -> None:
     assert block
     assert len(block[1].splitlines()) == 1
     assert "<!-- test line -->" in (ROOT / ".ci/run").read_text()
+
+
+def test_every_field_of_a_transforms_test_is_documented() -> None:
+    """Its vocabulary is small enough for a table, and too strict to be guessed."""
+    text = (ROOT / "docs/transform-tests.md").read_text()
+    assert [n for n in TransformTest.model_fields if f"| `{n}` |" not in text] == []
+
+
+def test_the_documented_test_of_a_transform_is_one_of_the_example() -> None:
+    """It runs there."""
+    text = (ROOT / "docs/transform-tests.md").read_text()
+    block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert block
+    example = ROOT / "etl_assets/datasets/gdp_sales/tests/rouble.yaml"
+    assert yaml.safe_load(block[1]) == yaml.safe_load(example.read_text())
