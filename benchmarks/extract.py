@@ -40,7 +40,7 @@ def main() -> None:
     calendar = runtime.project.platform.calendar
     months = months_between(calendar.start, calendar.end)
     source = SourceTable(node.dataset.source, node.contract.partition_column)
-    ids = field_ids(runtime.store.ensure(address).schema())
+    ids = field_ids(runtime.store.ensure(address).schema(), address.columns)
     dsn, setting = runtime.source_dsn("erp")
     size = runtime.size(node)
     limits, tuned, products, copied_bytes = [], [], [], 0

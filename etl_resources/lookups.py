@@ -126,7 +126,7 @@ def _columns(contract: Contract, names: Any) -> list[ContractColumn]:
 
 
 def _digest(asset: str, lookup: Lookup, *contracts: Contract) -> str:
-    """Content versions say nothing of names and types: both contracts are part."""
+    """Content versions say nothing of types: both contracts are part."""
     names = [[(c.name, c.type) for c in contract.columns] for contract in contracts]
     identity = [SCHEME, asset, lookup.model_dump(mode="json"), names]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -125,9 +125,8 @@ class Rollback:
     ) -> WrittenPartition:
         """The version's files beside a marker that carries the epoch."""
         partition, token, after = rolled.partition, rolled.token(self.address), rolled.after
-        marker = write_empty(
-            self.engine, self.address, partition, epoch=name.epoch, token=token, field_ids=field_ids(table.schema())
-        )
+        ids = field_ids(table.schema(), self.address.columns)
+        marker = write_empty(self.engine, self.address, partition, epoch=name.epoch, token=token, field_ids=ids)
         if after is not None:
             carry_over(self.ledger.connection, after, epoch=name.epoch, attempt=name.attempt)
             self._carry_evidence(table.io, after, name)

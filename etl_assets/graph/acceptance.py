@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from etl_assets.project import TableNode
 from etl_resources.errors import PermanentError
+from etl_resources.identifiers import quote
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.manifest_tables import Reconcile
@@ -47,7 +48,7 @@ def accept(
         )
     capture, totals = found
     names = dict.fromkeys((*node.contract.key, *rule.compare))
-    cursor = engine.execute(f"select {', '.join(names)} from {scan}")
+    cursor = engine.execute(f"select {', '.join(map(quote, names))} from {scan}")
     rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
     if rule.by is None:
         return [reconcile(rows, totals, node.contract.key, rule.compare, capture)]

@@ -88,7 +88,7 @@ class CaptureStep:
             settings=self._runtime.settings,
             address=address,
             source=SourceTable(node.dataset.source, node.contract.partition_column),
-            field_ids=field_ids(table.schema()),
+            field_ids=field_ids(table.schema(), address.columns),
             schema=read_schema(table.schema()),
             published=store.pin(self._ledger, address, strict=False),
             attempt=new_attempt(self._run_id),

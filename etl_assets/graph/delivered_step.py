@@ -49,7 +49,8 @@ class DeliveredStep:
         self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
         self._address = runtime.addresses[node.name]
         table = runtime.store.ensure(self._address)
-        self._field_ids, self._schema = field_ids(table.schema()), read_schema(table.schema())
+        self._field_ids = field_ids(table.schema(), self._address.columns)
+        self._schema = read_schema(table.schema())
         self.batch: StagedBatch | None = None
 
     def run(self) -> PartitionOutcome:

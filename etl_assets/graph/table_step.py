@@ -61,7 +61,7 @@ class TableStep:
         self._schema = read_schema(table.schema())
         dataset = node.dataset.dataset
         self._control = control_key(dataset, runtime.project.control_sql.get(dataset, ""))
-        self._transform = transform_of(node, field_ids(table.schema()))
+        self._transform = transform_of(node, field_ids(table.schema(), self._address.columns))
 
     def plan(self, requested: Sequence[str]) -> Plan:
         """Settle what crashed before, then plan."""

@@ -1,27 +1,31 @@
 """Order-independent content hash of a partition, equal in DuckDB and Postgres.
 
-The sum modulo 2^64 of the first 64 bits of md5 over a canonical text of each row: columns in contract order joined by
-chr(31), text after its length in bytes ('2:é'), '-' for null, true or false, dates as days and timestamps as
-microseconds since 1970 (no session setting renders them), decimals with all digits of their scale. It detects
-change and proves parity; it is not a signature (a sum can be forged).
+The sum modulo 2^64 of the first 64 bits of md5 over a canonical text of each row: the first 8 hex digits of md5 over
+the columns' names joined by chr(31), then the columns in contract order, all joined by chr(31): text after its length
+in bytes ('2:é'), '-' for null, true or false, dates as days and timestamps as microseconds since 1970 (no session
+setting renders them), decimals with all digits of their scale. The names make a renamed column, or two that swapped
+their values, another content: nobody would find the values under the new name. It detects change and proves parity; it
+is not a signature (a sum can be forged).
 """
 
+import hashlib
 from typing import Literal
 
 from etl_resources.contract import Contract, ContractColumn
-from etl_resources.identifiers import quote
+from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_columns import DECIMAL
 
 Dialect = Literal["duckdb", "postgres"]
 
-SCHEME = "h1"
+SCHEME = "h2"
 """Name of the definition above; a changed definition is a new name, so that old hashes are never compared with new."""
 _MODULUS = "18446744073709551616"
 
 
 def row_text(contract: Contract, dialect: Dialect) -> str:
     """SQL expression of a row's canonical text."""
-    return " || chr(31) || ".join(_canonical(c, dialect) for c in contract.columns)
+    names = hashlib.md5("\x1f".join(contract.names).encode(), usedforsecurity=False).hexdigest()[:8]
+    return " || chr(31) || ".join((literal(names), *(_canonical(c, dialect) for c in contract.columns)))
 
 
 def content_hash(contract: Contract, dialect: Dialect) -> str:
@@ -37,7 +41,7 @@ def content_hash(contract: Contract, dialect: Dialect) -> str:
 
 
 def version_of(rows: int, hash_digits: str) -> str:
-    """Version of a partition's content: row count, hash and hash scheme, e.g. 1896-00f3…-h1."""
+    """Version of a partition's content: row count, hash and hash scheme, e.g. 1896-00f3…-h2."""
     return f"{rows}-{hash_digits}-{SCHEME}"
 
 

@@ -66,9 +66,9 @@ def read_files(
     engine: "duckdb.DuckDBPyConnection", contract: Contract, schema: str, heads: Mapping[str, PartitionHead]
 ) -> dict[str, StoredContent]:
     """Partition → content of its files, one query for all. Raises duckdb.Error when a file can't be read."""
-    inside = PartitionBy.of(contract).between("placed.first_day", "placed.end_day")
+    inside = PartitionBy.of(contract).between("etl_first_day", "etl_end_day")
     rows = engine.execute(
-        f"select placed.partition, count(*), {content_hash(contract, 'duckdb')}, "
+        f"select etl_partition, count(*), {content_hash(contract, 'duckdb')}, "
         f"count(*) filter (where not coalesce({inside}, false)) "
         f"from {_with_partitions(contract, heads, schema)} group by 1"
     ).fetchall()
@@ -86,7 +86,7 @@ def duplicate_keys(
     for bucket in range(buckets):
         rows = engine.execute(
             "select first, last, count(*), sum(rows - 1)::bigint from ("
-            "select min(placed.partition) as first, max(placed.partition) as last, count(*) as rows "
+            "select min(etl_partition) as first, max(etl_partition) as last, count(*) as rows "
             f"from {_with_partitions(contract, heads, schema)} where hash({keys}) % {buckets} = {bucket} "
             f"group by {keys} having count(*) > 1) group by all order by 3 desc limit {DUPLICATES_SHOWN}"
         ).fetchall()
@@ -125,14 +125,15 @@ def read_served(connection: "psycopg.Connection[Any]", contract: Contract, targe
 
 
 def _with_partitions(contract: Contract, heads: Mapping[str, PartitionHead], schema: str) -> str:
-    """FROM clause: rows of the partitions' files, each with the partition that its file belongs to as `placed`."""
+    """FROM clause: rows of the partitions' files, each with the partition that its file belongs to (etl_partition) and
+    that partition's first and end day."""
     by = PartitionBy.of(contract)
     placed = [(path, p) for p, head in heads.items() for path in head.data_paths]
     rows = ", ".join(f"({literal(path)}, {literal(p)}, {', '.join(by.bounds(p))})" for path, p in placed)
     files = ", ".join(literal(path) for path, _ in placed)
     return (
         f"read_parquet([{files}], schema = {schema}, filename = 'etl_file') join (values {rows}) "
-        "as placed(file, partition, first_day, end_day) on placed.file = etl_file"
+        "as etl_placed(etl_path, etl_partition, etl_first_day, etl_end_day) on etl_path = etl_file"
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from etl_resources.contract import Contract
-from etl_resources.conventions import database_name, table_location, table_name
+from etl_resources.conventions import META_RUN_ID, database_name, table_location, table_name
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class TableAddress:
     @property
     def location(self) -> str:
         return table_location(self.bucket, self.layer, self.dataset)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are written. The table may have more: those that the contract once had."""
+        return (*self.contract.names, META_RUN_ID) if self.with_run_id else self.contract.names
 
     @property
     def with_run_id(self) -> bool:

@@ -116,6 +116,9 @@ def ensure_table(
 ) -> "Table":
     """The table, created with an empty snapshot, or with the contract's new columns added.
 
+    A column that the contract no longer has stays in the table, optional, and new files are without it: partitions that
+    were published with it are right again, without being computed, when the manifest is set back.
+
     Raises PermanentError when the contract changed a column in a way that old partitions can't be read as, or when the
     table was made with partitions and the contract has none, or the other way round.
     """
@@ -194,20 +197,18 @@ def _evolve(table: "Table", wanted: "Schema", identifier: str) -> "Table":
         if old is not None and old.field_type != field.field_type:
             raise PermanentError(
                 f"{identifier}: column {field.name} is {old.field_type} in the table and {field.field_type} in the "
-                "manifest. Give the changed column a new name."
+                "manifest. Give the changed column a new name (a removed column keeps its name and type)."
             )
-    relaxed = [f for f in wanted.fields if f.name in names and names[f.name].required and not f.required]
-    dropped = set(names) - {f.name for f in wanted.fields}
-    if not (added or relaxed or dropped):
+    required = {f.name for f in wanted.fields if f.required}
+    relaxed = [f.name for f in current.fields if f.required and f.name not in required]
+    if not (added or relaxed):
         return table
     try:
         with table.update_schema() as update:
             for field in added:
                 update.add_column(field.name, field.field_type, doc=field.doc)
-            for field in relaxed:
-                update.make_column_optional(field.name)
-            for name in dropped:
-                update.delete_column(name)
+            for name in relaxed:
+                update.make_column_optional(name)
     except CommitFailedException as e:
         raise ConflictError(f"{identifier}: the table changed while its columns were evolved ({e}).") from e
     return table.refresh()

@@ -152,15 +152,13 @@ def _rewrite(engine: "duckdb.DuckDBPyConnection", address: TableAddress, table: 
     """Path of the new file, streamed from the old ones and proved equal to them."""
     import duckdb
 
-    schema = read_schema(table.schema())
+    every = table.schema()  # also columns that the contract no longer has: a partition of before has their values
+    schema, ids = read_schema(every), field_ids(every, every.column_names)
     folder = staged_folder(address.location, rewrite.partition, rewrite.epoch, rewrite.token_prefix)
     path = f"{folder}/compacted-{uuid4().hex[:12]}.parquet"
     old = parquet_scan([f.file_path for f in rewrite.files], schema)
     try:
-        engine.execute(
-            f"copy (from {old}) to {literal(path)} "
-            f"(format parquet, compression zstd, field_ids {field_ids(table.schema())})"
-        )
+        engine.execute(f"copy (from {old}) to {literal(path)} (format parquet, compression zstd, field_ids {ids})")
         before, after = (_content(engine, address, scan) for scan in (old, parquet_scan([path], schema)))
     except duckdb.Error as e:
         raise engine_error(f"Compacting {address.asset}, partition {rewrite.partition}", e) from e

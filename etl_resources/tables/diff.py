@@ -126,8 +126,9 @@ def _side(mark: str, contract: Contract, names: Sequence[str], schema: str, head
     files = ", ".join(literal(path) for path, _ in placed)
     rows = ", ".join(f"({literal(path)}, {literal(p)})" for path, p in placed)
     return (
-        f"select {columns}, placed.partition from read_parquet([{files}], schema = {schema}, filename = 'etl_file') "
-        f"join (values {rows}) as placed(file, partition) on placed.file = etl_file"
+        f"select {columns}, etl_partition as partition "
+        f"from read_parquet([{files}], schema = {schema}, filename = 'etl_file') "
+        f"join (values {rows}) as etl_placed(etl_path, etl_partition) on etl_path = etl_file"
     )
 
 

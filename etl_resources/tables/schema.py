@@ -1,5 +1,6 @@
 """A contract as Iceberg schema, DuckDB types and Parquet field ids."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
@@ -73,12 +74,12 @@ def month_number(partition: str) -> int:
     return (int(partition[:4]) - 1970) * 12 + int(partition[5:7]) - 1
 
 
-def field_ids(schema: "Schema") -> str:
-    """FIELD_IDS option of DuckDB's COPY; from the table's own schema, because create_table reassigns ids."""
-    return "{" + ", ".join(f"{quote(f.name)}: {f.field_id}" for f in schema.fields) + "}"
+def field_ids(schema: "Schema", columns: Collection[str]) -> str:
+    """FIELD_IDS option of DuckDB's COPY of these columns; by the table's own schema: create_table reassigns ids."""
+    return "{" + ", ".join(f"{quote(f.name)}: {f.field_id}" for f in schema.fields if f.name in columns) + "}"
 
 
-def read_schema(schema: "Schema", columns: tuple[str, ...] | None = None) -> str:
+def read_schema(schema: "Schema", columns: Collection[str] | None = None) -> str:
     """SCHEMA option of DuckDB's read_parquet: columns by field id, so that older files read as the current schema."""
     entries = [
         f"{f.field_id}: {{name: '{f.name}', type: '{_duckdb_of(f.field_type)}', default_value: NULL}}"

@@ -30,7 +30,7 @@ def write_one(month: str, barrier: str, environment: Mapping[str, str], stem: Pa
     runtime = Runtime(load_project())
     store, address, token = runtime.store, runtime.addresses[ASSET], month.replace("-", "").ljust(64, "0")
     with Ledger.open(runtime.settings) as ledger, connect(runtime.settings, threads=1) as engine:
-        ids = field_ids(store.ensure(address).schema())
+        ids = field_ids(store.ensure(address).schema(), address.columns)
         wait_at(Path(barrier))
         epoch = ledger.draw_epoch()
         attempt = ledger.open_attempt(ASSET, "writers0")

@@ -60,7 +60,8 @@ class LocalTable:
 
     def __post_init__(self) -> None:
         self.location = str(self.folder / "warehouse" / "silver_orders")
-        self.field_ids = field_ids(ensure_table(self.catalog, IDENTIFIER, self.location, CONTRACT).schema())
+        table = ensure_table(self.catalog, IDENTIFIER, self.location, CONTRACT)
+        self.field_ids = field_ids(table.schema(), CONTRACT.names)
 
     @property
     def table(self) -> Table:

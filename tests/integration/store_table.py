@@ -51,7 +51,7 @@ class StoreTable:
         self.catalog = self.store.catalog
         self.address = TableAddress("silver", self.dataset, "acme", CONTRACT, "1", "test", self.bucket)
         self.engine: duckdb.DuckDBPyConnection = connect(self.settings)
-        self.field_ids = field_ids(self.store.ensure(self.address).schema())
+        self.field_ids = field_ids(self.store.ensure(self.address).schema(), self.address.columns)
 
     @property
     def table(self) -> Table:

@@ -108,14 +108,23 @@ def test_an_added_column_is_null_in_what_was_published_before(tmp_path: Path, ca
     assert table.schema().find_field("channel").doc == "How it was ordered"
 
 
-def test_a_column_that_comes_back_does_not_bring_its_old_values(tmp_path: Path, catalog: Catalog) -> None:
-    """It has the name of the dropped one and another field id: it is another column."""
+def test_a_column_that_comes_back_is_in_the_partitions_that_were_published_with_it(
+    tmp_path: Path, catalog: Catalog
+) -> None:
+    """A manifest that is set back finds their old run tokens and computes nothing: their values must still be there."""
     local = LocalTable(catalog, tmp_path)
     local.commit("a", 1, {JAN: 10})
     ensure_table(catalog, IDENTIFIER, local.location, with_columns(*CONTRACT.columns[:2]))
     table = ensure_table(catalog, IDENTIFIER, local.location, CONTRACT)
     scan = parquet_scan(read_head(table)[JAN].data_paths, read_schema(table.schema()))
-    assert local.engine.execute(f"select amount from {scan}").fetchall() == [(None,), (None,)]
+    assert local.engine.execute(f"select amount::int from {scan}").fetchall() == [(10,), (10,)]
+
+
+def test_a_required_column_that_the_contract_no_longer_has_becomes_optional(tmp_path: Path, catalog: Catalog) -> None:
+    """New files are without it."""
+    ensure(catalog, tmp_path, with_columns(*CONTRACT.columns, ContractColumn("gone", "int", nullable=False)))
+    ensure(catalog, tmp_path, CONTRACT)
+    assert not catalog.load_table(IDENTIFIER).schema().find_field("gone").required
 
 
 def test_a_required_column_may_become_optional(catalog: Catalog, tmp_path: Path) -> None:

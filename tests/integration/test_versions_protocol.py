@@ -239,7 +239,7 @@ def test_unknown_partitions_and_columns_of_another_time_are_refused(versioned: V
         versioned.roll_back(1, MAR)
     query(
         versioned.settings.require_postgres(),
-        "update etl.publishes set version = '1-0000-h1' where asset = %s and rows = 1 and epoch = "
+        "update etl.publishes set version = '1-0000-h2' where asset = %s and rows = 1 and epoch = "
         "(select min(epoch) from etl.publishes where asset = %s)",
         [versioned.address.asset] * 2,
     )

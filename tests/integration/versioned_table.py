@@ -94,7 +94,7 @@ class VersionedTable:
 
     def stage(self, contents: Mapping[str, Rows], linked: Mapping[str, Sequence[str]] | None = None) -> StagedBatch:
         self.runs += 1
-        ids = field_ids(self.store.ensure(self.address).schema())
+        ids = field_ids(self.store.ensure(self.address).schema(), self.address.columns)
         with self.ledger.planning(self.address.asset):
             epoch = self.ledger.draw_epoch()
             attempt = self.ledger.open_attempt(self.address.asset, f"run-{self.runs}")
