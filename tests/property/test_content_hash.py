@@ -144,6 +144,7 @@ def test_a_row_more_changes_the_hash(engine: Engine, rows: list[Row], more: Row)
 
 
 @given(text=TEXT, label=TEXT)
+@settings(deadline=None)
 def test_what_moves_between_columns_changes_the_text(text: str, label: str) -> None:
     """('a', 'b␟1:c') and ('a␟1:b', 'c') differ because each text says its length."""
     pair = Contract((ContractColumn("t", "string"), ContractColumn("l", "string")), ("t",), "t")
