@@ -25,7 +25,7 @@ Drafts = dict[str, TableDraft]
 
 def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
     """Everything that is wrong in the transforms and the control SQL."""
-    schema: Schema = {name: {c.name: c.type for c in d.contract.columns} for name, d in drafts.items()}
+    schema: Schema = {name: d.contract.names for name, d in drafts.items()}
     for draft in drafts.values():
         yield from (draft.sql_error(p.message, p.line) for p in draft.problems)
         if draft.query is not None and draft.sql is not None:
@@ -66,15 +66,14 @@ def _references(draft: TableDraft, drafts: Drafts, unreadable: frozenset[str]) -
 def _given(draft: TableDraft, drafts: Drafts) -> Schema:
     """Columns of the relations that the platform gives to a transform."""
     lookups = resolve_lookups(draft, drafts)
-    found = {name: {c.name: c.type for c in table.contract.columns} for name, table in lookups.items()}
-    return {PERIOD: PERIOD_COLUMNS, **found}
+    return {PERIOD: tuple(PERIOD_COLUMNS), **{name: table.contract.names for name, table in lookups.items()}}
 
 
 def _columns(draft: TableDraft, schema: Schema) -> Iterator[ManifestError]:
     """Unknown columns, and the result's columns against the contract's; their order is free."""
-    if draft.query is None or draft.sql_file is None:
+    if draft.sql is None or draft.sql_file is None:
         return  # generated: a column that the source lacks is reported as a column without a type
-    columns, problems = resolve_columns(draft.query, schema)
+    columns, problems = resolve_columns(draft.sql, schema)
     yield from (draft.sql_error(p.message, p.line) for p in problems)
     if not problems:
         yield from _result(draft, draft.sql_file.path.name, columns)

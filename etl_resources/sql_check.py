@@ -6,6 +6,7 @@ Which tables and columns are right is for the caller to say (etl_assets.project_
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
@@ -19,8 +20,10 @@ from sqlglot.schema import MappingSchema
 from etl_resources.sql_functions import forbidden_functions
 from etl_resources.suggest import hint
 
-Schema = Mapping[str, Mapping[str, str]]
-"""Columns by table ("silver.sales_orders"): name to manifest type."""
+Schema = Mapping[str, tuple[str, ...]]
+"""Columns by table ("silver.sales_orders"), all in lower case, as a manifest's names are."""
+REMEMBERED_TEXTS = 256
+"""Statements whose reading is remembered: those of a large project."""
 
 CONTROL_PARAMETERS = ("start", "end")
 _NOT_READING = (
@@ -72,22 +75,26 @@ class OutputColumn:
     line: int
 
 
-def parse_select(sql: str, dialect: str = "duckdb") -> tuple[exp.Query | None, list[SqlProblem]]:
-    """The statement of a text that is one SELECT; None, and why, for anything else."""
+@lru_cache(maxsize=REMEMBERED_TEXTS)
+def parse_select(sql: str, dialect: str = "duckdb") -> tuple[exp.Query | None, tuple[SqlProblem, ...]]:
+    """The statement of a text that is one SELECT; None, and why, for anything else.
+
+    Remembered, so that a project is read again in a fraction of the time: who changes the statement copies it before.
+    """
     try:
         statements = [s for s in sqlglot.parse(sql, dialect=dialect) if s is not None]
     except ParseError as e:
-        return None, [_parse_problem(x) for x in e.errors]
+        return None, tuple(_parse_problem(x) for x in e.errors)
     except TokenError as e:
-        return None, [SqlProblem(f"can't be read as {dialect} SQL: {e}", 1)]
+        return None, (SqlProblem(f"can't be read as {dialect} SQL: {e}", 1),)
     if len(statements) != 1:
-        return None, [SqlProblem(f"{len(statements)} statements, must be exactly one SELECT", 1)]
+        return None, (SqlProblem(f"{len(statements)} statements, must be exactly one SELECT", 1),)
     statement = statements[0]
     if not isinstance(statement.unnest(), (exp.Select, exp.SetOperation)):
         kind = type(statement).__name__.upper()
-        return None, [SqlProblem(f"this is {kind}, must be exactly one SELECT", _line(statement))]
+        return None, (SqlProblem(f"this is {kind}, must be exactly one SELECT", _line(statement)),)
     assert isinstance(statement, exp.Query)  # noqa: S101  (narrowed above)
-    return statement, []
+    return statement, ()
 
 
 def parse_control(sql: str) -> tuple[exp.Query | None, list[SqlProblem]]:
@@ -105,7 +112,7 @@ def parse_control(sql: str) -> tuple[exp.Query | None, list[SqlProblem]]:
         problems.append(SqlProblem(f"doesn't use {' and '.join(missing)}: it must be limited to one period", 1))
     literal = _PARAMETER.sub(lambda m: "%" if m[0] in ("%", "%%") else "DATE '2000-01-01'", sql)
     query, errors = parse_select(literal, "postgres")
-    return query, problems + errors
+    return query, [*problems, *errors]
 
 
 def read_only_problems(query: exp.Query, sql: str, dialect: str = "duckdb") -> list[SqlProblem]:
@@ -141,28 +148,50 @@ def output_columns(query: exp.Query) -> tuple[OutputColumn, ...]:
     return tuple(OutputColumn(s.output_name.lower() or "", _line(s)) for s in query.selects)
 
 
-def resolve_columns(query: exp.Query, schema: Schema) -> tuple[tuple[OutputColumn, ...], list[SqlProblem]]:
-    """The result's columns, stars expanded, and every column in the statement that no table has."""
-    known = MappingSchema(dialect="duckdb")
-    for table, columns in schema.items():
-        known.add_table(table, dict.fromkeys(columns, "varchar"))
+def resolve_columns(sql: str, schema: Schema) -> tuple[tuple[OutputColumn, ...], tuple[SqlProblem, ...]]:
+    """The result's columns, stars expanded, and every column in the statement that no table has.
+
+    sql: one SELECT. schema: the tables that it names. Remembered for each text and its columns, as it is slow.
+    """
+    return _resolve_columns(sql, tuple(schema.items()))
+
+
+@lru_cache(maxsize=REMEMBERED_TEXTS)
+def _resolve_columns(
+    sql: str, tables: tuple[tuple[str, tuple[str, ...]], ...]
+) -> tuple[tuple[OutputColumn, ...], tuple[SqlProblem, ...]]:
+    query, problems = parse_select(sql)
+    if query is None:
+        return (), problems
+    schema = dict(tables)
     normal = qualify_tables(normalize_identifiers(query.copy(), dialect="duckdb"), dialect="duckdb")
-    problems = [p for scope in traverse_scope(normal) for p in _unknown_qualified(scope, schema)]
-    if problems:
-        return (), list(dict.fromkeys(problems))
+    unknown = [p for scope in traverse_scope(normal) for p in _unknown_qualified(scope, schema)]
+    if unknown:
+        return (), tuple(dict.fromkeys(unknown))
     try:
         qualified = qualify(
-            query.copy(),
+            normal,
             dialect="duckdb",
-            schema=known,
+            schema=_mapping_schema(schema),
             validate_qualify_columns=False,
             quote_identifiers=False,
         )
     except OptimizeError as e:
-        return (), [SqlProblem(str(e), 1)]
+        return (), (SqlProblem(str(e), 1),)
     assert isinstance(qualified, exp.Query)  # noqa: S101  (qualify keeps the kind)
-    problems = [p for scope in traverse_scope(qualified) for p in _unknown_unqualified(scope, schema)]
-    return _named(query, qualified), problems
+    unknown = [p for scope in traverse_scope(qualified) for p in _unknown_unqualified(scope, schema)]
+    return _named(query, qualified), tuple(unknown)
+
+
+def _mapping_schema(schema: Schema) -> MappingSchema:
+    """As sqlglot wants it: schema, table, column, type, the last of which nothing asks for."""
+    nested: dict[str, object] = {}
+    for name, columns in schema.items():
+        place, _, table = name.partition(".")
+        tables = nested.setdefault(place, {})
+        assert isinstance(tables, dict)  # noqa: S101  (made above)
+        tables[table] = dict.fromkeys(columns, "varchar")
+    return MappingSchema(nested, dialect="duckdb", normalize=False)
 
 
 def _named(query: exp.Query, qualified: exp.Query) -> tuple[OutputColumn, ...]:

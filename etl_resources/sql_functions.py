@@ -4,6 +4,7 @@ Looked for in the tokens, so that no way of writing a call escapes: x(), "x"(), 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlglot import Dialect, Token, TokenType
 
@@ -99,8 +100,9 @@ class ForbiddenFunction:
     message: str
 
 
-def forbidden_functions(sql: str, dialect: str) -> list[ForbiddenFunction]:
-    """All forbidden calls of a text, in its order."""
+@lru_cache(maxsize=256)
+def forbidden_functions(sql: str, dialect: str) -> tuple[ForbiddenFunction, ...]:
+    """All forbidden calls of a text, in its order; remembered by text."""
     tokens = Dialect.get_or_raise(dialect).tokenize(sql)
     found = []
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
@@ -108,7 +110,7 @@ def forbidden_functions(sql: str, dialect: str) -> list[ForbiddenFunction]:
         message = _why(name) if _is_call(token, following) else None
         if message:
             found.append(ForbiddenFunction(name, token.line, message))
-    return found
+    return tuple(found)
 
 
 def _is_call(token: Token, following: Token | None) -> bool:
