@@ -60,17 +60,19 @@ def _history() -> Mapping[date, Mapping[str, str]]:
     rows = csv.reader(io.StringIO(text))
     currencies = next(rows)[1:]
     return {
-        date.fromisoformat(day): {c: r for c, r in zip(currencies, rates, strict=True) if _RATE.fullmatch(r)}
+        date.fromisoformat(day): dict(
+            sorted((c, r) for c, r in zip(currencies, rates, strict=True) if _RATE.fullmatch(r))
+        )
         for day, *rates in rows
     }
 
 
 @lru_cache(maxsize=1)
 def _overlaid(name: str, additions: str) -> Rates:
-    by_date = {day: dict(rates) for day, rates in _history().items()}
+    by_date = dict(_history())
     for day, currency, rate in _additions(name, additions):
-        by_date.setdefault(day, {})[currency] = rate
-    return Rates({day: dict(sorted(by_date[day].items())) for day in sorted(by_date)})
+        by_date[day] = dict(sorted({**by_date.get(day, {}), currency: rate}.items()))
+    return Rates(dict(sorted(by_date.items())))
 
 
 def _additions(name: str, text: str) -> Iterator[tuple[date, str, str]]:
