@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
 
 if TYPE_CHECKING:
     from etl_resources.stack import StackStatus
@@ -14,10 +13,6 @@ if TYPE_CHECKING:
 BUCKET = "pp-dw-test"
 SOURCES = {"ERP_DSN", "ERP_ADMIN_DSN", "CRM_S3_URL", "RATES_URL"}
 """Addresses of the example's source systems: a person's own must not be read by tests."""
-settings.register_profile("deep", max_examples=200, stateful_step_count=30, deadline=None, print_blob=True,
-                          suppress_health_check=list(HealthCheck))  # fmt: skip
-settings.register_profile("search", parent=settings.get_profile("deep"), max_examples=10, stateful_step_count=15,
-                          phases=[Phase.generate], database=None)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,8 +17,10 @@ from dagster import (
 )
 from dagster._core.instance.ref import InstanceRef
 from dagster_postgres import PostgresEventLogStorage
+from dagster_postgres.utils import DagsterPostgresException
 
-from etl_resources.errors import RestartError
+from etl_resources.classify import classify
+from etl_resources.errors import RestartError, TransientError
 from etl_resources.settings import load_settings
 from tests.databases import query
 from tests.integration.stack_project import ROOT
@@ -173,3 +175,8 @@ def test_a_server_that_stays_away_is_told(
     monkeypatch.setattr(sqlalchemy.engine.Engine, "connect", away)
     with pytest.raises(RestartError, match=r"Connection refused\. Gave up after 2 tries"):
         instance.report_runless_asset_event(AssetMaterialization(asset))
+
+
+def test_dagsters_own_error_is_known_by_its_name() -> None:
+    """The table of errors is tested with another class of that name, as importing this one takes a second."""
+    assert type(classify(DagsterPostgresException("too many retries for DB connection"))) is TransientError

@@ -213,3 +213,17 @@ def test_an_emptied_source_empties_every_store(published: Lake) -> None:
     prove_right(published)
     again = published.materialize(*MONTHS)
     assert {a: again.partitions(a, "pruned") for a in EVERYTHING} == EVERYTHING
+
+
+def test_the_graph_mixes_both_kinds_in_one_job() -> None:
+    """The job's partitions are months; assets without take part as they are, checks and sources too."""
+    definitions = build_definitions(load_project(NATIONS))
+    graph = definitions.resolve_asset_graph()
+    whole = {k.to_user_string() for k in graph.get_all_asset_keys() if graph.get(k).partitions_def is None}
+    assert whole == {
+        "erp/nations", "bronze/nations", "silver/nations", "gdp/gdp_nations", "gdp/gdp_turnover",
+        "postgres/analytics/gdp_nations", "postgres/analytics/gdp_turnover",
+    }  # fmt: skip
+    job = definitions.resolve_job_def("all_layers")
+    assert job.partitions_def is not None
+    assert {k.to_user_string() for k in job.asset_layer.executable_asset_keys} > whole - {"erp/nations"}

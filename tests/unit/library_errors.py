@@ -33,10 +33,17 @@ from etl_resources.tables.commit import ConflictError
 from tests.unit.elasticsearch_errors import ELASTICSEARCH_CASES
 
 Make = Callable[[], BaseException]
+_TOO_MANY = "too many retries for DB connection"
 _LOST = "consuming input failed: server closed the connection unexpectedly\n\tThis probably means …"
 _REFUSED = 'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused\n\tIs the …'
 _PASSWORD = 'connection to server at "h", port 5 failed: FATAL:  password authentication failed for user "etl"'
 _CERTIFICATE = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1006)"
+
+
+class DagsterPostgresException(Exception):  # noqa: N818  (Dagster's name)
+    """Stands in for Dagster's, which is slow to import: test_retries_of_events has the real one."""
+
+    __module__ = "dagster_postgres.utils"
 
 
 def pg(state: str) -> Make:
@@ -234,8 +241,8 @@ CASES: Mapping[str, Sequence[Make]] = {
     ],
     "its Postgres is away": [
         lambda: sqlalchemy.exc.OperationalError("insert", {}, psycopg2.OperationalError(_REFUSED)),
-        lambda: caused(_too_many_retries(), without_code(_REFUSED)[1]()),
-        lambda: _too_many_retries(),
+        lambda: caused(DagsterPostgresException(_TOO_MANY), without_code(_REFUSED)[1]()),
+        lambda: DagsterPostgresException(_TOO_MANY),
     ],
     "an event's insert got no answer": [
         lambda: sqlalchemy.exc.OperationalError("insert into event_logs", {}, psycopg2.OperationalError(_LOST)),
@@ -258,12 +265,6 @@ CASES: Mapping[str, Sequence[Make]] = {
     "budget of the run spent": [lambda: RetryBudgetError("the run has spent its retry budget")],
 }  # fmt: skip
 """Line → how to make each of its errors."""
-
-
-def _too_many_retries() -> BaseException:
-    from dagster_postgres.utils import DagsterPostgresException
-
-    return DagsterPostgresException("too many retries for DB connection")
 
 
 def _in_session(error: BaseException) -> BaseException:

@@ -85,7 +85,7 @@ class Lake:
         self.engine.execute(
             f"copy (select unnest(?::bigint[]) as id, 'n' || id as no, date '{month}-28' as day) to '{path}' "
             '(format parquet, field_ids {"id": 1, "no": 2, "day": 3})',
-            [mine],
+            [str(mine)],  # a list of a thousand parameters is bound slowly
         )
         return path
 

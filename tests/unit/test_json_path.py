@@ -1,12 +1,8 @@
 """Paths into JSON pages: every row is found, digits stay, and what doesn't fit is told or kept, never skipped."""
 
-import json
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from etl_resources.json_path import JsonPath, PathError, json_text, parse_json, text_of
+from etl_resources.json_path import JsonPath, PathError, parse_json
 
 
 def walked(path: str, document: str) -> list[tuple[object, dict[str, str]]]:
@@ -80,22 +76,6 @@ def test_what_is_no_path_is_refused(text: str) -> None:
     """The manifest is checked offline: not at night, at the first page."""
     with pytest.raises(ValueError, match="is not a path"):
         JsonPath(text).steps  # noqa: B018
-
-
-@given(st.decimals(allow_nan=False, allow_infinity=False).map(str).filter(lambda t: t[-1] != "." and "E" not in t))
-def test_digits_are_those_that_were_sent(number: str) -> None:
-    """1.10 and 1.1 are different texts, and 0.1 has no exact binary form."""
-    assert text_of(parse_json(f'{{"n": {number}}}'.encode())["n"]) == number
-
-
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
-    )
-)
-def test_json_text_reads_back(document: object) -> None:
-    """What is kept of an unreadable row is what came."""
-    assert json.loads(json_text(document)) == document
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"a": NaN}', b'{"a": 1', b"\xff\xfe\x00", b""])

@@ -2,12 +2,11 @@
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from project_edits import CONTROL, GDP, GDP_SQL, KPI, LINES, ORDERS, PLATFORM, edit, project
 
 from etl_assets.project import Project, load_project
@@ -128,19 +127,19 @@ silver:
 """
 
 
-def shuffled(value: Any, draw: Any) -> Any:
+def shuffled(value: Any, random: Random) -> Any:
     """The same mappings with their keys in another order, except where order is the contract's."""
     if isinstance(value, dict):
-        names = draw(st.permutations(list(value)))
-        return {n: shuffled(value[n], draw) if n != "columns" else value[n] for n in names}
-    return [shuffled(v, draw) for v in value] if isinstance(value, list) else value
+        names = random.sample(list(value), len(value))
+        return {n: shuffled(value[n], random) if n != "columns" else value[n] for n in names}
+    return [shuffled(v, random) for v in value] if isinstance(value, list) else value
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.data())
-def test_the_order_of_fields_decides_nothing(data: st.DataObject) -> None:
+def test_the_order_of_fields_decides_nothing() -> None:
     """Tidying up a manifest is no change; the order of columns is, as content hashes follow it."""
-    plain = shuffled(yaml.safe_load(SMALL_MANIFEST.replace(", on:", ', "on":')), data.draw)
-    dataset = parse_manifest(json.dumps(plain), Path("m.yaml"), Dataset).model
-    assert small_version(dataset, "bronze") == BRONZE_DIGEST
-    assert small_version(dataset, "silver") == SILVER_DIGEST
+    written = yaml.safe_load(SMALL_MANIFEST.replace(", on:", ', "on":'))
+    for seed in range(20):
+        plain = shuffled(written, Random(seed))
+        dataset = parse_manifest(json.dumps(plain), Path("m.yaml"), Dataset).model
+        assert small_version(dataset, "bronze") == BRONZE_DIGEST
+        assert small_version(dataset, "silver") == SILVER_DIGEST

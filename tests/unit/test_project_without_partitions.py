@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from project_edits import edit, errors_of, line_of
 
-from etl_assets.definitions import build_definitions
 from etl_assets.project import load_project
 from etl_resources.calendar import WHOLE
 from tests.projects import NATIONS as PROJECT
@@ -81,20 +80,6 @@ def test_its_totals_cannot_be_reconciled_by_period(project: Path) -> None:
     (folder / "kpi_nations.sql").write_text("select nation_id, nation from gdp.gdp_nations\n")
     (folder / "r.sql").write_text("select 1 as nation_id\n")
     assert "a kpi without partitions can't be reconciled; declare partitions" in errors_of(project)[0]
-
-
-def test_the_graph_mixes_both_kinds_in_one_job(project: Path) -> None:
-    """The job's partitions are months; assets without take part as they are, checks and sources too."""
-    definitions = build_definitions(load_project(project))
-    graph = definitions.resolve_asset_graph()
-    whole = {k.to_user_string() for k in graph.get_all_asset_keys() if graph.get(k).partitions_def is None}
-    assert whole == {
-        "erp/nations", "bronze/nations", "silver/nations", "gdp/gdp_nations", "gdp/gdp_turnover",
-        "postgres/analytics/gdp_nations", "postgres/analytics/gdp_turnover",
-    }  # fmt: skip
-    job = definitions.resolve_job_def("all_layers")
-    assert job.partitions_def is not None
-    assert {k.to_user_string() for k in job.asset_layer.executable_asset_keys} > whole - {"erp/nations"}
 
 
 def test_a_change_to_or_from_partitions_is_another_logic(project: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from etl_resources.errors import (
 )
 from etl_resources.http_errors import retry_after_s
 from etl_resources.retries import (
-    RetryBudget,
     backoff_s,
     retries_of_command,
     retries_of_run,
@@ -187,21 +185,3 @@ def test_threads_of_a_step_spend_its_budget(waits: list[float]) -> None:
         results = [pool.submit(with_retries_of_here(one), n) for n in range(5)]
         failed = [r for r in results if isinstance(r.exception(), RetryBudgetError)]
     assert len(failed) == 2
-
-
-def _spend(file: Path, times: int) -> int:
-    spent = 0
-    for _ in range(times):
-        try:
-            RetryBudget(file, 50, 1e9).spend(0.1, TransientError("away"))
-            spent += 1
-        except RetryBudgetError:
-            pass
-    return spent
-
-
-def test_processes_of_a_run_spend_one_budget(tmp_path: Path) -> None:
-    """Dagster runs each step in a process of its own."""
-    with get_context("forkserver").Pool(4) as pool:
-        spent = pool.starmap(_spend, [(tmp_path / "run1", 30)] * 4)
-    assert sum(spent) == 50
