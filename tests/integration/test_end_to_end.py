@@ -147,13 +147,13 @@ def test_one_bronze_asset_can_be_selected_alone(lake: Lake) -> None:
 
 
 def test_a_change_in_one_month_recomputes_that_month_in_each_layer(lake: Lake) -> None:
-    """Work follows the change: 35 of 36 months are proved current and left alone."""
+    """Work follows the change: eleven of twelve months are proved current and left alone."""
     lake.erp(
         "update erp.order_lines l set discount = 0.10, quantity = quantity + 1 from erp.orders o "
         "where o.order_id = l.order_id and to_char(o.order_date, 'YYYY-MM') = '2025-03' and l.line_number = 1"
     )
 
-    run = lake.materialize(FIRST, LAST)
+    run = lake.materialize("2024-08", "2025-07")
 
     assert run.success, run.error
     for asset in (LINES, SILVER_LINES, GDP, KPI, SERVED):
@@ -161,7 +161,7 @@ def test_a_change_in_one_month_recomputes_that_month_in_each_layer(lake: Lake) -
     assert run.partitions(ORDERS, "unchanged") == {"2025-03"}
     assert run.published(ORDERS) == run.published(SILVER_ORDERS) == set()
     for asset in ALL_ASSETS:
-        assert len(run.partitions(asset, "pruned")) >= MONTHS - 1, asset
+        assert len(run.partitions(asset, "pruned")) >= 11, asset
     prove_whole(lake)
 
 
@@ -201,14 +201,12 @@ def test_dagsters_own_command_materializes_partitions_and_ranges(lake: Lake, tmp
         "(select order_id from erp.orders where order_date >= '2024-01-01' and order_date < '2024-06-01')"
     )
 
-    one = dagster_materialize(lake, tmp_path, ["--select", "bronze/sales_orders", "--partition", "2024-05"])
     months = dagster_materialize(lake, tmp_path, ["--select", "*", "--partition-range", "2024-01...2024-03"])
     away = dagster_materialize(
         lake, tmp_path, ["--select", "bronze/sales_orders", "--partition", "2024-05"],
         ERP_DSN="postgresql://nobody@127.0.0.1:1/erp",
     )  # fmt: skip
 
-    assert one.returncode == 0, one.stderr[-3000:]
     assert months.returncode == 0, months.stderr[-3000:]
     touched = ("2024-01", "2024-02", "2024-03")
     assert lake.published_kpi(*touched) == lake.oracle(*touched)
