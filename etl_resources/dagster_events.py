@@ -3,13 +3,18 @@
 A connection is tried again while the server is away. An event whose insert got no answer is looked up first, so that
 it is never there twice; what Dagster derives from an event (tags, newest materialization, check state) is repeated,
 which changes nothing when it was done before.
+
+What a step tells of its partitions waits for the step's next event of another kind, at the latest its end, and is
+stored with it: docs/decisions/0005.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as db
+from dagster import DagsterEventType
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import (
@@ -20,16 +25,18 @@ from dagster._core.storage.event_log.schema import (
 from dagster._serdes import serialize_value
 from dagster_postgres import (
     DagsterPostgresStorage,
-    PostgresEventLogStorage,
     PostgresRunStorage,
     PostgresScheduleStorage,
 )
 from sqlalchemy.engine import Connection
 
 from etl_resources.classify import answer_lost
+from etl_resources.dagster_event_batches import EventBatches
 from etl_resources.retries import retry_transient
 
 SERVER = "Dagster's storage"
+WAITING_EVENTS_MAX = 500
+_OF_PARTITIONS = {DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_CHECK_EVALUATION}
 
 
 @contextmanager
@@ -60,25 +67,52 @@ class PatientScheduleStorage(PostgresScheduleStorage):
         return patient_connection(self._engine)
 
 
-class PatientEventLogStorage(PostgresEventLogStorage):
-    """Events, each stored once."""
+class PatientEventLogStorage(EventBatches):
+    """Events, each stored once, in the order in which they came. Whoever reads through this object sees all of them."""
+
+    def __init__(self, url: str) -> None:
+        self._waiting: list[EventLogEntry] = []
+        self._one_at_a_time = threading.RLock()
+        super().__init__(url)
 
     def _connect(self) -> Any:
+        self.store_waiting()
         return patient_connection(self._engine)
 
+    def dispose(self) -> None:
+        """Called when the instance ends."""
+        self.store_waiting()
+        super().dispose()
+
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event; on a lost answer look it up, and go on from there."""
-        try:
-            super().store_event(event)
-        except Exception as e:
-            if not answer_lost(e):
-                raise
-            _again_when_lost(lambda: self._finish([event]))
+        """Store an event, after those that wait; one of a step's partition waits itself."""
+        with self._one_at_a_time:
+            if _may_wait(event):
+                self._waiting.append(event)
+                if len(self._waiting) >= WAITING_EVENTS_MAX:
+                    self.store_waiting()
+                return
+            self.store_waiting()
+            with self._once([event]):
+                super().store_event(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """The same for events that are stored in one statement: all are there, or none."""
-        try:
+        """The same for events that are stored together: all are there, or none."""
+        with self._once(events):
             super().store_event_batch(events)
+
+    def store_waiting(self) -> None:
+        """Store the events that wait. When it fails they aren't tried again: who caused it hears of it."""
+        with self._one_at_a_time:
+            waiting, self._waiting = self._waiting, []
+            if waiting:
+                self.store_event_batch(waiting)
+
+    @contextmanager
+    def _once(self, events: Sequence[EventLogEntry]) -> Iterator[None]:
+        """On a lost answer look the events up, and go on from there."""
+        try:
+            yield
         except Exception as e:
             if not answer_lost(e):
                 raise
@@ -125,6 +159,16 @@ class PatientPostgresStorage(DagsterPostgresStorage):
         self._event_log_storage = PatientEventLogStorage(url)
         self._schedule_storage = PatientScheduleStorage(url)
         super(DagsterPostgresStorage, self).__init__()  # type: ignore[no-untyped-call]  # Dagster leaves it untyped
+
+
+def _may_wait(event: EventLogEntry) -> bool:
+    """Whether it is of a running step, which ends with an event that may not wait."""
+    return bool(
+        event.run_id
+        and event.is_dagster_event
+        and event.get_dagster_event().step_key
+        and event.dagster_event_type in _OF_PARTITIONS
+    )
 
 
 def _again_when_lost(call: Callable[[], None]) -> None:

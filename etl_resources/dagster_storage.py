@@ -9,6 +9,7 @@ It holds no data of the product. The web server, the daemon and a plain `dagster
 same settings, so they meet in the same database.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -108,7 +109,7 @@ def sqlalchemy_url(dsn: str) -> str:
 
 
 def _postgres_storage(dsn: str) -> DagsterStorage[DagsterInstance]:
-    from etl_resources.dagster_events import PatientPostgresStorage
+    from etl_resources.dagster_events import WAITING_EVENTS_MAX, PatientPostgresStorage
 
     with _creation_lock(dsn):
         storage = PatientPostgresStorage(sqlalchemy_url(dsn))
@@ -116,6 +117,7 @@ def _postgres_storage(dsn: str) -> DagsterStorage[DagsterInstance]:
     for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
         part.optimize_for_webserver(_STATEMENT_TIMEOUT_MS, _POOL_RECYCLE_S, _MAX_OVERFLOW)
         _keep_connections(part)
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(WAITING_EVENTS_MAX))  # planned events come together then
     _remember_tables(storage.event_log_storage)
     return storage
 
