@@ -179,22 +179,22 @@ def _links(
     to follow.
     """
     links: dict[str, set[str]] = {p: set() for p in requested}
-    queue = [p for p in requested if p not in pins]
-    while queue:
-        partition = queue.pop()
-        used = _epochs_read(current.get(partition), partition)
-        for name in inputs:
-            for other in ledger.linked_since(name, partition, used.get(name, -1)):
-                if other not in current and other not in requested:
-                    continue
-                if other in pins:
-                    links[partition].add(other)
-                    continue
-                if other not in links:
-                    links[other] = set()
-                    queue.append(other)
+    found = [p for p in requested if p not in pins]
+    while found:
+        used = {p: _epochs_read(current.get(p), p) for p in found}
+        since = [ledger.linked_since(name, {p: used[p].get(name, -1) for p in found}) for name in inputs]
+        found = []
+        for partition, other in ((p, o) for linked in since for p, others in linked.items() for o in others):
+            if other not in current and other not in requested:
+                continue
+            if other in pins:
                 links[partition].add(other)
-                links[other].add(partition)
+                continue
+            if other not in links:
+                links[other] = set()
+                found.append(other)
+            links[partition].add(other)
+            links[other].add(partition)
     return links
 
 
@@ -221,14 +221,15 @@ def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]
                 f"{the_plan.asset}, partition {p.partition} exchanged rows with {', '.join(held)}, which a rollback "
                 "pinned meanwhile. Run again."
             )
-        used = _epochs_read(p.current, p.partition)
-        for i in (i for i in p.inputs if i.asset not in the_plan.elsewhere):
-            newer = ledger.linked_since(i.asset, p.partition, i.epoch)
-            first = ledger.linked_since(i.asset, p.partition, used.get(i.asset, -1)) & set(published_now)
-            torn = newer | (first - the_plan.published - planned)
-            if torn:
+    for asset in {i.asset for p in the_plan.todo for i in p.inputs} - set(the_plan.elsewhere):
+        read = {p.partition: i.epoch for p in the_plan.todo for i in p.inputs if i.asset == asset}
+        used = {p.partition: _epochs_read(p.current, p.partition).get(asset, -1) for p in the_plan.todo}
+        newer, first = ledger.linked_since(asset, read), ledger.linked_since(asset, used)
+        for partition in sorted(read):
+            unseen = first.get(partition, set()) & set(published_now) - the_plan.published - planned
+            if torn := newer.get(partition, set()) | unseen:
                 raise RestartError(
-                    f"{the_plan.asset}, partition {p.partition}: {i.asset} exchanged rows with "
+                    f"{the_plan.asset}, partition {partition}: {asset} exchanged rows with "
                     f"{', '.join(sorted(torn))} meanwhile. Run again."
                 )
 

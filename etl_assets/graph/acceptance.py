@@ -1,6 +1,5 @@
 """What must hold of a KPI's partition before it is published: the totals of the capture that it was made from (M15)."""
 
-import threading
 from typing import TYPE_CHECKING
 
 from etl_assets.project import TableNode
@@ -21,15 +20,13 @@ if TYPE_CHECKING:
 def accept(
     engine: "duckdb.DuckDBPyConnection",
     ledger: Ledger,
-    on_ledger: threading.Lock,
     node: TableNode,
     control: str,
     the_plan: Plan,
     planned: PlannedPartition,
     scan: str,
 ) -> list[CheckResult]:
-    """The reconciliation that the manifest asks for; none for other tables. control: key of its control totals;
-    on_ledger: the ledger's connection has one transaction at a time.
+    """The reconciliation that the manifest asks for; none for other tables. control: key of its control totals.
 
     Raises PermanentError when there is nothing to compare with.
     """
@@ -37,7 +34,7 @@ def accept(
     if node.layer != "kpi" or kpi is None or kpi.accept is None:
         return []
     rule = kpi.accept.reconcile
-    with on_ledger:
+    with ledger.alone:
         epochs = capture_epochs(ledger.connection, planned.inputs).get((rule.system, planned.partition), set())
         found = ledger.totals(control, planned.partition, epochs)
         rejected = _rejected(ledger, rule, the_plan, planned)

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -24,10 +25,13 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, CheckResult
-from etl_resources.retries import retry_transient
+from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.sinks.serving import ServingBatch, ServingSink, StagedRows
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import WrittenPartition
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 def run_serving_step(
@@ -64,26 +68,35 @@ def _plan(
 
 
 def _stage(runtime: Runtime, sink: ServingSink, ledger: Ledger, the_plan: Plan) -> list[Computed]:
-    import duckdb
-
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
     sink.begin(the_plan.attempt, the_plan.todo[0].epoch)
     engine = connect(runtime.settings)
-    computed: list[Computed] = []
-    for planned in the_plan.todo:
-        what, started = f"{sink.asset}, partition {planned.partition}", time.monotonic()
-        (table,) = the_plan.inputs.values()
+
+    def one(planned: PlannedPartition) -> Computed:
         try:
-            scan = table.scan([planned.partition])
-            write = partial(sink.write, engine, ledger, the_plan.attempt, planned, scan)
-            try:
-                found = retry_transient(write, what)
-            except duckdb.Error as e:
-                raise engine_error(what, e) from e
-            computed.append(_audited(sink, ledger, the_plan.attempt, planned, found, started))
+            with engine.cursor() as cursor:
+                return _write(cursor, sink, ledger, the_plan, planned)
         except DataPipelineError as e:
-            computed.append(Computed(planned, None, error=e))
-    return hold_back_linked(computed, the_plan)
+            return Computed(planned, None, error=e)
+
+    with ThreadPoolExecutor(sink.writers) as pool:
+        return hold_back_linked(list(pool.map(with_retries_of_here(one), the_plan.todo)), the_plan)
+
+
+def _write(
+    engine: "duckdb.DuckDBPyConnection", sink: ServingSink, ledger: Ledger, the_plan: Plan, planned: PlannedPartition
+) -> Computed:
+    import duckdb
+
+    assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
+    what, started = f"{sink.asset}, partition {planned.partition}", time.monotonic()
+    (table,) = the_plan.inputs.values()
+    write = partial(sink.write, engine, ledger, the_plan.attempt, planned, table.scan([planned.partition]))
+    try:
+        found = retry_transient(write, what)
+    except duckdb.Error as e:
+        raise engine_error(what, e) from e
+    return _audited(sink, ledger, the_plan.attempt, planned, found, started)
 
 
 def _audited(
@@ -111,12 +124,13 @@ def _audited(
     alias = planned.current.epoch if planned.current and planned.current.version == version else None
     staged = StagedPartition(planned.partition, planned.token, planned.epoch, version, rows, alias)
     evidence = {"counts": counts, "linked": planned.linked, "stage_s": round(time.monotonic() - started, 3)}
-    ledger.record_staged(
-        attempt,
-        planned.partition,
-        planned.token,
-        {"version": version, "rows": rows, "alias_of": alias, "size_bytes": found.size_bytes, **evidence},
-    )
+    with ledger.alone:
+        ledger.record_staged(
+            attempt,
+            planned.partition,
+            planned.token,
+            {"version": version, "rows": rows, "alias_of": alias, "size_bytes": found.size_bytes, **evidence},
+        )
     failpoint("serving.audited", sink.asset)
     return Computed(planned, WrittenPartition(staged, (), evidence), checks)
 

@@ -1,7 +1,6 @@
 """The step of every SQL-made table: plan, compute partitions in parallel, audit, stage, publish, tell Dagster."""
 
 import queue
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +52,6 @@ class TableStep:
 
     def __init__(self, runtime: Runtime, node: TableNode, ledger: Ledger, run_id: str) -> None:
         self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
-        self._on_ledger = threading.Lock()  # the ledger's connection has one transaction at a time
         self._address: TableAddress = runtime.addresses[node.name]
         table = runtime.store.ensure(self._address)
         contract = node.dataset.table(node.layer)
@@ -140,7 +138,7 @@ class TableStep:
             checks = audit_transform(
                 result, stored, has_grain=self._transform.grain is not None, checks=self._declared.checks
             )
-            checks += accept(engine, self._ledger, self._on_ledger, self._node, self._control, the_plan, planned, scan)
+            checks += accept(engine, self._ledger, self._node, self._control, the_plan, planned, scan)
             alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
             paths = (result.path,)
             if alias is not None:
@@ -186,7 +184,7 @@ class TableStep:
         store_rejected(
             engine, JUDGED, self._node.contract.key, evidence.rejected(self._address.location, planned.partition)
         )
-        with self._on_ledger:
+        with self._ledger.alone:
             kept = keep_rejected(
                 self._ledger.connection,
                 engine,

@@ -4,6 +4,7 @@ The tables themselves are the truth about what is published; the ledger knows fr
 from the tables after a crash (tables/settle).
 """
 
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ class Ledger:
         self._connection = connection
         self._lock_timeout_s = lock_timeout_s
         self._held: set[str] = set()
+        self.alone = threading.RLock()
+        """For the threads of a step: the session has one transaction at a time."""
 
     @classmethod
     @contextmanager
@@ -194,13 +197,15 @@ class Ledger:
         ).fetchall()
         return {p.partition: p for p in map(publish_of, rows)}
 
-    def linked_since(self, asset: str, partition: str, epoch: int) -> set[str]:
-        """Partitions that exchanged rows with this one in publishes after `epoch`."""
+    def linked_since(self, asset: str, epochs: Mapping[str, int]) -> dict[str, set[str]]:
+        """Partition → those that exchanged rows with it in publishes after its epoch; absent where none did."""
         rows = self._connection.execute(
-            "select distinct unnest(linked) from etl.publishes where asset = %s and partition = %s and epoch > %s",
-            (asset, partition, epoch),
+            "select partition, array_agg(distinct other) from etl.publishes "
+            "join unnest(%s::text[], %s::bigint[]) as read(p, e) on p = partition and epoch > e "
+            "cross join unnest(linked) as other where asset = %s and other <> partition group by partition",
+            (list(epochs), list(epochs.values()), asset),
         ).fetchall()
-        return {p for (p,) in rows} - {partition}
+        return {partition: set(others) for partition, others in rows}
 
     def with_totals(self, controls: Iterable[str], epochs: Mapping[str, int]) -> set[str]:
         """Of the partitions captured at these epochs, those that have the totals of every control."""

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import FencedError
@@ -13,7 +13,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import live_attempts
 from etl_resources.planning import PlannedPartition
 from etl_resources.quality.stored_content import StoredContent
-from etl_resources.retries import retry_transient
+from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.sinks.elasticsearch_aliases import (
     Action,
     TargetState,
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _SETTINGS = {"number_of_shards": 1, "auto_expand_replicas": "0-1", "refresh_interval": "-1"}
 """It is refreshed once, when it is full; nothing is written afterwards."""
+WRITERS = 4
+"""Partitions at once. Most of a partition's time is waiting: for its index, which the server makes in steps, and its
+disk. Each holds the chunks in flight and a page of documents."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class ReplacingSink(ElasticsearchSink):
     @property
     def upserted(self) -> bool:
         return False
+
+    @property
+    def writers(self) -> int:
+        return WRITERS
 
     def ensure(self) -> None:
         """The anchor of the target exists."""
@@ -169,13 +176,17 @@ class ReplacingSink(ElasticsearchSink):
     def _describe(self, batch: ServingBatch) -> None:
         """What the attempt is, into the indexes themselves: a lost ledger is rebuilt from it."""
         records = partition_records(batch.ledger.connection, batch.attempt)
-        for p in batch.partitions:
+
+        def describe(p: StagedPartition) -> None:
             meta = {
                 "asset": self.asset, "partition": p.partition, "epoch": p.epoch, "token": p.token,
                 "version": p.version, "rows": p.rows, "attempt": batch.attempt, "evidence": records[p.partition],
             }  # fmt: skip
             name = str(self._index(p.partition, p.epoch, batch.attempt))
-            retry_transient(partial(self.client.indices.put_mapping, index=name, meta=meta), self.asset)
+            retry_transient(lambda: self.client.indices.put_mapping(index=name, meta=meta), self.asset)
+
+        with ThreadPoolExecutor(self.writers) as pool:
+            list(pool.map(with_retries_of_here(describe), batch.partitions))
 
     def _mine(self, batch: ServingBatch, state: TargetState) -> list[StagedPartition]:
         published = state.partitions()

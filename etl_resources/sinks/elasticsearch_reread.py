@@ -47,10 +47,12 @@ def hits(
             if after is not None:
                 request["search_after"] = after
             page = _page(client, index, request)
-            if not page["hits"]["hits"]:
+            found = page["hits"]["hits"]
+            if found:
+                yield found
+            if len(found) < PAGE_DOCUMENTS:
                 return
-            yield page["hits"]["hits"]
-            pit, after = page["pit_id"], page["hits"]["hits"][-1]["sort"]
+            pit, after = page["pit_id"], found[-1]["sort"]
     finally:
         with suppress(Exception):  # it ends by itself; what went wrong before matters more
             client.close_point_in_time(id=pit)

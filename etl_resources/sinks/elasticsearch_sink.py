@@ -69,6 +69,11 @@ class ElasticsearchSink(ABC):
     def upserted(self) -> bool:
         """Whether documents of several partitions share an index and are merged by the server."""
 
+    @property
+    @abstractmethod
+    def writers(self) -> int:
+        """As ServingSink."""
+
     @abstractmethod
     def ensure(self) -> None:
         """As ServingSink."""
@@ -193,16 +198,17 @@ class ElasticsearchSink(ABC):
         keys = Contract(
             tuple(c for c in self.contract.columns if c.name in self.key), self.key, self.contract.partition_column
         )
-        keep_refused(
-            ledger.connection,
-            engine,
-            f"select etl_reason, {document(keys, upserted=False)}, {document(self.contract, upserted=False)} "
-            f"from {scan} join {_REFUSED} on etl_id = {identity}",
-            asset=self.asset,
-            partition=planned.partition,
-            epoch=planned.epoch,
-            attempt=attempt,
-        )
+        with ledger.alone:
+            keep_refused(
+                ledger.connection,
+                engine,
+                f"select etl_reason, {document(keys, upserted=False)}, {document(self.contract, upserted=False)} "
+                f"from {scan} join {_REFUSED} on etl_id = {identity}",
+                asset=self.asset,
+                partition=planned.partition,
+                epoch=planned.epoch,
+                attempt=attempt,
+            )
         accepted = engine.execute(
             f"select count(*), {content_hash(self.contract, 'duckdb')} from {scan} "
             f"where {identity} not in (select etl_id from {_REFUSED})"

@@ -60,6 +60,10 @@ class UpsertingSink(ElasticsearchSink):
     def upserted(self) -> bool:
         return True
 
+    @property
+    def writers(self) -> int:
+        return 1
+
     def ensure(self) -> None:
         """Anchor and documents' index exist, with new fields. Raises PermanentError when a field's type differs."""
         ensure_anchor(self.client, self.target)

@@ -65,6 +65,11 @@ class PostgresSink:
             connection.execute(f"set lock_timeout = '{self.settings.lock_timeout_s}s'")
             yield connection
 
+    @property
+    def writers(self) -> int:
+        """One: a part is made under a lock of the whole staging table."""
+        return 1
+
     def ensure(self) -> None:
         """Target, commit table and staging schema exist and fit the contract."""
         with self.connection() as connection:

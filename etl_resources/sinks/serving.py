@@ -37,6 +37,10 @@ class ServingSink(Protocol):
     def asset(self) -> str:
         """Name of the serving asset, e.g. postgres.analytics.kpi_net_revenue."""
 
+    @property
+    def writers(self) -> int:
+        """Partitions that are written at once, each in a thread of its own."""
+
     def ensure(self) -> None:
         """The target exists and fits the contract. Raises PermanentError when it can't."""
 
@@ -57,7 +61,10 @@ class ServingSink(Protocol):
         planned: PlannedPartition,
         scan: str,
     ) -> StagedRows:
-        """Write the rows of a DuckDB table expression and read back what the store has. Raises duckdb.Error."""
+        """Write the rows of a DuckDB table expression and read back what the store has. Raises duckdb.Error.
+
+        Several threads may call it at once, each with its cursor of the engine.
+        """
 
     def publish(self, batch: "ServingBatch") -> PublishOutcome:
         """Make the batch visible, fenced by its epoch, and record the evidence."""

@@ -108,12 +108,13 @@ class TableStore:
         for (partition, path), file in zip(pairs, files, strict=True):
             paths.setdefault(partition, []).append(path)
             sizes[partition] = sizes.get(partition, 0) + file.file_size_in_bytes
-        for w in written:
-            s = w.staged
-            staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": paths[s.partition]}
-            ledger.record_staged(
-                attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
-            )
+        with ledger.connection.transaction():
+            for w in written:
+                s = w.staged
+                staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": paths[s.partition]}
+                ledger.record_staged(
+                    attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
+                )
         write_evidence(table.io, ledger.connection, address.location, attempt)
         failpoint("stage.recorded", address.asset)
         with ledger.committing(address.asset):
