@@ -138,7 +138,7 @@ def _tell_dagster(runtime: "Runtime", name: str, done: "RolledBack", reason: str
     os.environ.setdefault("DAGSTER_HOME", str(write_dagster_home(runtime.settings.home, Path.cwd())))
     try:
         with dg.DagsterInstance.get() as instance:
-            tell_dagster(instance, runtime.project.tables[name], done.outcome, reason)
+            tell_dagster(instance, runtime, name, done.outcome, reason)
     except Exception as e:  # noqa: BLE001  (whatever Dagster's storage raises: the data is committed)
         print(f"Dagster was not told ({e}); its next run of {name} does it.", file=sys.stderr)
 

@@ -15,12 +15,13 @@ from etl_assets.graph.asset_parts import (
     source_events,
     table_metadata,
 )
+from etl_assets.graph.column_lineage import columns_of
 from etl_assets.graph.delivered_assets import build_delivered, is_delivered
 from etl_assets.graph.outcome import (
     AssetIdentity,
     check_events,
     event_pointers,
-    materialization,
+    materializations,
     raise_failures,
 )
 from etl_assets.graph.partitions import partitions_def, requested, window_mapping
@@ -53,7 +54,7 @@ def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition
 def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[TableNode]) -> dg.AssetsDefinition:
     partitions = partitions_def(project.platform.calendar, nodes[0].dataset.partitions)
     names = (ROWS_ACCOUNTED, UNIQUE_KEY)
-    identities = {n.name: _bronze_identity(system, n, names) for n in nodes}
+    identities = {n.name: _bronze_identity(runtime, system, n, names) for n in nodes}
 
     @dg.multi_asset(
         name=f"capture_{system}" if partitions else f"capture_{system}_whole",
@@ -111,18 +112,18 @@ def _run_capture(
             for outcome in good:
                 yield from source_events(identity, outcome)
             pointers = event_pointers(context.instance, identity, [o.partition for o in good])
-            for outcome in good:
-                yield materialization(identity, outcome, pointers)
+            yield from materializations(identity, good, pointers)
         raise_failures(f"bronze of {system}", [o for t in step.tables.values() for o in t.outcomes])
 
 
-def _bronze_identity(system: str, node: TableNode, names: Sequence[str]) -> AssetIdentity:
+def _bronze_identity(runtime: Runtime, system: str, node: TableNode, names: Sequence[str]) -> AssetIdentity:
     table = node.dataset.source_name
     return AssetIdentity(
         keys.table_key(node.name),
         node.logic_version[:16],
         names,
         {f"{system}/{table}": keys.source_key(system, table)},
+        columns=columns_of(runtime, node.name),
     )
 
 
@@ -138,6 +139,7 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         names,
         {i: keys.table_key(i) for i in node.upstream},
         windowed=node.windows.keys(),
+        columns=columns_of(runtime, node.name),
     )
 
     def body(context: dg.AssetExecutionContext) -> Iterator[Any]:
@@ -203,6 +205,7 @@ def _serving(project: Project, runtime: Runtime, node: ServingNode) -> dg.Assets
         node.logic_version[:16],
         names,
         {node.table.name: keys.table_key(node.table.name)},
+        columns=columns_of(runtime, node.name),
     )
 
     def body(context: dg.AssetExecutionContext) -> Iterator[Any]:

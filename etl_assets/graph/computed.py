@@ -11,7 +11,7 @@ from etl_assets.graph.outcome import (
     EventPointers,
     PartitionOutcome,
     check_events,
-    materialization,
+    materializations,
     pruned_outcome,
     raise_failures,
 )
@@ -135,8 +135,7 @@ def tell(
         yield dg.Output(batch)
     elif batch is not None:
         batch.publish()
-    for outcome in outcomes:
-        if outcome.error is None:
-            yield materialization(identity, settled(outcome, batch, ledger, asset), pointers)
+    good = [settled(outcome, batch, ledger, asset) for outcome in outcomes if outcome.error is None]
+    yield from materializations(identity, good, pointers)
     report(asset, "published", partitions=len(computed), pruned=len(the_plan.pruned))
     raise_failures(asset, outcomes)

@@ -14,7 +14,8 @@ from etl_assets.graph.asset_parts import (
     source_events,
     table_metadata,
 )
-from etl_assets.graph.outcome import AssetIdentity, check_events, event_pointers, materialization, raise_failures
+from etl_assets.graph.column_lineage import columns_of
+from etl_assets.graph.outcome import AssetIdentity, check_events, event_pointers, materializations, raise_failures
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, TableNode
 from etl_resources.calendar import WHOLE
@@ -37,6 +38,7 @@ def build_delivered(project: Project, runtime: Runtime, node: TableNode) -> dg.A
         node.logic_version[:16],
         (ROWS_ACCOUNTED, UNIQUE_KEY),
         {keys.source_input(node.dataset): keys.source_key(source.system, node.dataset.source_name)},
+        columns=columns_of(runtime, node.name),
     )
 
     @dg.asset(
@@ -75,4 +77,4 @@ def _run(
         yield dg.Output(step.batch)
         told = settled(outcome, step.batch, ledger, node.name)
         yield from source_events(identity, told)
-        yield materialization(identity, told, event_pointers(context.instance, identity, [WHOLE]))
+        yield from materializations(identity, [told], event_pointers(context.instance, identity, [WHOLE]))

@@ -4,7 +4,7 @@ Order (verified on Dagster 1.13): check evaluations, check outputs, the Output, 
 the later event wins, so that every partition gets its own data version although the run covers a range.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,8 @@ class AssetIdentity:
     """Input's name in SQL → asset key."""
     windowed: Collection[str] = ()
     """Inputs of which a partition reads others than its own."""
+    columns: Callable[[], dg.TableColumnLineage] | None = None
+    """What its columns are made of; called when something is told, not when definitions are loaded."""
 
 
 def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) -> Iterator[Any]:
@@ -99,7 +101,18 @@ def event_pointers(instance: dg.DagsterInstance, identity: AssetIdentity, partit
     return found
 
 
-def materialization(
+def materializations(
+    identity: AssetIdentity, outcomes: Sequence[PartitionOutcome], pointers: EventPointers
+) -> Iterator[dg.AssetMaterialization]:
+    """One event per partition. The last, by which Dagster shows the asset, tells what its columns are made of."""
+    for i, outcome in enumerate(outcomes, start=1):
+        event = _materialization(identity, outcome, pointers)
+        if identity.columns is not None and i == len(outcomes):
+            event = event.with_metadata({**event.metadata, "dagster/column_lineage": identity.columns()})
+        yield event
+
+
+def _materialization(
     identity: AssetIdentity, outcome: PartitionOutcome, pointers: EventPointers
 ) -> dg.AssetMaterialization:
     """The event of a partition that is current now, with its data version and those of its inputs.

@@ -5,22 +5,28 @@ from collections.abc import Mapping
 import dagster as dg
 
 from etl_assets.graph import keys
-from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome, event_pointers, materialization
-from etl_assets.project import TableNode
+from etl_assets.graph.column_lineage import columns_of
+from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome, event_pointers, materializations
+from etl_assets.graph.runtime import Runtime
 from etl_resources.rollback import RollbackOutcome
 
 
-def tell_dagster(instance: dg.DagsterInstance, node: TableNode, outcome: RollbackOutcome, reason: str) -> int:
-    """One runless materialization per partition that was rolled back; how many."""
+def tell_dagster(
+    instance: dg.DagsterInstance, runtime: Runtime, name: str, outcome: RollbackOutcome, reason: str
+) -> int:
+    """One runless materialization per partition of a table that was rolled back; how many."""
+    node = runtime.project.tables[name]
     source = node.dataset.source if node.layer == "bronze" else None
     inputs: Mapping[str, dg.AssetKey] = {i: keys.table_key(i) for i in node.upstream}
     if source is not None:
         inputs = {keys.source_input(node.dataset): keys.source_key(source.system, node.dataset.source_name)}
-    identity = AssetIdentity(keys.table_key(node.name), node.logic_version[:16], (), inputs, node.windows.keys())
+    identity = AssetIdentity(
+        keys.table_key(name), node.logic_version[:16], (), inputs, node.windows.keys(), columns_of(runtime, name)
+    )
     rolled = {r.partition: r for r in outcome.plan.partitions}
     pointers = event_pointers(instance, identity, list(rolled))
-    for done in outcome.published.published:
-        told = PartitionOutcome(
+    told = [
+        PartitionOutcome(
             done.partition,
             "rolled_back",
             done.version,
@@ -35,5 +41,8 @@ def tell_dagster(instance: dg.DagsterInstance, node: TableNode, outcome: Rollbac
                 "reason": reason,
             },
         )
-        instance.report_runless_asset_event(materialization(identity, told, pointers))
-    return len(outcome.published.published)
+        for done in outcome.published.published
+    ]
+    for event in materializations(identity, told, pointers):
+        instance.report_runless_asset_event(event)
+    return len(told)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property, partial
 
+from etl_assets.column_lineage import ColumnLineage
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.calendar import month_bounds
 from etl_resources.conventions import bucket_name
@@ -49,6 +50,11 @@ class Runtime:
     def addresses(self) -> Mapping[str, TableAddress]:
         """Table name → address."""
         return {name: self._address(node) for name, node in self.project.tables.items()}
+
+    @cached_property
+    def columns(self) -> ColumnLineage:
+        """What every column is made of; looked at when it is asked for."""
+        return ColumnLineage(self.project)
 
     def sink(self, node: ServingNode) -> ServingSink:
         """The serving sink of a target."""

@@ -129,6 +129,24 @@ def test_events_carry_the_version_of_each_partition_and_of_its_inputs(lake: Lake
         assert tags["dagster/input_data_version/silver/sales_lines"] == lines[partition]
 
 
+@pytest.mark.parametrize(
+    ("asset", "column", "sources"),
+    [
+        (LINES, "quantity", {("erp/order_lines", "quantity")}),
+        (GDP, "net_amount", {("silver/sales_lines", "discount"), ("silver/sales_lines", "extended_price")}),
+        (SERVED, "net_revenue", {("kpi/kpi_net_revenue", "net_revenue")}),
+    ],
+)
+def test_the_newest_event_tells_what_a_column_is_made_of(
+    lake: Lake, first_run: Run, asset: str, column: str, sources: set[tuple[str, str]]
+) -> None:
+    """From the source over each layer to the target; Dagster shows an asset by its newest event."""
+    columns = first_run.materializations(asset)[LAST].metadata["dagster/column_lineage"].value
+    assert isinstance(columns, dg.TableColumnLineage)
+    found = columns.deps_by_column[column]
+    assert {(d.asset_key.to_user_string(), d.column_name) for d in found} == sources
+
+
 def test_one_bronze_asset_can_be_selected_alone(lake: Lake) -> None:
     """The tables of a system are captured together; Dagster must accept events of the one that wasn't selected."""
     lake.erp(

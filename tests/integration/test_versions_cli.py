@@ -99,6 +99,8 @@ def test_a_rollback_is_shown_pinned_and_followed_by_the_printed_command(lake: La
     ((version,),) = lake.platform("select version from etl.current_versions where asset = %s", GDP)
     assert (event.tags or {})["dagster/data_version"] == version
     assert event.metadata["status"].value == "rolled_back"
+    columns = event.metadata["dagster/column_lineage"].value.deps_by_column  # as the event before it
+    assert columns["quantity"] == [dg.TableColumnDep(dg.AssetKey(["silver", "sales_lines"]), "quantity")]
     assert "nothing to do" in run(lake, f"rollback {GDP} --to 1")
 
     (command,) = done["commands"]
