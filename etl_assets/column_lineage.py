@@ -102,10 +102,9 @@ class ColumnLineage:
     def _by_sql(self, node: TableNode) -> Mapping[str, Made]:
         from etl_resources.sql_lineage import made_columns
 
-        tables = self._project.tables
-        schema = {name: {c.name: c.type for c in tables[name].contract.columns} for name in node.inputs}
-        schema |= {lookup.name: {c.name: c.type for c in lookup.contract.columns} for lookup in node.lookups}
-        found = made_columns(node.sql or "", {**schema, PERIOD: PERIOD_COLUMNS})
+        schema = {name: self._project.tables[name].contract.names for name in node.inputs}
+        schema |= {lookup.name: lookup.contract.names for lookup in node.lookups}
+        found = made_columns(node.sql or "", {**schema, PERIOD: tuple(PERIOD_COLUMNS)})
         lookups = {lookup.name: lookup for lookup in node.lookups}
         return {
             name: _made(name, found[name].expression, found[name].sources, lookups)
