@@ -49,7 +49,8 @@ class Settings(BaseSettings):
     elasticsearch_ca_file: Path | None = None
     """Certificates (PEM) that sign the server's, where the usual authorities don't."""
     elasticsearch_verify: bool = True
-    """Whether the server's certificate is verified. Without it anybody on the way may read and change everything."""
+    """Whether the server must prove by its certificate who it is; http:// to another machine is refused then. Without
+    it anybody on the way may read and change everything."""
     elasticsearch_timeout_s: int = Field(60, ge=1)
     """Longest wait for one request."""
     maven_repository: str | None = None

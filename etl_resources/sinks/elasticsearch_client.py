@@ -7,8 +7,10 @@ What it raises is classified by etl_resources.classify; retries are those of etl
 own, which would send a write again whose answer was lost.
 """
 
+import ipaddress
 import json
 import logging
+import re
 import ssl
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 4
 """Requests in flight of one client, at most: more wait for a free connection."""
+_KEY = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _SILENT = logging.NullHandler()
 """Else Python prints the client's warnings of failed calls to stderr; what they say is in the error."""
 
@@ -30,8 +33,8 @@ def connect(settings: Settings, *, timeout_s: float | None = None, numbers_as_te
 
     numbers_as_text: numbers with a point in answers stay text with all their digits, instead of floats.
 
-    Raises SettingsError when no Elasticsearch is known, its address is none, credentials are given by halves or twice,
-    or the file of its CA can't be used.
+    Raises SettingsError when no Elasticsearch is known, its address is none or would carry everything readably over a
+    network, credentials are given by halves or twice, or the file of its CA can't be used.
     """
     from elasticsearch import Elasticsearch
     from elasticsearch.serializer import OrjsonSerializer
@@ -70,6 +73,11 @@ def _credentials(settings: Settings) -> dict[str, Any]:
             "Set ETL_ELASTICSEARCH_API_KEY, or both ETL_ELASTICSEARCH_USERNAME and ETL_ELASTICSEARCH_PASSWORD."
         )
     if key is not None:
+        if not _KEY.fullmatch(key.get_secret_value()):  # a line end in a header ends in an error that shows the header
+            raise SettingsError(
+                "ETL_ELASTICSEARCH_API_KEY is no API key (it isn't shown here). Give it as Elasticsearch encodes it: "
+                "one word, the base64 of id:key."
+            )
         return {"api_key": key.get_secret_value()}
     return {"basic_auth": (user, password.get_secret_value())} if user and password else {}
 
@@ -77,6 +85,11 @@ def _credentials(settings: Settings) -> dict[str, Any]:
 def _tls(settings: Settings, url: str) -> dict[str, Any]:
     """How the server's certificate is verified: by the CA file or certifi's, unless verification was switched off."""
     if not url.startswith("https:"):
+        if url.startswith("http:") and settings.elasticsearch_verify and not _is_here(url):
+            raise SettingsError(
+                f"ETL_ELASTICSEARCH_URL {address_of(url)} would send credentials and data readably to another machine. "
+                "Write https://, or set ETL_ELASTICSEARCH_VERIFY=false where that is meant."
+            )
         return {}
     if not settings.elasticsearch_verify:
         return {"verify_certs": False, "ssl_show_warn": False}
@@ -90,6 +103,15 @@ def _tls(settings: Settings, url: str) -> dict[str, Any]:
             f"ETL_ELASTICSEARCH_CA_FILE {ca_file} can't be used: {e.strerror}. Name a file of PEM certificates."
         ) from e
     return {"verify_certs": True, "ca_certs": str(ca_file)}
+
+
+def _is_here(url: str) -> bool:
+    """Whether what is sent there stays on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def address_of(url: str) -> str:
