@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.elasticsearch_errors import no_space
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.http_errors import status_of
 from etl_resources.retries import retry_transient
@@ -60,16 +61,31 @@ def ensure_anchor(client: "Elasticsearch", target: str) -> None:
 
 
 def create_index(client: "Elasticsearch", name: str, body: Mapping[str, Any]) -> None:
-    """Create an index unless it exists, which also a lost answer leaves behind."""
+    """Create an index unless it exists, which also a lost answer leaves behind.
+
+    Raises PermanentError when no node has space for it: what is sent to it would wait for a minute, then for nothing.
+    """
 
     def create() -> None:
         try:
-            client.indices.create(index=name, **body)
+            answer = client.indices.create(index=name, **body)
         except Exception as e:
             if status_of(e) != _EXISTS or "resource_already_exists" not in str(e):
                 raise
+        else:
+            if not answer["shards_acknowledged"]:
+                _prove_space(client, name)
 
     retry_transient(create, name)
+
+
+def _prove_space(client: "Elasticsearch", index: str) -> None:
+    """No node refuses the index for its disk."""
+    found = client.cluster.allocation_explain(index=index, shard=0, primary=True).body
+    for node in found.get("node_allocation_decisions", ()):
+        for decider in node.get("deciders", ()):
+            if decider["decider"] == "disk_threshold":
+                raise no_space(f"{index} gets no place: {decider['explanation']}")
 
 
 def read_state(client: "Elasticsearch", target: str) -> TargetState:

@@ -48,9 +48,6 @@ class Chunk:
     def id(self, row: int) -> str:
         return str(self._ids[row].as_py())
 
-    def ids(self, rows: Sequence[int]) -> list[str]:
-        return [self.id(r) for r in rows]
-
     def line(self, row: int) -> str:
         return str(self._lines[row].as_py())
 
@@ -142,15 +139,9 @@ class Loader:
             return PermanentError(f"{error.get('type')}: {reason}")
         raise problem
 
-    def operations(self, chunk: Chunk, rows: Sequence[int]) -> bytes:
-        """The body of a request."""
-        return chunk.body(rows)
-
     def _answers(self, chunk: Chunk, rows: Sequence[int]) -> list[Mapping[str, Any]]:
         """One item per row. A request that is refused as a whole is halved until the rows are found that are why."""
-        body = self.operations(chunk, rows)
-        if not body:
-            return []
+        body = chunk.body(rows)
         try:
             answer = self.client.bulk(index=self.alias, operations=body, require_alias=True, filter_path=_ANSWER)  # type: ignore[arg-type]  # bytes pass through
         except Exception as e:

@@ -1,8 +1,7 @@
 """Rows as documents and back: the strict mapping of a contract, the bytes that are sent, the text that is reread.
 
-Numbers never become floats on the way. A decimal is a JSON number with all digits of its scale (in an upserted
-document, which the server merges as doubles, it is text); the server keeps these bytes in `_source`, and the rendering
-happens in DuckDB. What is indexed for searching is a double.
+Numbers never become floats on the way. A decimal is a JSON number with all digits of its scale; the server keeps these
+bytes in `_source`, and the rendering happens in DuckDB. What is indexed for searching is a double.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,14 +42,14 @@ def document_id(key: Sequence[str]) -> str:
     return f"case when {joined} = '' then '\\e' else {joined} end"
 
 
-def document(contract: Contract, *, upserted: bool, extra: str = "") -> str:
+def document(contract: Contract, extra: str = "") -> str:
     """SQL text of a row's document. `extra`: fields in front of the row's, as SQL that ends with `||`."""
     names = {c.name: literal(f'"{c.name}":') for c in contract.columns}
-    fields = " || ',' || ".join(f"{names[c.name]} || {_rendered(c, upserted=upserted)}" for c in contract.columns)
+    fields = " || ',' || ".join(f"{names[c.name]} || {_rendered(c)}" for c in contract.columns)
     return f"'{{' || {extra}{fields} || '}}'"
 
 
-def _rendered(column: ContractColumn, *, upserted: bool) -> str:
+def _rendered(column: ContractColumn) -> str:
     name = quote(column.name)
     if column.type == "string":
         value = f"to_json({name})::varchar"
@@ -61,8 +60,7 @@ def _rendered(column: ContractColumn, *, upserted: bool) -> str:
     elif column.type in _FIELDS:
         value = f"{name}::varchar"
     else:  # DuckDB writes .05 where a decimal has no place before the point: no JSON
-        number = f"regexp_replace({name}::varchar, '^(-?)[.]', '\\10.')"
-        value = f"""'"' || {number} || '"'""" if upserted else number
+        value = f"regexp_replace({name}::varchar, '^(-?)[.]', '\\10.')"
     return f"coalesce({value}, 'null')"
 
 

@@ -28,6 +28,7 @@ from etl_resources.sinks.elasticsearch_names import PartitionIndex, mark_of
 from etl_resources.sinks.elasticsearch_reread import hits, reread
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition
 from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.tables.publish import prove_aliases
 from etl_resources.tables.stage import StagedPartition
 
 if TYPE_CHECKING:
@@ -45,10 +46,6 @@ class ReplacingSink(ElasticsearchSink):
     """Readers see a partition's whole old index, then its whole new one."""
 
     @property
-    def upserted(self) -> bool:
-        return False
-
-    @property
     def writers(self) -> int:
         return WRITERS
 
@@ -58,9 +55,6 @@ class ReplacingSink(ElasticsearchSink):
 
     def begin(self, attempt: str, epoch: int) -> None:
         """Nothing: each partition has an index of its own."""
-
-    def line(self) -> str:
-        return """'{"index":{"_id":' || to_json(etl_id)::varchar || '}}' || chr(10) || etl_doc || chr(10)"""
 
     def write(
         self,
@@ -205,7 +199,7 @@ class ReplacingSink(ElasticsearchSink):
         current = {p: i.epoch for p, i in state.partitions().items()}
         batch.prove(set(current))
         winners = [p for p in batch.partitions if current.get(p.partition, 0) < p.epoch]
-        self.prove_unmoved(winners, current)
+        prove_aliases(self.asset, winners, current)
         return winners
 
     def _swap(self, winners: Sequence[StagedPartition], attempt: str, state: TargetState) -> list[Action]:

@@ -24,10 +24,8 @@ _MODULUS = 2**64
 Hit = Mapping[str, Any]
 
 
-def hits(
-    client: "Elasticsearch", index: str, query: Mapping[str, Any] | None = None, *, conditions: bool = False
-) -> Iterator[list[Hit]]:
-    """Documents of one moment, page by page; with `conditions`, what a write may be conditional on (`_seq_no`).
+def hits(client: "Elasticsearch", index: str, query: Mapping[str, Any] | None = None) -> Iterator[list[Hit]]:
+    """Documents of one moment, page by page.
 
     Raises TransientError when a shard doesn't answer: never a part.
     """
@@ -40,7 +38,6 @@ def hits(
                 "size": PAGE_DOCUMENTS,
                 "sort": ["_shard_doc"],
                 "track_total_hits": False,
-                "seq_no_primary_term": conditions,
                 "allow_partial_search_results": False,
                 "query": query or {"match_all": {}},
             }

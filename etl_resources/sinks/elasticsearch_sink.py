@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import stream
-from etl_resources.errors import PermanentError, RestartError, TransientError, UnknownCommitError
+from etl_resources.errors import PermanentError, TransientError, UnknownCommitError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal
 from etl_resources.ledger.ledger import Ledger
@@ -63,11 +63,6 @@ class ElasticsearchSink(ABC):
         from etl_resources.sinks.elasticsearch_client import connect
 
         return connect(self.settings, numbers_as_text=True)
-
-    @property
-    @abstractmethod
-    def upserted(self) -> bool:
-        """Whether documents of several partitions share an index and are merged by the server."""
 
     @property
     @abstractmethod
@@ -151,12 +146,6 @@ class ElasticsearchSink(ABC):
     def tidy(self, ledger: Ledger) -> None:
         """Remove what nobody reads any more."""
 
-    def prove_unmoved(self, winners: Sequence[StagedPartition], current: Mapping[str, int]) -> None:
-        """What was found equal still is. Raises RestartError; current: partition → epoch of what is served."""
-        moved = [p.partition for p in winners if p.alias_of is not None and current.get(p.partition) != p.alias_of]
-        if moved:
-            raise RestartError(f"{self.asset}: {', '.join(moved)} changed since it was compared. Run again.")
-
     def abandon(self, batch: ServingBatch, reason: str) -> None:
         """Fence the attempt first, then record that it failed."""
         self.fence([batch.attempt])
@@ -176,19 +165,20 @@ class ElasticsearchSink(ABC):
         scan: str,
         loader: Loader,
         extra: str = "",
+        condition: str = "",
     ) -> tuple[int, str | None]:
         """Send every row; keep each refused one as a dead letter. (refused rows, version of the others or None).
 
-        extra: fields in front of each document's own, as SQL.
+        extra: fields in front of each document's own, as SQL. condition: JSON after `_id` in the line before it.
         """
-        identity, text = document_id(self.key), document(self.contract, upserted=self.upserted, extra=extra)
+        identity, text = document_id(self.key), document(self.contract, extra)
         engine.execute(f"create or replace temp table {_REFUSED} (etl_id varchar, etl_reason varchar)")
         reason = literal(f"its key has more than {ID_BYTES_MAX} bytes: no document can be named so")
         engine.execute(
             f"insert into {_REFUSED} select {identity}, {reason} from {scan} where strlen({identity}) > {ID_BYTES_MAX}"
         )
         failpoint("elasticsearch.sending", f"{self.asset}, partition {planned.partition}")
-        for rejected in loader.load(self._chunks(engine, identity, text, scan)):
+        for rejected in loader.load(_chunks(engine, identity, text, scan, condition)):
             engine.execute(f"insert into {_REFUSED} values (?, ?)", [rejected.id, rejected.reason])
         failpoint("elasticsearch.filled", f"{self.asset}, partition {planned.partition}")
         refused = engine.execute(f"select count(*) from {_REFUSED}").fetchone()
@@ -202,7 +192,7 @@ class ElasticsearchSink(ABC):
             keep_refused(
                 ledger.connection,
                 engine,
-                f"select etl_reason, {document(keys, upserted=False)}, {document(self.contract, upserted=False)} "
+                f"select etl_reason, {document(keys)}, {document(self.contract)} "
                 f"from {scan} join {_REFUSED} on etl_id = {identity}",
                 asset=self.asset,
                 partition=planned.partition,
@@ -216,21 +206,20 @@ class ElasticsearchSink(ABC):
         assert accepted is not None  # noqa: S101  (an aggregate always returns a row)
         return int(refused[0]), version_of(int(accepted[0]), accepted[1])
 
-    def _chunks(self, engine: "duckdb.DuckDBPyConnection", identity: str, text: str, scan: str) -> Iterator[Chunk]:
-        statement = (
-            f"select etl_id, {self.line()} as line from "
-            f"(select {identity} as etl_id, {text} as etl_doc from {scan}) "
-            f"where strlen(etl_id) <= {ID_BYTES_MAX}"
-        )
-        for batch in stream(engine.cursor(), statement, CHUNK_ROWS):
-            yield Chunk(batch.column("etl_id"), batch.column("line"))
-
-    @abstractmethod
-    def line(self) -> str:
-        """SQL text of what is sent of `etl_id` and `etl_doc`."""
-
     def staged(self, index: str, found: StoredContent, refused: int, expected: str | None) -> StagedRows:
         """What was written, as the step audits it. A key can't be twice in an index: it is the document's name."""
         stats = retry_transient(lambda: self.client.indices.stats(index=index, metric="store"), index)
         size = int(stats["_all"]["total"]["store"]["size_in_bytes"])
         return StagedRows(found.rows, found.rows, found.version, size, refused, expected)
+
+
+def _chunks(
+    engine: "duckdb.DuckDBPyConnection", identity: str, text: str, scan: str, condition: str
+) -> Iterator[Chunk]:
+    action = f"""'{{"index":{{"_id":' || to_json(etl_id)::varchar || {literal(condition + "}}")}"""
+    statement = (
+        f"select etl_id, {action} || chr(10) || etl_doc || chr(10) as line "
+        f"from (select {identity} as etl_id, {text} as etl_doc from {scan}) where strlen(etl_id) <= {ID_BYTES_MAX}"
+    )
+    for batch in stream(engine.cursor(), statement, CHUNK_ROWS):
+        yield Chunk(batch.column("etl_id"), batch.column("line"))

@@ -1,18 +1,17 @@
-"""`load: upsert`: documents with deterministic ids are created or merged in place; a commit record comes last.
+"""`load: upsert`: documents with deterministic ids are created or replaced in place; a commit record comes last.
 
 Readers see documents change one by one, each whole. Who may write is decided by the target's holder alias: an attempt
-with a higher epoch takes it from an older one, whose later requests find no alias. Each document is written under the
-condition that it is still the one that was looked at (`if_seq_no`; `create` where there was none): the server's own
-`doc_as_upsert` refuses conditions, and a delayed request of an old attempt would merge old values into newer ones.
+with a higher epoch takes it from an older one, whose later requests find no alias. The epoch is also each document's
+version, an external one that the server compares: a delayed request of an old attempt changes nothing that a newer one
+wrote or deleted. (`update` with `doc_as_upsert` takes no condition, and costs a get and a merge: docs/decisions/0008.)
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.errors import FencedError, TransientError
+from etl_resources.errors import FencedError, PermanentError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.http_errors import status_of
 from etl_resources.identifiers import literal
@@ -42,11 +41,11 @@ from etl_resources.sinks.elasticsearch_names import (
 from etl_resources.sinks.elasticsearch_reread import hits, reread
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition
 from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.tables.publish import prove_aliases
 from etl_resources.tables.stage import StagedPartition
 
 if TYPE_CHECKING:
     import duckdb
-    from elasticsearch import Elasticsearch
 
 PARTITIONS_MAX = 10_000
 _CONFLICT, _NOT_FOUND = 409, 404
@@ -55,10 +54,6 @@ _CONFLICT, _NOT_FOUND = 409, 404
 @dataclass(frozen=True)
 class UpsertingSink(ElasticsearchSink):
     """One index for all partitions; each document says which attempt wrote it last, and for which partition."""
-
-    @property
-    def upserted(self) -> bool:
-        return True
 
     @property
     def writers(self) -> int:
@@ -93,9 +88,6 @@ class UpsertingSink(ElasticsearchSink):
         change(self.client, self.target, decide, lambda state: mine in state.indexes[index])
         failpoint("elasticsearch.held", self.asset)
 
-    def line(self) -> str:
-        return "etl_doc"
-
     def write(
         self,
         engine: "duckdb.DuckDBPyConnection",
@@ -107,8 +99,9 @@ class UpsertingSink(ElasticsearchSink):
         """Upsert the rows of a partition and read back what this attempt wrote of it."""
         epoch, partition = planned.epoch, planned.partition
         extra = literal(f'"{EPOCH_FIELD}":{epoch},"{PARTITION_FIELD}":{json.dumps(partition)},') + " || "
-        loader = _Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset, epoch)
-        refused, expected = self.send(engine, ledger, attempt, planned, scan, loader, extra)
+        condition = f',"version":{epoch},"version_type":"external_gte"'
+        loader = _Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset)
+        refused, expected = self.send(engine, ledger, attempt, planned, scan, loader, extra, condition)
         index = documents(self.target)
         retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
         written = {"bool": {"filter": [{"term": {PARTITION_FIELD: partition}}, {"term": {EPOCH_FIELD: epoch}}]}}
@@ -155,7 +148,7 @@ class UpsertingSink(ElasticsearchSink):
         batch.prove(set(served))
         current = {p: s.epoch for p, s in served.items()}
         winners = [p for p in batch.partitions if current.get(p.partition, 0) <= p.epoch]
-        self.prove_unmoved(winners, current)
+        prove_aliases(self.asset, winners, current)
         records = partition_records(batch.ledger.connection, batch.attempt)
         committed = []
         for p in winners:
@@ -192,28 +185,14 @@ class UpsertingSink(ElasticsearchSink):
 
     def _delete_vanished(self, attempt: str, p: StagedPartition) -> None:
         """Documents of the partition that this attempt didn't write: their rows are gone."""
-        alias = holder_alias(self.target, p.epoch, attempt)
         older = {
             "bool": {"filter": [{"term": {PARTITION_FIELD: p.partition}}, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}]}
         }
-        found = False
-        for page in hits(self.client, documents(self.target), older, conditions=True):
-            body = "".join(f"{json.dumps({'delete': _condition(hit)})}\n" for hit in page).encode()
-            self._delete(alias, body)
-            found = True
-        if found:
-            retry_transient(lambda: self.client.indices.refresh(index=documents(self.target)), self.asset)
-
-    def _delete(self, alias: str, body: bytes) -> None:
-        """A document that somebody else wrote or deleted meanwhile is theirs."""
-        send: Any = partial(self.client.bulk, index=alias, require_alias=True)
-        answer = retry_transient(lambda: send(operations=body), self.asset)
-        loader = Loader(self.client, alias, self.asset)
-        for item in (i["delete"] for i in answer["items"]):
-            if int(item["status"]) != _CONFLICT and item.get("error"):
-                problem = loader.judge(item)
-                if problem is not None:
-                    raise problem
+        pages = hits(self.client, documents(self.target), older)
+        loader = _Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset)
+        for kept in loader.load(_deletions([hit["_id"] for hit in page], p.epoch) for page in pages):
+            raise PermanentError(f"{self.asset}: document {kept.id} can't be deleted: {kept.reason}.")
+        retry_transient(lambda: self.client.indices.refresh(index=documents(self.target)), self.asset)
 
     def _record(self, attempt: str, p: StagedPartition, evidence: str) -> bool:
         """Write the commit record, if its epoch is the highest. Raises FencedError when the target isn't held any more.
@@ -246,37 +225,25 @@ class UpsertingSink(ElasticsearchSink):
 
 
 class _Upserter(Loader):
-    """Creates what isn't there and merges into what is, each under the condition that nobody wrote it since."""
-
-    def __init__(self, client: "Elasticsearch", alias: str, what: str, epoch: int) -> None:
-        super().__init__(client, alias, what)
-        self._epoch = epoch
-
-    def operations(self, chunk: Chunk, rows: Sequence[int]) -> bytes:
-        found = self.client.mget(index=self.alias, ids=chunk.ids(rows), source=[EPOCH_FIELD])["docs"]
-        parts: list[str] = []
-        for row, doc in zip(rows, found, strict=True):
-            if doc.get("error"):
-                raise FencedError(f"{self.what}: {self.alias} is gone: another attempt or recovery fenced this one.")
-            if doc["found"] and int(doc["_source"][EPOCH_FIELD]) > self._epoch:
-                raise FencedError(f"{self.what}: a newer attempt than epoch {self._epoch} writes to it.")
-            parts.append(_operation(chunk, row, doc))
-        return "".join(parts).encode()
+    """Writes documents that carry the epoch as their version."""
 
     def judge(self, item: Mapping[str, Any]) -> Exception | None:
-        status, kind = int(item["status"]), str(item.get("error", {}).get("type"))
-        if status == _CONFLICT or (status == _NOT_FOUND and kind == "document_missing_exception"):
-            return TransientError("somebody else wrote a document meanwhile")  # look at it again
+        if int(item["status"]) == _CONFLICT:
+            raise FencedError(f"{self.what}: a newer attempt than that of {self.alias} writes to it.")
         return super().judge(item)
 
 
-def _operation(chunk: Chunk, row: int, doc: Mapping[str, Any]) -> str:
-    """Two lines of a bulk request; the server merges what `update` sends as it does with `doc_as_upsert`."""
-    if not doc["found"]:
-        return f"{json.dumps({'create': {'_id': doc['_id']}})}\n{chunk.line(row)}\n"
-    return f'{json.dumps({"update": _condition(doc)})}\n{{"doc":{chunk.line(row)}}}\n'
+class _Deleter(Loader):
+    """Deletes documents that are older than the epoch."""
+
+    def judge(self, item: Mapping[str, Any]) -> Exception | None:
+        written_since = int(item["status"]) == _CONFLICT  # by whoever moved its row here, or by a newer attempt
+        return None if written_since else super().judge(item)
 
 
-def _condition(doc: Mapping[str, Any]) -> dict[str, Any]:
-    """The document, as long as it is the one that was read."""
-    return {"_id": doc["_id"], "if_seq_no": doc["_seq_no"], "if_primary_term": doc["_primary_term"]}
+def _deletions(ids: Sequence[str], epoch: int) -> Chunk:
+    import pyarrow as pa
+
+    condition = {"version": epoch, "version_type": "external"}
+    lines = [f"{json.dumps({'delete': {'_id': i, **condition}})}\n" for i in ids]
+    return Chunk(pa.array(ids, pa.string()), pa.array(lines, pa.string()))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import stream
-from etl_resources.errors import FencedError, PermanentError, RestartError, TransientError
+from etl_resources.errors import FencedError, PermanentError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.ledger.attempt_records import partition_records
@@ -25,7 +25,7 @@ from etl_resources.sinks.postgres_copy import BATCH_ROWS, copy_rows
 from etl_resources.sinks.postgres_recovery import settle_target
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
 from etl_resources.sinks.serving import ServingBatch, StagedRows
-from etl_resources.tables.publish import PublishOutcome
+from etl_resources.tables.publish import PublishOutcome, prove_aliases
 from etl_resources.tables.schema import postgres_type
 from etl_resources.tables.stage import StagedPartition
 
@@ -189,9 +189,7 @@ class PostgresSink:
         served = connection.execute(f"select partition from {COMMITS} where target = %s and epoch > 0", (self.target,))
         batch.prove({p for (p,) in served})
         winners = [p for p in batch.partitions if current[p.partition] < p.epoch]
-        moved = [p.partition for p in winners if p.alias_of is not None and current[p.partition] != p.alias_of]
-        if moved:
-            raise RestartError(f"{self.target}: {', '.join(moved)} changed since it was compared. Run again.")
+        prove_aliases(self.asset, winners, current)
         return winners
 
     def _lock(self, connection: "psycopg.Connection[Any]") -> None:

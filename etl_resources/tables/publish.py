@@ -1,6 +1,6 @@
 """Publish: one compare-and-swap that makes audited partitions visible, fenced by epoch and by the attempt's branch."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from etl_resources.tables.commit import (
     remove_branch,
     retry_conflicts,
 )
-from etl_resources.tables.head import PartitionHead, added_files, read_head
+from etl_resources.tables.head import added_files, read_head
 from etl_resources.tables.stage import (
     ATTEMPT_KEY,
     RUN_KEY,
@@ -111,7 +111,8 @@ def _publish_once(
     if not winners:
         compare_and_swap(catalog, table, guards, (drop,))
         return PublishOutcome(head.snapshot_id, (), fenced, "fenced", tries)
-    _prove_aliases(identifier, winners, heads)  # also before a fast-forward: the head may have moved before staging
+    # also before a fast-forward: the head may have moved before staging
+    prove_aliases(identifier, winners, {name: head.epoch for name, head in heads.items()})
     if staged_snapshot.parent_snapshot_id == head.snapshot_id and len(winners) == len(staged):
         forward = point_branch("main", staged_id)
         failpoint("publish.before_swap", identifier)
@@ -135,17 +136,14 @@ def _left_out(table: "Table", staged_id: int, outcome: PublishOutcome, good: Col
     return tuple(sorted(wanted - {p.partition for p in outcome.published}))
 
 
-def _prove_aliases(identifier: str, winners: Collection[StagedPartition], heads: dict[str, PartitionHead]) -> None:
-    """An alias holds only for the content that it was compared with."""
-    moved = [
-        p.partition
-        for p in winners
-        if p.alias_of is not None and (p.partition not in heads or heads[p.partition].epoch != p.alias_of)
-    ]
+def prove_aliases(name: str, winners: Collection[StagedPartition], published: Mapping[str, int]) -> None:
+    """An alias holds only for the content that it was compared with. Raises RestartError.
+
+    name: table or target, for the message. published: partition → epoch of what is published now.
+    """
+    moved = [p.partition for p in winners if p.alias_of is not None and published.get(p.partition) != p.alias_of]
     if moved:
-        raise RestartError(
-            f"{identifier}: {', '.join(moved)} changed since this attempt compared its content. Run again."
-        )
+        raise RestartError(f"{name}: {', '.join(moved)} changed since this attempt compared its content. Run again.")
 
 
 def find_published(table: "Table", attempt: str) -> PublishOutcome | None:

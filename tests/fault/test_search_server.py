@@ -2,16 +2,26 @@
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
+from etl_resources.settings import load_settings
+from etl_resources.sinks.elasticsearch_client import connect
+from etl_resources.stack.elasticsearch import ADMIN, client_settings
+from etl_resources.stack.state import load
+from tests.fault.busy_items import BusyForSome
 from tests.fault.http_proxy import faulty
 from tests.fault.scenarios import kill_stopped, until
 from tests.fault.search_reader import searching
 from tests.lake import Child
 from tests.search_target import Rows, SearchTarget
+
+if TYPE_CHECKING:
+    from elasticsearch import Elasticsearch
 
 pytest_plugins = ["tests.search_target"]
 
@@ -20,6 +30,11 @@ LOADS = ("replace", "upsert")
 OLD: Mapping[str, Rows] = {"2024-01": Rows(40, 3)}
 NEW: Mapping[str, Rows] = {"2024-01": Rows(30, 7)}
 NEWEST: Mapping[str, Rows] = {"2024-01": Rows(35, 11)}
+
+
+WATERMARKS = ("low", "high", "flood_stage")
+LOOK_S = 10
+"""How often the server looks at its disk, at the most."""
 
 
 def stopped_at(target: SearchTarget, point: str, rows: Mapping[str, Rows], **changed: str) -> Child:
@@ -52,6 +67,36 @@ def test_a_writer_that_wakes_up_late_changes_nothing(make_target: MakeTarget, lo
     target.prove_whole(NEWEST)
 
 
+class Recorded:
+    """Requests as they were sent (a Change of http_proxy that changes nothing)."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    def request(self, body: bytes) -> bytes:
+        self.bodies.append(body)
+        return body
+
+    def answer(self, content: bytes) -> bytes:
+        return content
+
+
+def test_a_delayed_request_of_an_old_attempt_changes_nothing(make_target: MakeTarget) -> None:
+    """It may have passed the alias just before a newer attempt took it. What that one wrote is newer by its version,
+    and so is what it deleted."""
+    target, sent = make_target("upsert"), Recorded()
+    with faulty(target.env["ETL_ELASTICSEARCH_URL"], lambda _, path, __: sent if "_bulk" in path else None) as proxy:
+        target.serve(OLD, ETL_ELASTICSEARCH_URL=proxy.url)
+    target.serve(NEW)
+
+    (body,) = sent.bodies
+    answer = target.sink.client.bulk(index=f"{target.name}-documents", operations=body)  # type: ignore[arg-type]  # bytes
+
+    assert {item["index"]["status"] for item in answer["items"]} == {409}
+    assert len(answer["items"]) == OLD["2024-01"].count > NEW["2024-01"].count
+    target.prove_whole(NEW)
+
+
 def test_documents_that_a_busy_server_refuses_are_sent_again(make_target: MakeTarget) -> None:
     """429 is an answer per request or per document: a client that drops them loses documents silently."""
     target = make_target("replace")
@@ -68,6 +113,26 @@ def test_documents_that_a_busy_server_refuses_are_sent_again(make_target: MakeTa
 
     assert done.published == ["2024-01"], done
     assert proxy.faults >= 2
+    target.prove_whole(NEW)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_single_documents_that_a_busy_server_refuses_are_sent_again(make_target: MakeTarget, load: str) -> None:
+    """A bulk answer is 200 whatever became of its documents: each of them counts, and only the refused go again."""
+    target, changes = make_target(load), list[BusyForSome]()
+    target.serve(OLD)
+
+    def some(_: str, path: str, __: int) -> BusyForSome | None:
+        if "_bulk" not in path or len(changes) == 2:
+            return None
+        changes.append(BusyForSome(every=3))
+        return changes[-1]
+
+    with faulty(target.env["ETL_ELASTICSEARCH_URL"], some) as proxy:
+        done = target.serve(NEW, ETL_ELASTICSEARCH_URL=proxy.url)
+
+    assert done.published == ["2024-01"], done
+    assert [len(c.operations) for c in changes] == [30, 10]
     target.prove_whole(NEW)
 
 
@@ -114,8 +179,8 @@ def test_a_lost_answer_is_settled_by_reading_back(make_target: MakeTarget, load:
     target.prove_whole(NEW)
 
 
-def test_a_full_disk_is_told_and_harms_nothing(make_target: MakeTarget) -> None:
-    """At the flood stage the server makes indexes read-only: what is published stays, and the message says why."""
+def test_an_index_that_is_read_only_for_lack_of_space_is_told(make_target: MakeTarget) -> None:
+    """The server's reason is that it has no space, and its status that it is busy: trying again would not help."""
     target = make_target("replace")
     target.serve(OLD)
     child = stopped_at(target, "elasticsearch.index_created", NEW)
@@ -132,6 +197,51 @@ def test_a_full_disk_is_told_and_harms_nothing(make_target: MakeTarget) -> None:
     assert "No space left" in done.errors[0]
     assert target.serve(NEW).published == ["2024-01"]
     target.prove_whole(NEW)
+
+
+@contextmanager
+def full_disk(target: SearchTarget) -> Iterator[None]:
+    """The server itself finds that its disk is full: it wants more free space than there is."""
+    wanted = {f"cluster.routing.allocation.disk.watermark.{stage}": "1000tb" for stage in WATERMARKS}
+    changed = {**wanted, "cluster.info.update.interval": f"{LOOK_S}s"}
+    record = load(load_settings().home).servers["elasticsearch"]
+    with connect(client_settings(record, ADMIN)) as admin:
+        admin.cluster.put_settings(persistent=changed)
+        try:
+            until(lambda: read_only(admin, target), "the server made the indexes read-only")
+            yield
+        finally:
+            admin.cluster.put_settings(persistent=dict.fromkeys(wanted))
+            until(lambda: not read_only(admin, target), "the server lifted its blocks")
+            admin.cluster.put_settings(persistent=dict.fromkeys(changed))
+
+
+def read_only(admin: "Elasticsearch", target: SearchTarget) -> bool:
+    block = "index.blocks.read_only_allow_delete"
+    found = admin.indices.get_settings(index=f"{target.name}-*", name=block, expand_wildcards="all").body
+    return any(about["settings"] for about in found.values())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("load", LOADS)
+def test_a_full_disk_is_told_and_harms_nothing(make_target: MakeTarget, load: str) -> None:
+    """The server makes indexes read-only and gives new ones no place, to a run that is under way and to the next one:
+    what is published stays, the message says why, and with space again all goes on."""
+    target, empty = make_target(load), make_target(load)
+    target.serve(OLD)
+    child = stopped_at(target, "elasticsearch.sending", NEW)
+
+    with kill_stopped(child), searching(target, [OLD]), full_disk(target):
+        os.kill(child.pid, signal.SIGCONT)
+        ends = [target.result(child), target.serve(NEW), empty.serve(NEW)]
+
+    for done in ends:
+        assert done is not None
+        assert done.published == []
+        assert "No space left in Elasticsearch" in done.errors[0], done
+    for whole in (target, empty):
+        assert whole.serve(NEW).published == ["2024-01"]
+        whole.prove_whole(NEW)
 
 
 def test_a_server_that_hangs_ends_the_run_in_time(make_target: MakeTarget) -> None:
