@@ -1,9 +1,11 @@
-"""A reading SQL session over everything that is published: tables, served tables, the ledger.
+"""A reading SQL session over everything that is published: tables, targets in both stores, the ledger.
 
 Tables are views over iceberg_scan of the metadata that is current when the statement starts: one pinned snapshot per
 table, the files that any other Iceberg reader sees, with deletes and schema evolution honoured and months pruned by
 the table's own statistics. (read_parquet over the pinned files starts a second sooner but repeats in our code what the
-format promises.) Only what a statement names is opened. Without ORDER BY the order of rows is open, as in all SQL.
+format promises.) Documents of a target in Elasticsearch, those of one moment, are copied page by page, and spill to
+disk beyond the engine's memory. Only what a statement names is opened. Without ORDER BY the order of rows is open, as
+in all SQL.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,12 +15,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etl_assets.graph.runtime import Runtime
+from etl_assets.project import ServingNode
 from etl_assets.query_statement import QueryRefusedError, Statement, check_statement
 from etl_resources.engines.embedded import attach_postgres, connect
 from etl_resources.engines.transform import engine_error
-from etl_resources.errors import PermanentError
+from etl_resources.errors import PermanentError, TransientError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.manifest_targets import ElasticsearchTarget
+from etl_resources.sinks.elasticsearch_reread import copy_documents, hits
 from etl_resources.suggest import hint
 
 if TYPE_CHECKING:
@@ -75,7 +80,10 @@ def queryable(runtime: Runtime) -> list[str]:
 
 def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection":
     tables = [t for t in statement.tables if t in runtime.project.tables]
-    in_postgres = [t for t in statement.tables if t not in runtime.project.tables]
+    searched = [n for n in runtime.project.serving if isinstance(n.target, ElasticsearchTarget)]
+    documents = [n for n in searched if n.name in statement.tables]
+    others = {*runtime.project.tables, *(n.name for n in searched)}
+    in_postgres = [t for t in statement.tables if t not in others]
     extensions = (("avro", "iceberg") if tables else ()) + (("postgres_scanner",) if in_postgres else ())
     with ThreadPoolExecutor(1) as pool:  # each takes a second: the engine loads while the catalog answers
         opening = pool.submit(connect, runtime.settings, extensions=extensions)
@@ -85,6 +93,8 @@ def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection"
         _migrate_ledger(runtime, in_postgres)
         attach_postgres(engine, runtime.settings.require_postgres(), POSTGRES)
         _prove_served(engine, [n for n in in_postgres if n not in LEDGER_VIEWS])
+    for node in documents:
+        _copy_documents(engine, runtime, node)
     for name, location in locations.items():
         _create_view(engine, name, f"iceberg_scan({literal(location)})")
     for name in in_postgres:
@@ -122,9 +132,25 @@ def _migrate_ledger(runtime: Runtime, names: Sequence[str]) -> None:
             pass
 
 
-def _create_view(engine: "duckdb.DuckDBPyConnection", name: str, expression: str) -> None:
+def _copy_documents(engine: "duckdb.DuckDBPyConnection", runtime: Runtime, node: ServingNode) -> None:
+    runtime.settings.require_elasticsearch()
+    sink = runtime.search_sink(node)
+    _create_schema(engine, node.name)
+    try:
+        if not sink.exists() or not sink.published_epochs():
+            raise PermanentError(_not_published(node.name))
+        copy_documents(engine, sink.contract, hits(sink.client, sink.target), quote_qualified(node.name))
+    except TransientError as e:
+        raise type(e)(f"{node.name} can't be read: {e}") from e
+
+
+def _create_schema(engine: "duckdb.DuckDBPyConnection", name: str) -> None:
     schema, _, _table = name.partition(".")
     engine.execute(f"create schema if not exists {quote(schema)}")
+
+
+def _create_view(engine: "duckdb.DuckDBPyConnection", name: str, expression: str) -> None:
+    _create_schema(engine, name)
     engine.execute(f"create view {quote_qualified(name)} as from {expression}")
 
 

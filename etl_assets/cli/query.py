@@ -52,9 +52,10 @@ def sql(
         typer.Option(min=1, help=f"Rows to print; omitted: {ROWS_SHOWN} of a table, all of --json and --csv."),
     ] = None,
 ) -> None:
-    """Query the published tables, the served tables and the ledger in DuckDB's SQL. Reads only.
+    """Query the published tables, what is served in both stores, and the ledger, in DuckDB's SQL. Reads only.
 
-    Tables are named bronze.*, silver.*, gdp.*, kpi.*, postgres.analytics.* and ledger.*: see `data-pipeline tables`.
+    Tables are named bronze.*, silver.*, gdp.*, kpi.*, postgres.analytics.*, elasticsearch.* and ledger.*: see
+    `data-pipeline tables`. Documents are copied before the query runs, all of a target.
     """
     from etl_assets.cli.rows import write_csv, write_json, write_table
     from etl_assets.query import run_query

@@ -2,12 +2,15 @@
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from etl_assets.graph.published import read_served
+from etl_assets.query import run_query
 from etl_assets.recover import recover
 from etl_assets.verify import verify
+from etl_resources.errors import PermanentError, SettingsError, TransientError
 from tests.invariants import prove_whole
 from tests.lake import KPI, SERVED, Lake, new_lake
 from tests.projects import SALES
@@ -67,6 +70,37 @@ def test_documents_are_loaded_as_rows_of_the_contract(searched: Lake) -> None:
             rows[asset] = sorted(relation.project(columns).fetchall(), key=str)
     assert rows["elasticsearch.kpi"]
     assert len({str(r) for r in rows.values()}) == 1
+
+
+def asked(lake: Lake, sql: str) -> list[tuple[object, ...]]:
+    with lake.environment(), run_query(lake.runtime, sql) as result:
+        return [row for batch in result.batches for row in batch]
+
+
+def test_sql_reads_documents_beside_every_other_table(searched: Lake) -> None:
+    """The rows and types of the contract, joined with other stores; the fields that only fence aren't among them."""
+    wanted = asked(searched, "describe kpi.kpi_net_revenue")
+    for target in ("elasticsearch.kpi", "elasticsearch.kpi_latest"):
+        assert [d[:2] for d in asked(searched, f"describe {target}")] == [d[:2] for d in wanted]
+        for one, other in (("kpi.kpi_net_revenue", target), (target, "postgres.analytics.kpi_net_revenue")):
+            assert asked(searched, f"(from {one} except all from {other})") == []
+            assert asked(searched, f"(from {other} except all from {one})") == []
+    assert asked(searched, "select count(*) > 0 from elasticsearch.kpi join elasticsearch.kpi_latest using (month)")
+
+
+def test_sql_tells_why_documents_cannot_be_read(searched: Lake, tmp_path: Path) -> None:
+    """No server known, none there, or nothing published: never an empty table."""
+    known = {k: v for k, v in searched.env.items() if not k.startswith("ETL_ELASTICSEARCH")}
+    with pytest.raises(SettingsError, match="ETL_ELASTICSEARCH_URL is not set"):
+        asked(Lake(known), "from elasticsearch.kpi")
+    with pytest.raises(TransientError, match=r"elasticsearch\.kpi can't be read: Elasticsearch: .*refused"):
+        asked(Lake({**searched.env, "ETL_ELASTICSEARCH_URL": "http://127.0.0.1:1"}), "from elasticsearch.kpi")
+    renamed = tmp_path / "etl_assets"
+    shutil.copytree(searched.env["ETL_PROJECT"], renamed)
+    edit(renamed / PLATFORM, "[kpi, kpi_latest]", "[kpi_new, kpi_latest]")
+    edit(renamed / KPI_MANIFEST, "{elasticsearch: kpi}", "{elasticsearch: kpi_new}")
+    with pytest.raises(PermanentError, match=r"elasticsearch\.kpi_new is not published yet"):
+        asked(Lake({**searched.env, "ETL_PROJECT": str(renamed)}), "from elasticsearch.kpi_new")
 
 
 @pytest.mark.parametrize("place", [1, 2], ids=["replace", "upsert"])
