@@ -33,6 +33,7 @@ from etl_resources.sinks.elasticsearch_aliases import TargetState, read_state
 from etl_resources.sinks.elasticsearch_replace import ReplacingSink
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from etl_resources.sinks.elasticsearch_upsert import UpsertingSink
+from etl_resources.sinks.serving import ServingSink
 from tests.databases import query, server_dsn
 from tests.fault.driver import become
 from tests.invariants import prove_no_leftovers
@@ -59,25 +60,33 @@ SINKS: Mapping[str, type[ElasticsearchSink]] = {"replace": ReplacingSink, "upser
 @dataclass(frozen=True)
 class Rows:
     """A partition's content: so many rows, whose values follow from `salt`; `bad` of them have no date that
-    Elasticsearch can hold."""
+    Elasticsearch can hold.
+
+    The first `moved_out` are gone, the first `moved_in` of `moved_from`, another month, came.
+    """
 
     count: int
     salt: int = 1
     bad: int = 0
+    moved_out: int = 0
+    moved_in: int = 0
+    moved_from: str = "0000-00"
 
     def scan(self, partition: str) -> str:
         """As a DuckDB table expression; the same key lies in one partition only."""
         first = f"{partition}-01" if partition != "all" else "2024-01-01"
         month = 0 if partition == "all" else int(partition[-2:])
+        own = f"select i, {month} as month from range({self.moved_out}, {self.count}) t(i)"
+        others = f"select i, {int(self.moved_from[-2:])} as month from range({self.moved_in}) t(i)"
         return (
-            f"(select (i * 100 + {month})::bigint as order_id, "
+            "(select (i * 100 + month)::bigint as order_id, "
             "'näme \"x\" \\ | ' || i || chr(10) as line, "
             f"case when i < {self.bad} then date 'infinity' else date '{first}' + (i % 28)::int end as order_date, "
             f"((i * {self.salt} + 0.1234567891)::decimal(28,10) * 1000000007)::decimal(38,10) as amount, "
             f"((i * {self.salt} % 9999) / 10000.0 - 0.5)::decimal(4,4) as rate, "
             "timestamptz '2024-01-01 00:00:00.123456+00' + i * interval 1 second as changed_at, "
             f"i % 2 = {self.salt} % 2 as paid, case when i % 5 = 0 then null else (i * {self.salt})::int end as pieces "
-            f"from range({self.count}) t(i))"
+            f"from ({own} union all {others}))"
         )
 
     def version(self, partition: str, where: str = "true") -> str:
@@ -200,9 +209,14 @@ class SearchTarget:
 
 
 def serve(name: str, load: str, rows: Mapping[str, Rows]) -> Served:
-    """Plan, write, audit and publish with the environment's settings, as the serving step does."""
-    settings, done = load_settings(), Served()
-    sink = SINKS[load](settings, name, CONTRACT.key, CONTRACT, f"elasticsearch.{name}")
+    """A run with the environment's settings."""
+    settings = load_settings()
+    return serve_through(SINKS[load](settings, name, CONTRACT.key, CONTRACT, f"elasticsearch.{name}"), settings, rows)
+
+
+def serve_through(sink: ServingSink, settings: Settings, rows: Mapping[str, Rows]) -> Served:
+    """Plan, write, audit and publish, as the serving step does."""
+    done = Served()
     try:
         with Ledger.open(settings) as ledger:
             sink.ensure()
@@ -223,7 +237,7 @@ def serve(name: str, load: str, rows: Mapping[str, Rows]) -> Served:
     return done
 
 
-def _plan(ledger: Ledger, sink: ElasticsearchSink, rows: Mapping[str, Rows]) -> Plan:
+def _plan(ledger: Ledger, sink: ServingSink, rows: Mapping[str, Rows]) -> Plan:
     epoch = ledger.draw_epoch()
     return plan(
         ledger,

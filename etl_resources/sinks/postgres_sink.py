@@ -154,6 +154,9 @@ class PostgresSink:
                     self._clear(connection, partition)
             for partition in changed:
                 self._fill(connection, batch.attempt, partition)
+            if self.load == "upsert":  # after the last one: a row that moved has left its old partition by then
+                for partition in changed:
+                    self._delete_vanished(connection, batch.attempt, partition)
             failpoint("postgres.replaced", self.asset)
             records = partition_records(batch.ledger.connection, batch.attempt)
             for p in winners:
@@ -212,6 +215,14 @@ class PostgresSink:
             conflict = f"on conflict ({', '.join(map(quote, self.key))}) {action}"
         insert = f"insert into {quote_qualified(self.target)} as served ({names}) {rows} {conflict}"
         connection.execute(insert.encode(), (partition,))
+
+    def _delete_vanished(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
+        """Served rows of the partition that aren't among its staged ones."""
+        rows = PartitionBy.of(self.contract).keep([partition])
+        same = " and ".join(f"staged.{c} = served.{c}" for c in map(quote, self.key))
+        staged = f"select from {self.staging_table(attempt)} as staged where staged.{PARTITION_COLUMN} = %s and {same}"
+        delete = f"delete from {quote_qualified(self.target)} as served where {rows} and not exists ({staged})"
+        connection.execute(delete.encode(), (partition,))
 
     def _record_commit(
         self, connection: "psycopg.Connection[Any]", batch: ServingBatch, p: StagedPartition, record: str

@@ -45,7 +45,10 @@ end $$"""
 
 
 def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]) -> None:
-    """Create what is missing; add new columns. Raises PermanentError when a column's type differs."""
+    """Create what is missing; add new columns; let columns be empty that the contract doesn't require.
+
+    Raises PermanentError when a column's type or the key differs.
+    """
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
         connection.execute(_COMMIT_TABLE.encode())
@@ -53,8 +56,10 @@ def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: 
         connection.execute(f"create schema if not exists {quote(target.partition('.')[0])}")
         found = _columns(connection, target)
         if not found:
+            connection.execute(f"delete from {COMMITS} where target = %s", (target,))  # of a table that was dropped
             _create(connection, target, contract, key)
             return
+        _prove_key(connection, target, key)
         for c in contract.columns:
             kind = found.get(c.name)
             if kind is None:
@@ -64,6 +69,35 @@ def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: 
                     f"Serving table {target}: column {c.name} is {kind} and the manifest says {c.type}. "
                     "Alter or drop the table, then materialize again."
                 )
+        for name in _required(connection, target) - {c.name for c in contract.columns if not c.nullable}:
+            connection.execute(f"alter table {quote_qualified(target)} alter column {quote(name)} drop not null")
+
+
+def _prove_key(connection: "psycopg.Connection[Any]", target: str, key: Sequence[str]) -> None:
+    """The table's primary key is the target's key. Raises PermanentError."""
+    rows = connection.execute(
+        "select attname from pg_index join pg_attribute on attrelid = indrelid and attnum = any(indkey) "
+        "where indrelid = to_regclass(%s) and indisprimary order by array_position(indkey::int2[], attnum)",
+        (quote_qualified(target),),
+    ).fetchall()
+    found = [name for (name,) in rows]
+    if set(found) != set(key):
+        is_now = f"is ({', '.join(found)})" if found else "is missing"
+        raise PermanentError(
+            f"Serving table {target}: its primary key {is_now} and the manifest says ({', '.join(key)}). "
+            "Drop the table, then materialize all its partitions again; or alter its primary key."
+        )
+
+
+def _required(connection: "psycopg.Connection[Any]", target: str) -> set[str]:
+    """Columns outside the primary key that refuse null and have no default."""
+    rows = connection.execute(
+        "select attname from pg_attribute a left join pg_index i on indrelid = attrelid and indisprimary "
+        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped and attnotnull and not atthasdef "
+        "and attidentity = '' and coalesce(attnum <> all (indkey), true)",
+        (quote_qualified(target),),
+    ).fetchall()
+    return {name for (name,) in rows}
 
 
 def _create(connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ _POSTGRES_TYPES = {
     "int": "integer",
     "string": "text",
     "date": "date",
-    "timestamptz": "timestamptz",
+    "timestamptz": "timestamp with time zone",
     "boolean": "boolean",
 }
 
