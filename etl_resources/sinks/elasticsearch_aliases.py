@@ -6,7 +6,7 @@ The anchor index carries the alias `{target}--v{N}`; each change removes it, whi
 docs/decisions/0008.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,13 @@ from etl_resources.elasticsearch_errors import no_space
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.http_errors import status_of
 from etl_resources.retries import retry_transient
-from etl_resources.sinks.elasticsearch_names import PartitionIndex, anchor, version_alias, version_number
+from etl_resources.sinks.elasticsearch_names import (
+    PartitionIndex,
+    anchor,
+    every_index,
+    version_alias,
+    version_number,
+)
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -90,7 +96,7 @@ def _prove_space(client: "Elasticsearch", index: str) -> None:
 
 def read_state(client: "Elasticsearch", target: str) -> TargetState:
     """The target now, one try. Raises PermanentError when its anchor is gone."""
-    found = client.indices.get_alias(index=f"{target}-*", expand_wildcards="all").body
+    found = client.indices.get_alias(index=every_index(target), expand_wildcards="all").body
     indexes = {name: frozenset(about["aliases"]) for name, about in found.items()}
     numbers = [n for n in map(version_number, indexes.get(anchor(target), ())) if n is not None]
     if len(numbers) != 1:
@@ -99,6 +105,20 @@ def read_state(client: "Elasticsearch", target: str) -> TargetState:
             f"Somebody deleted it: delete all indexes {target}-… and materialize again."
         )
     return TargetState(target, numbers[0], indexes)
+
+
+def others_in_alias(client: "Elasticsearch", target: str, own: Collection[str]) -> list[str]:
+    """Indexes that readers of the target search beside its own, in words."""
+
+    def look() -> Collection[str]:
+        try:
+            return client.indices.get_alias(name=target).body.keys()
+        except Exception as e:
+            if status_of(e) == _MISSING:
+                return ()
+            raise
+
+    return [f"index {i} in alias {target}" for i in sorted(retry_transient(look, target)) if i not in own]
 
 
 def change(

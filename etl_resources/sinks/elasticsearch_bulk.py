@@ -24,6 +24,8 @@ IN_FLIGHT = 2
 CHUNK_ROWS = 5_000
 BODY_BYTES_MAX = 8 * 2**20
 """Documents go together up to this; a larger one goes alone."""
+REFUSED_SHARE_MAX = 0.5
+"""Of a partition's rows. What refuses more of them is no fault of single rows: nothing is published then."""
 _BAD_REQUEST, _GONE, _TOO_LARGE = 400, 404, 413
 _ANSWER = "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
 
@@ -156,6 +158,17 @@ class Loader:
         if len(items) != len(rows):
             raise TransientError(f"{self.what}: {len(rows)} documents were sent, {len(items)} were answered.")
         return items
+
+
+def prove_accepted(what: str, accepted: int, refused: int, common_reason: str) -> None:
+    """Few enough rows of a partition were refused to be dead letters. Raises PermanentError."""
+    rows = accepted + refused
+    if refused > REFUSED_SHARE_MAX * rows:
+        raise PermanentError(
+            f"{what}: {refused} of {rows} documents were refused, most often because {common_reason}. More than "
+            f"{REFUSED_SHARE_MAX:.0%} is no fault of single rows: correct the table, or the server's index templates "
+            "and ingest pipelines, then materialize again."
+        )
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -63,6 +63,11 @@ def anchor(target: str) -> str:
     return f"{target}-anchor"
 
 
+def every_index(target: str) -> str:
+    """Pattern of the target's indexes. Their names would not fit into an address: a server takes 4,096 bytes."""
+    return f"{target}-*"
+
+
 def documents(target: str) -> str:
     """Index of a target that is upserted."""
     return f"{target}-documents"

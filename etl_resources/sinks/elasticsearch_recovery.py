@@ -9,7 +9,7 @@ from etl_resources.ledger.attempt_records import restore_attempt
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import clock, dead_attempts, live_attempts
 from etl_resources.retries import retry_transient
-from etl_resources.sinks.elasticsearch_names import PartitionIndex, mark_of
+from etl_resources.sinks.elasticsearch_names import PartitionIndex, every_index, mark_of
 
 if TYPE_CHECKING:
     from etl_resources.sinks.elasticsearch_replace import ReplacingSink
@@ -81,9 +81,9 @@ def _created_ms(sink: "ReplacingSink", indexes: Collection[PartitionIndex]) -> d
     found = retry_transient(
         lambda: (
             sink.client.indices.get_settings(
-                index=[str(i) for i in indexes], name="index.creation_date", ignore_unavailable=True
+                index=every_index(sink.target), expand_wildcards="all", name="index.creation_date"
             ).body
         ),
         sink.asset,
     )
-    return {name: int(about["settings"]["index"]["creation_date"]) for name, about in found.items()}
+    return {str(i): int(found[str(i)]["settings"]["index"]["creation_date"]) for i in indexes if str(i) in found}

@@ -1,11 +1,12 @@
 """`load: replace`: an index per partition and attempt, filled where nobody searches, published by one alias swap."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.calendar import WHOLE
 from etl_resources.errors import FencedError
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.attempt_records import partition_records
@@ -20,11 +21,12 @@ from etl_resources.sinks.elasticsearch_aliases import (
     change,
     create_index,
     ensure_anchor,
+    others_in_alias,
     read_state,
 )
 from etl_resources.sinks.elasticsearch_bulk import Loader
 from etl_resources.sinks.elasticsearch_documents import mapping
-from etl_resources.sinks.elasticsearch_names import PartitionIndex, mark_of
+from etl_resources.sinks.elasticsearch_names import PartitionIndex, documents, every_index, mark_of
 from etl_resources.sinks.elasticsearch_reread import hits, reread
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition
 from etl_resources.sinks.serving import ServingBatch, StagedRows
@@ -83,12 +85,24 @@ class ReplacingSink(ElasticsearchSink):
         found = self.state().partitions()
         if not found:
             return {}
-        names = [str(i) for i in found.values()]
-        described = retry_transient(lambda: self.client.indices.get_mapping(index=names).body, self.asset)
-        return {p: _served(i, described[str(i)]["mappings"].get("_meta", {})) for p, i in found.items()}
+        described = retry_transient(
+            lambda: (
+                self.client.indices.get_mapping(
+                    index=every_index(self.target), expand_wildcards="all", filter_path="*.mappings._meta"
+                ).body
+            ),
+            self.asset,
+        )
+        return {p: _served(i, described.get(str(i), {})) for p, i in found.items()}
 
     def published_epochs(self) -> dict[str, int]:
         return {p: i.epoch for p, i in self.state().partitions().items()}
+
+    def searched(self) -> Collection[str]:
+        return self.state().partitions().keys()
+
+    def foreign(self) -> list[str]:
+        return others_in_alias(self.client, self.target, set(map(str, self.state().filled())))
 
     def content(self, engine: "duckdb.DuckDBPyConnection", partition: str) -> StoredContent:
         return reread(self.client, engine, self.contract, str(self.state().partitions()[partition]))
@@ -204,6 +218,8 @@ class ReplacingSink(ElasticsearchSink):
 
     def _swap(self, winners: Sequence[StagedPartition], attempt: str, state: TargetState) -> list[Action]:
         published, actions = state.partitions(), list[Action]()
+        for name in self._taken_over(winners, state):
+            actions.append({"remove_index": {"index": name}})
         for p in winners:
             index, old = self._index(p.partition, p.epoch, attempt), published.get(p.partition)
             actions.append({"add": {"index": str(index), "alias": self.target}})
@@ -212,6 +228,13 @@ class ReplacingSink(ElasticsearchSink):
                 actions.append({"remove": {"index": str(old), "alias": self.target, "must_exist": True}})
         return actions
 
+    def _taken_over(self, winners: Sequence[StagedPartition], state: TargetState) -> list[str]:
+        """Indexes of the target as it was before: upserted, or with the one partition where it has months now."""
+        whole = any(p.partition == WHOLE for p in winners)
+        before = [str(i) for p, i in state.partitions().items() if (p == WHOLE) is not whole]
+        return [*before, *({documents(self.target)} & state.indexes.keys())] if winners else []
 
-def _served(index: PartitionIndex, meta: Mapping[str, Any]) -> ServedPartition:
+
+def _served(index: PartitionIndex, described: Mapping[str, Any]) -> ServedPartition:
+    meta = described.get("mappings", {}).get("_meta", {})
     return ServedPartition(index.epoch, str(meta.get("attempt")), str(meta.get("version")), meta.get("evidence"))

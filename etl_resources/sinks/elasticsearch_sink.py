@@ -1,7 +1,7 @@
 """What both ways of serving from Elasticsearch share: the client, how rows are sent, what becomes of refused ones."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +19,7 @@ from etl_resources.quality.dead_letters import keep_refused
 from etl_resources.quality.stored_content import StoredContent
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
-from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, Chunk, Loader
+from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, Chunk, Loader, prove_accepted
 from etl_resources.sinks.elasticsearch_documents import ID_BYTES_MAX, document, document_id
 from etl_resources.sinks.elasticsearch_names import anchor, checked_target
 from etl_resources.sinks.serving import ServingBatch, StagedRows
@@ -42,6 +42,8 @@ class ServedPartition:
     attempt: str
     version: str
     evidence: str | None
+    rows: int | None = None
+    """Documents that it had then."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,14 @@ class ElasticsearchSink(ABC):
         """Partition → what is served."""
 
     @abstractmethod
+    def searched(self) -> Collection[str]:
+        """Partitions of which readers find documents, published or not."""
+
+    @abstractmethod
+    def foreign(self) -> list[str]:
+        """What else readers find, in words."""
+
+    @abstractmethod
     def content(self, engine: "duckdb.DuckDBPyConnection", partition: str) -> StoredContent:
         """A served partition, reread document by document."""
 
@@ -121,17 +131,16 @@ class ElasticsearchSink(ABC):
         return {p: s.epoch for p, s in self.served().items()}
 
     def publish(self, batch: ServingBatch) -> PublishOutcome:
-        """Make the batch visible; then, and after a lost answer by what the server says, record it."""
+        """Make the batch visible; then, and after a lost answer by what the server says, record it.
+
+        Raises what ended the commit unless each partition is served, from this attempt or from a newer one.
+        """
         try:
             published = self.commit(batch)
         except COMMIT_ERRORS as e:
-            published = self._read_back(batch)
-            if not published:
-                self.abandon(batch, str(e))
-                raise
+            published = self._settle(batch, e)
         failpoint("elasticsearch.published", self.asset)
-        names = {p.partition for p in published}
-        batch.ledger.record_published(batch.attempt, sorted(names), None)
+        names = self._record_published(batch, published)
         failpoint("elasticsearch.recorded", self.asset)
         with suppress(TransientError):  # published and recorded: the next attempt tidies up
             self.tidy(batch.ledger)
@@ -152,9 +161,25 @@ class ElasticsearchSink(ABC):
         failpoint("elasticsearch.abandon_fenced", self.asset)
         batch.ledger.settle(batch.attempt, "failed", reason)
 
-    def _read_back(self, batch: ServingBatch) -> list[StagedPartition]:
+    def _settle(self, batch: ServingBatch, error: Exception) -> list[StagedPartition]:
+        """What a commit that ended with an error published, when nothing is left to publish. Else raises the error."""
         served = self.served()
-        return [p for p in batch.partitions if p.partition in served and served[p.partition].attempt == batch.attempt]
+        mine = [p for p in batch.partitions if p.partition in served and served[p.partition].attempt == batch.attempt]
+        if not mine:
+            self.abandon(batch, str(error))
+            raise error
+        others = [p for p in batch.partitions if p not in mine]
+        if any(p.partition not in served or served[p.partition].epoch < p.epoch for p in others):
+            self.fence([batch.attempt])
+            self._record_published(batch, mine)
+            raise error
+        return mine
+
+    @staticmethod
+    def _record_published(batch: ServingBatch, published: Sequence[StagedPartition]) -> set[str]:
+        names = {p.partition for p in published}
+        batch.ledger.record_published(batch.attempt, sorted(names), None)
+        return names
 
     def send(
         self,
@@ -204,6 +229,9 @@ class ElasticsearchSink(ABC):
             f"where {identity} not in (select etl_id from {_REFUSED})"
         ).fetchone()
         assert accepted is not None  # noqa: S101  (an aggregate always returns a row)
+        common = engine.execute(f"select mode(etl_reason) from {_REFUSED}").fetchone()
+        assert common is not None  # noqa: S101  (an aggregate always returns a row)
+        prove_accepted(f"{self.asset}, partition {planned.partition}", int(accepted[0]), int(refused[0]), common[0])
         return int(refused[0]), version_of(int(accepted[0]), accepted[1])
 
     def staged(self, index: str, found: StoredContent, refused: int, expected: str | None) -> StagedRows:

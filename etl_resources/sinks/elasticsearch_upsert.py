@@ -7,10 +7,11 @@ wrote or deleted. (`update` with `doc_as_upsert` takes no condition, and costs a
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.calendar import WHOLE
 from etl_resources.errors import FencedError, PermanentError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.http_errors import status_of
@@ -26,12 +27,12 @@ from etl_resources.sinks.elasticsearch_aliases import (
     change,
     create_index,
     ensure_anchor,
+    others_in_alias,
     read_state,
 )
 from etl_resources.sinks.elasticsearch_bulk import Chunk, Loader
 from etl_resources.sinks.elasticsearch_documents import EPOCH_FIELD, PARTITION_FIELD, mapping
 from etl_resources.sinks.elasticsearch_names import (
-    anchor,
     documents,
     holder_alias,
     holder_of,
@@ -40,6 +41,13 @@ from etl_resources.sinks.elasticsearch_names import (
 )
 from etl_resources.sinks.elasticsearch_reread import hits, reread
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition
+from etl_resources.sinks.elasticsearch_written import (
+    epochs_of,
+    foreign_documents,
+    forget,
+    read_records,
+    read_written,
+)
 from etl_resources.sinks.serving import ServingBatch, StagedRows
 from etl_resources.tables.publish import prove_aliases
 from etl_resources.tables.stage import StagedPartition
@@ -47,7 +55,6 @@ from etl_resources.tables.stage import StagedPartition
 if TYPE_CHECKING:
     import duckdb
 
-PARTITIONS_MAX = 10_000
 _CONFLICT, _NOT_FOUND = 409, 404
 
 
@@ -66,7 +73,6 @@ class UpsertingSink(ElasticsearchSink):
         body = {
             "settings": {"number_of_shards": 1, "auto_expand_replicas": "0-1"},
             "mappings": fields,
-            "aliases": {self.target: {}},
         }
         create_index(self.client, documents(self.target), body)
         retry_transient(
@@ -79,13 +85,13 @@ class UpsertingSink(ElasticsearchSink):
         mine, index = holder_alias(self.target, epoch, attempt), documents(self.target)
 
         def decide(state: TargetState) -> list[Action]:
-            others = [a for a in state.indexes[index] if holder_of(a)]
+            others = [a for a in state.indexes.get(index, ()) if holder_of(a)]
             if any((holder_of(a) or (0, ""))[0] > epoch for a in others):
                 raise FencedError(f"{self.asset}: a newer attempt than epoch {epoch} holds it.")
             taken: list[Action] = [{"remove": {"index": index, "alias": a, "must_exist": True}} for a in others]
             return [*taken, {"add": {"index": index, "alias": mine, "is_hidden": True}}]
 
-        change(self.client, self.target, decide, lambda state: mine in state.indexes[index])
+        change(self.client, self.target, decide, lambda state: mine in state.indexes.get(index, ()))
         failpoint("elasticsearch.held", self.asset)
 
     def write(
@@ -108,32 +114,18 @@ class UpsertingSink(ElasticsearchSink):
         return self.staged(index, reread(self.client, engine, self.contract, index, written), refused, expected)
 
     def served(self) -> Mapping[str, ServedPartition]:
-        index = anchor(self.target)
-        retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
-        found = retry_transient(lambda: self.client.search(index=index, size=PARTITIONS_MAX).body, self.asset)
-        records = {hit["_id"]: hit["_source"]["record"] for hit in found["hits"]["hits"]}
-        return {
-            p: ServedPartition(int(r["epoch"]), r["attempt"], r["version"], r.get("evidence"))
-            for p, r in records.items()
-        }
+        return read_records(self.client, self.target)
 
     def published_epochs(self) -> dict[str, int]:
-        """Partition → epoch. One in whose documents a newer attempt began to write counts as of that epoch, which was
-        never published: so it is computed again, whatever its inputs are."""
-        index = documents(self.target)
-        retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
-        newest = {"terms": {"field": PARTITION_FIELD, "size": PARTITIONS_MAX}}
-        found = retry_transient(
-            lambda: (
-                self.client.search(
-                    index=index, size=0, aggregations={"p": {**newest, "aggs": {"e": {"max": {"field": EPOCH_FIELD}}}}}
-                ).body
-            ),
-            self.asset,
-        )
-        written = {b["key"]: int(float(b["e"]["value"])) for b in found["aggregations"]["p"]["buckets"]}
-        served = {p: s.epoch for p, s in self.served().items()}
-        return {p: max(served[p], written.get(p, 0)) for p in served}
+        """Partition → epoch; another one where an attempt that died changed the documents since."""
+        return epochs_of(self.served(), read_written(self.client, self.target))
+
+    def searched(self) -> Collection[str]:
+        return read_written(self.client, self.target).keys()
+
+    def foreign(self) -> list[str]:
+        others = others_in_alias(self.client, self.target, {documents(self.target)})
+        return [*others, *foreign_documents(self.client, self.target)]
 
     def content(self, engine: "duckdb.DuckDBPyConnection", partition: str) -> StoredContent:
         query = {"term": {PARTITION_FIELD: partition}}
@@ -143,19 +135,24 @@ class UpsertingSink(ElasticsearchSink):
         yield from hits(self.client, documents(self.target), {"terms": {PARTITION_FIELD: list(partitions)}})
 
     def commit(self, batch: ServingBatch) -> list[StagedPartition]:
-        """Delete what vanished, then write the commit records, as long as the target is held."""
+        """Show the documents, delete what vanished, then write the commit records, as long as the target is held."""
         served = self.served()
         batch.prove(set(served))
         current = {p: s.epoch for p, s in served.items()}
         winners = [p for p in batch.partitions if current.get(p.partition, 0) <= p.epoch]
         prove_aliases(self.asset, winners, current)
         records = partition_records(batch.ledger.connection, batch.attempt)
+        if winners:
+            self._show(holder_alias(self.target, winners[0].epoch, batch.attempt))
         committed = []
         for p in winners:
             self._delete_vanished(batch.attempt, p)
             failpoint("elasticsearch.before_commit", f"{self.asset}, partition {p.partition}")
             if self._record(batch.attempt, p, records[p.partition]):
                 committed.append(p)
+        if committed:
+            whole = committed[0].partition == WHOLE
+            forget(self.client, self.target, [p for p in served if (p == WHOLE) is not whole], committed[0].epoch)
         return committed
 
     def fence(self, attempts: Sequence[str]) -> None:
@@ -163,7 +160,7 @@ class UpsertingSink(ElasticsearchSink):
         marks, index = set(map(mark_of, attempts)), documents(self.target)
 
         def theirs(state: TargetState) -> list[str]:
-            return [a for a in state.indexes[index] if (found := holder_of(a)) and found[1] in marks]
+            return [a for a in state.indexes.get(index, ()) if (found := holder_of(a)) and found[1] in marks]
 
         change(
             self.client,
@@ -175,7 +172,7 @@ class UpsertingSink(ElasticsearchSink):
     def tidy(self, ledger: Ledger) -> None:
         """Let go of the target."""
         state = retry_transient(lambda: read_state(self.client, self.target), self.asset)
-        holders = [found[1] for a in state.indexes[documents(self.target)] if (found := holder_of(a))]
+        holders = [found[1] for a in state.indexes.get(documents(self.target), ()) if (found := holder_of(a))]
         over = ledger.connection.execute(
             "select attempt from etl.intents where asset = %s and state <> 'open' and right(attempt, 12) = any(%s)",
             (self.asset, holders),
@@ -183,11 +180,28 @@ class UpsertingSink(ElasticsearchSink):
         if over:
             self.fence([attempt for (attempt,) in over])
 
+    def _show(self, holder: str) -> None:
+        """Let readers search the documents, from the first commit on; no longer what `load: replace` left."""
+        index = documents(self.target)
+
+        def decide(state: TargetState) -> list[Action]:
+            if holder not in state.indexes.get(index, ()):
+                raise FencedError(f"{self.asset}: another attempt or recovery took the target.")
+            left: list[Action] = [{"remove_index": {"index": str(i)}} for i in state.filled()]
+            return [*left, {"add": {"index": index, "alias": self.target}}]
+
+        change(
+            self.client,
+            self.target,
+            decide,
+            lambda state: self.target in state.indexes.get(index, ()) and not state.filled(),
+        )
+
     def _delete_vanished(self, attempt: str, p: StagedPartition) -> None:
-        """Documents of the partition that this attempt didn't write: their rows are gone."""
-        older = {
-            "bool": {"filter": [{"term": {PARTITION_FIELD: p.partition}}, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}]}
-        }
+        """Documents of the partition that this attempt didn't write: their rows are gone. So are documents of WHOLE
+        where the target has months now, and those of months where it has WHOLE."""
+        mine = [] if p.partition == WHOLE else [{"terms": {PARTITION_FIELD: [p.partition, WHOLE]}}]
+        older = {"bool": {"filter": [*mine, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}]}}
         pages = hits(self.client, documents(self.target), older)
         loader = _Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset)
         for kept in loader.load(_deletions([hit["_id"] for hit in page], p.epoch) for page in pages):
@@ -206,7 +220,7 @@ class UpsertingSink(ElasticsearchSink):
 
         def once() -> bool:
             state = read_state(self.client, self.target)
-            if holder_alias(self.target, p.epoch, attempt) not in state.indexes[documents(self.target)]:
+            if holder_alias(self.target, p.epoch, attempt) not in state.indexes.get(documents(self.target), ()):
                 raise FencedError(f"{self.asset}: another attempt or recovery took the target from {attempt}.")
             try:
                 self.client.index(

@@ -2,10 +2,17 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
+from etl_resources.ledger.ledger import Ledger
 from etl_resources.sinks.elasticsearch_aliases import change, ensure_anchor, read_state
+from etl_resources.sinks.elasticsearch_names import PartitionIndex, anchor
+from etl_resources.sinks.elasticsearch_recovery import drop_orphans
+from etl_resources.sinks.elasticsearch_replace import ReplacingSink
 from tests.search_target import Rows, SearchTarget
 
 pytest_plugins = ["tests.search_target"]
@@ -96,7 +103,6 @@ def test_of_writers_that_read_the_same_state_one_wins(make_target: MakeTarget) -
 
 def test_a_lost_ledger_is_rebuilt_from_the_indexes(make_target: MakeTarget) -> None:
     """What is served says from what it was made: the next run prunes instead of serving everything anew."""
-    from etl_resources.ledger.ledger import Ledger
     from etl_resources.sinks.elasticsearch_recovery import rebuild_target
 
     for load in LOADS:
@@ -109,3 +115,79 @@ def test_a_lost_ledger_is_rebuilt_from_the_indexes(make_target: MakeTarget) -> N
 
         assert restored == (["all"], [])
         assert target.serve(rows).pruned == ["all"]
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_server_that_refuses_most_documents_publishes_nothing(make_target: MakeTarget, load: str) -> None:
+    """What is refused so often isn't about single rows, e.g. an ingest pipeline that is gone: what is served stays."""
+    target = make_target(load)
+    rows = {"all": Rows(40, 3)}
+    target.serve(rows)
+
+    none = target.serve({"all": Rows(40, 5, bad=40)})
+    few = target.serve({"all": Rows(40, 5, bad=21)})
+
+    for done in (none, few):
+        assert done.published == []
+        assert "refused" in done.errors[0], done
+        assert "failed to parse field [order_date]" in done.errors[0]
+    again = target.serve(rows)
+    assert not again.errors, again
+    target.prove_whole(rows)
+
+
+def searched(target: SearchTarget) -> int:
+    """Documents that readers find."""
+    return int(target.sink.client.count(index=target.name)["count"])
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_target_whose_load_changed_and_changed_back_shows_each_document_once(
+    make_target: MakeTarget, load: str
+) -> None:
+    """Readers search one alias: what the other way of loading left in it would double every document."""
+    first, rows = make_target(load), {"2024-01": Rows(12, 3), "2024-02": Rows(8, 5)}
+    other = replace(first, load=LOADS[1 - LOADS.index(load)])
+    first.serve(rows)
+
+    for target in (other, first):
+        done = target.serve(rows)
+
+        assert done.published == ["2024-01", "2024-02"], done
+        assert searched(target) == 20
+        assert target.sink.foreign() == []
+        target.prove_whole(rows)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_target_that_gets_months_no_longer_shows_the_whole(make_target: MakeTarget, load: str) -> None:
+    """Another dataset may take a target over: the one partition that it had would be served beside its months."""
+    target, months = make_target(load), {"2024-01": Rows(12, 3), "2024-02": Rows(8, 5)}
+    target.serve({"all": Rows(30, 3)})
+
+    done = target.serve(months)
+
+    assert done.published == ["2024-01", "2024-02"], done
+    assert searched(target) == 20
+    assert sorted(target.sink.served()) == ["2024-01", "2024-02"]
+
+
+def test_a_target_with_many_partitions_can_be_settled(make_target: MakeTarget) -> None:
+    """The names of nine years of months don't fit into one address: what asks for all of them must not name them."""
+    target = replace(make_target("replace"), name=f"t_{'x' * 52}{uuid4().hex[:8]}")
+    sink, client = target.sink, target.sink.client
+    assert isinstance(sink, ReplacingSink)
+    ensure_anchor(client, target.name)
+    months = [f"{2015 + n // 12}-{n % 12 + 1:02}" for n in range(50)]
+    for month in months:
+        index = PartitionIndex(target.name, month, 1, "0" * 12)
+        about = {"_meta": {"attempt": "run-000000000000", "version": f"1-{month}"}}
+        settings = {"number_of_shards": 1, "number_of_replicas": 0}
+        client.indices.create(index=str(index), settings=settings, mappings=about, aliases={target.name: {}})
+
+    assert {p: s.version for p, s in sink.served().items()} == {m: f"1-{m}" for m in months}
+
+    client.indices.update_aliases(actions=[{"remove": {"index": f"{target.name}-2*", "alias": target.name}}])
+    with Ledger.open(target.settings) as ledger:
+        assert len(drop_orphans(sink, ledger, timedelta(0))) == len(months)
+    client.indices.delete(index=anchor(target.name))
