@@ -215,7 +215,9 @@ class _Session:
     def _served(self, node: ServingNode) -> tuple[tuple[str, ...], ServedReading]:
         published = self._reading(node.table)
         found = reread_served(self.runtime, node, self.engine, lambda p: not self.wanted or p in self.wanted)
-        ledger = self._selected(self.ledger.current(node.name))
+        whole = node.table.dataset.partitions is None  # it may have been a dataset of the other kind
+        known = {p: k for p, k in self.ledger.current(node.name).items() if (p == WHOLE) is whole}
+        ledger = self._selected(known)
         reading = ServedReading(
             node.name, node.table.name,
             content=self._selected(found.content),
@@ -223,6 +225,7 @@ class _Session:
             ledger=ledger,
             published=published.content,
             missing_columns=list(found.missing_columns),
+            foreign=found.foreign,
             outdated=_outdated(node.name, node.table.dataset.tenant, node.logic_version, ledger),
         )  # fmt: skip
         return found.stores, reading

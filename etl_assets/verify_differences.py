@@ -14,6 +14,10 @@ RESTORE = (
 )
 OUTDATED = "It was published under another version of its manifest, so hashes may differ: materialize it, then verify."
 MATERIALIZE = "Materialize this partition: the run settles what an interrupted one left."
+LOST = (
+    "The target lost what was published, or another server is asked: check its settings, then materialize this "
+    "partition."
+)
 REPLACE = "Delete its row from etl_serving.commits, then materialize this partition: the run replaces it."
 
 
@@ -59,6 +63,8 @@ class ServedReading:
     """Partition → reread content of the Iceberg table that it serves."""
     missing_columns: Sequence[str] = ()
     outdated: Collection[str] = frozenset()
+    foreign: Sequence[str] = ()
+    """What readers find beside the target's own, in words."""
 
 
 def table_differences(reading: TableReading) -> list[Difference]:
@@ -130,7 +136,12 @@ def served_differences(reading: ServedReading) -> list[Difference]:
     """What is served against its commit records and the ledger, and against the Iceberg content (parity)."""
     if reading.missing_columns:
         return [_columns(reading.asset, reading.missing_columns)]
-    found = [d for p in sorted(reading.commits) for d in _committed(reading, p)]
+    advice = "Somebody else added it: take it out. Or the target's `load` changed: materialize all its partitions."
+    found = [Difference(reading.asset, None, "readers", "the target's only", f, advice) for f in reading.foreign]
+    found += [d for p in sorted(reading.commits) for d in _committed(reading, p)]
+    for partition in sorted(set(reading.ledger) - set(reading.commits) - set(reading.content)):
+        epoch = f"epoch {reading.ledger[partition].epoch} (ledger)"
+        found.append(Difference(reading.asset, partition, "served", epoch, "nothing", LOST))
     for partition in sorted(set(reading.content) - set(reading.commits)):
         rows = f"{reading.content[partition].rows} rows"
         known = partition in reading.published
@@ -173,8 +184,8 @@ def _but_for_refused(known: Publish | None, published: StoredContent, content: S
 
 
 def not_served(reading: ServedReading) -> list[str]:
-    """Partitions that are published and wait to be served."""
-    return sorted(set(reading.published) - set(reading.commits))
+    """Partitions that are published and wait to be served for the first time."""
+    return sorted(set(reading.published) - set(reading.commits) - set(reading.ledger))
 
 
 def listed(partitions: Collection[str], shown: int = 6) -> str:

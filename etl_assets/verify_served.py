@@ -1,6 +1,6 @@
 """What serving targets hold, reread for `data-pipeline verify`: rows of Postgres by SQL, documents one by one."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ class FoundServed:
     content: Mapping[str, StoredContent]
     commits: Mapping[str, Commit]
     missing_columns: Collection[str] = ()
+    foreign: Sequence[str] = ()
+    """What else readers find, in words."""
 
 
 def reread_served(
@@ -59,10 +61,13 @@ def _documents(
     runtime: Runtime, node: ServingNode, engine: "duckdb.DuckDBPyConnection", wanted: Callable[[str], bool]
 ) -> FoundServed:
     sink = runtime.search_sink(node)
-    served = sink.served() if sink.exists() else {}
-    content = {p: sink.content(engine, p) for p in sorted(served) if wanted(p)}
+    stores = ("Elasticsearch", "its commit records", "ledger", "Iceberg")
+    if not sink.exists():
+        return FoundServed(stores, {}, {})
+    served = sink.served()
+    content = {p: sink.content(engine, p) for p in sorted({*served, *sink.searched()}) if wanted(p)}
     commits = {p: Commit(s.epoch, s.version) for p, s in served.items()}
-    return FoundServed(("Elasticsearch", "its commit records", "ledger", "Iceberg"), content, commits)
+    return FoundServed(stores, content, commits, foreign=sink.foreign())
 
 
 def leftovers_of(runtime: Runtime, nodes: Iterable[ServingNode], ledger: Ledger) -> list[str]:

@@ -117,6 +117,25 @@ def test_a_document_that_somebody_deleted_is_found(searched: Lake, place: int) -
     sink.client.index(index=hit["_index"], id=hit["_id"], document=hit["_source"], refresh=True)
 
 
+def test_what_readers_find_beside_the_target_is_told(searched: Lake) -> None:
+    """Each published partition may be right, and readers still get more than was published."""
+    replaced, upserted = (searched.runtime.search_sink(searched.runtime.project.serving[n]) for n in (1, 2))
+    client = replaced.client
+    (hit, *_) = next(upserted.documents([FIRST]))
+    stray = {**hit["_source"], "etl_partition": "2031-01"}
+    client.indices.create(index="stranger", aliases={replaced.target: {}})
+    client.index(index=hit["_index"], id="stray", document=stray, refresh=True)
+
+    report = verify(searched.runtime, ["elasticsearch.kpi", "elasticsearch.kpi_latest"], [], lambda _: None)
+
+    client.indices.delete(index="stranger")
+    client.delete(index=hit["_index"], id="stray", refresh=True)
+    assert {(d.asset, d.partition, d.what) for a in report.assets for d in a.differences} == {
+        ("elasticsearch.kpi", None, "readers"),
+        ("elasticsearch.kpi_latest", "2031-01", "commit"),
+    }
+
+
 def test_recover_finds_nothing_to_do(searched: Lake) -> None:
     """Superseded and published indexes are nobody's leftovers."""
     found = recover(searched.runtime, [n.name for n in searched.runtime.project.serving])

@@ -125,6 +125,18 @@ def test_rows_that_nobody_committed_are_found(published_demo: PublishedDemo) -> 
         assert differences(run_verify(published_demo, SERVED)) == {(SERVED, "2031-01", "commit")}
 
 
+def test_a_target_that_lost_everything_is_found(published_demo: PublishedDemo) -> None:
+    """Neither rows nor commit rows are there to be compared, only the ledger remembers: never "not served yet"."""
+    rename = "alter table {} rename to {}".format
+    away = [("etl_serving.commits", "away"), ("analytics.kpi_net_revenue", "away")]
+    back = [("etl_serving.away", "commits"), ("analytics.away", "kpi_net_revenue")]
+    with changed(published_demo, "; ".join(rename(*n) for n in away), "; ".join(rename(*n) for n in back)):
+        report = run_verify(published_demo, SERVED)
+
+    assert len(report.differences) == 36
+    assert {(d.asset, d.what, d.found) for d in report.differences} == {(SERVED, "served", "nothing")}
+
+
 def test_a_ledger_that_remembers_another_content_is_found(published_demo: PublishedDemo) -> None:
     """The files are right and the record is not: still a difference, in the asset that was asked for only."""
     where = f"where asset = '{GDP}' and partition = '{MONTH}'"

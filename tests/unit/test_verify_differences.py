@@ -100,6 +100,8 @@ def test_rows_of_a_month_without_files() -> None:
         ({"ledger": {MONTH: publish(epoch=6)}}, ["epoch"]),
         ({"commits": {}}, ["commit"]),
         ({"missing_columns": ["tax"]}, ["columns"]),
+        ({"commits": {}, "content": {}}, ["served"]),
+        ({"foreign": ["index other"]}, ["readers"]),
     ],
 )
 def test_a_target_that_differs(change: Mapping[str, Any], whats: list[str]) -> None:
@@ -114,6 +116,14 @@ def test_a_target_that_is_behind_is_told_from_one_that_was_changed() -> None:
     assert "behind" in behind.advice
     *_, changed = served_differences(replace(SERVED, content={MONTH: StoredContent(3, "3-bb")}))
     assert "Delete its row from etl_serving.commits" in changed.advice
+
+
+def test_a_target_that_was_lost_is_not_one_that_waits() -> None:
+    """A wiped cluster, or one whose address isn't set any more, has nothing that could differ."""
+    lost = replace(SERVED, commits={}, content={})
+    (found,) = served_differences(lost)
+    assert (found.partition, found.expected, found.found) == (MONTH, "epoch 7 (ledger)", "nothing")
+    assert not_served(lost) == []
 
 
 def test_what_waits_to_be_served_is_no_difference() -> None:
