@@ -112,7 +112,7 @@ def others_in_alias(client: "Elasticsearch", target: str, own: Collection[str]) 
 
     def look() -> Collection[str]:
         try:
-            return client.indices.get_alias(name=target).body.keys()
+            return list(client.indices.get_alias(name=target).body)
         except Exception as e:
             if status_of(e) == _MISSING:
                 return ()

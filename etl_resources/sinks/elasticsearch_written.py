@@ -61,7 +61,8 @@ def read_written(client: "Elasticsearch", target: str) -> dict[str, Written]:
 
     def look() -> Mapping[str, Any]:
         client.indices.refresh(index=index, ignore_unavailable=True)
-        return client.search(index=index, size=0, aggregations=aggregations, ignore_unavailable=True).body
+        found = client.search(index=index, size=0, aggregations=aggregations, ignore_unavailable=True)
+        return dict(found.body)
 
     found = retry_transient(look, index)
     buckets = found.get("aggregations", {}).get("p", {}).get("buckets", ())
