@@ -104,7 +104,10 @@ class ColumnLineage:
 
         schema = {name: self._project.tables[name].contract.names for name in node.inputs}
         schema |= {lookup.name: lookup.contract.names for lookup in node.lookups}
-        found = made_columns(node.sql or "", {**schema, PERIOD: tuple(PERIOD_COLUMNS)})
+        try:
+            found = made_columns(node.sql or "", {**schema, PERIOD: tuple(PERIOD_COLUMNS)})
+        except PermanentError as e:
+            raise PermanentError(f"{node.name}: {e}") from e
         lookups = {lookup.name: lookup for lookup in node.lookups}
         return {
             name: _made(name, found[name].expression, found[name].sources, lookups)

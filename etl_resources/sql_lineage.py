@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 from sqlglot.lineage import Node, lineage
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
 from sqlglot.schema import MappingSchema
 
+from etl_resources.errors import PermanentError
 from etl_resources.sql_check import Schema
 
 DIALECT = "duckdb"
@@ -37,7 +39,10 @@ class MadeColumn:
 
 
 def made_columns(sql: str, schema: Schema) -> dict[str, MadeColumn]:
-    """Each column of the result of one valid SELECT. schema: the tables that it reads."""
+    """Each column of the result of one valid SELECT. schema: the tables that it reads.
+
+    Raises PermanentError for SQL that the engine may understand and sqlglot can't follow.
+    """
     known = MappingSchema(dialect=DIALECT)
     for table, columns in schema.items():
         known.add_table(table, dict.fromkeys(columns, "varchar"))
@@ -47,8 +52,11 @@ def made_columns(sql: str, schema: Schema) -> dict[str, MadeColumn]:
     )  # fmt: skip
     scope = build_scope(query)
     assert isinstance(scope, Scope)  # noqa: S101  (a SELECT has one)
-    nodes = lineage(None, query, known, dialect=DIALECT, scope=scope, trim_selects=False, copy=False)
     expressions = _Expressions()
+    try:
+        nodes = lineage(None, query, known, dialect=DIALECT, scope=scope, trim_selects=False, copy=False)
+    except (SqlglotError, ValueError, RecursionError) as e:
+        raise PermanentError(f"Its columns can't be followed: {e}") from e
     return {
         name: MadeColumn(
             tuple(sorted({s for s in _sources(node) if s[0] in schema})),  # no generated rows such as range()
@@ -109,8 +117,8 @@ class _Expressions:
 
 
 def _selects(scope: Scope) -> list[exp.Expr]:
-    assert isinstance(scope.expression, exp.Selectable)  # noqa: S101  (scopes of a SELECT are)
-    return scope.expression.selects
+    """Columns of a SELECT; none of what isn't one, such as a table function."""
+    return scope.expression.selects if isinstance(scope.expression, exp.Selectable) else []
 
 
 def _short(expression: exp.Expr) -> exp.Expr:

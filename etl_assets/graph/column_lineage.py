@@ -9,19 +9,29 @@ from etl_assets.column_lineage import Column, source_table
 from etl_assets.graph import keys
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project
+from etl_resources.errors import PermanentError
+from etl_resources.progress import report
 
 
-def columns_of(runtime: Runtime, name: str) -> Callable[[], dg.TableColumnLineage]:
-    """The lineage of a table or target by its name; its SQL is looked at when this is called."""
+def columns_of(runtime: Runtime, name: str) -> Callable[[], dg.TableColumnLineage | None]:
+    """The lineage of a table or target by its name; its SQL is looked at when this is called.
+
+    None where it can't be followed: that is no reason to fail a step whose data is published.
+    """
     return partial(_columns, runtime, name)
 
 
-def _columns(runtime: Runtime, name: str) -> dg.TableColumnLineage:
+def _columns(runtime: Runtime, name: str) -> dg.TableColumnLineage | None:
     assets = _assets(runtime.project)
+    try:
+        columns = runtime.columns.table(name)
+    except PermanentError as e:
+        report(name, "columns not followed", reason=str(e))
+        return None
     return dg.TableColumnLineage(
         {
             column: [_dependency(assets, source) for source in made.sources if source.table in assets]
-            for column, made in runtime.columns.table(name).items()
+            for column, made in columns.items()
         }
     )
 

@@ -57,7 +57,7 @@ class AssetIdentity:
     """Input's name in SQL → asset key."""
     windowed: Collection[str] = ()
     """Inputs of which a partition reads others than its own."""
-    columns: Callable[[], dg.TableColumnLineage] | None = None
+    columns: Callable[[], dg.TableColumnLineage | None] = lambda: None
     """What its columns are made of; called when something is told, not when definitions are loaded."""
 
 
@@ -107,8 +107,8 @@ def materializations(
     """One event per partition. The last, by which Dagster shows the asset, tells what its columns are made of."""
     for i, outcome in enumerate(outcomes, start=1):
         event = _materialization(identity, outcome, pointers)
-        if identity.columns is not None and i == len(outcomes):
-            event = event.with_metadata({**event.metadata, "dagster/column_lineage": identity.columns()})
+        if i == len(outcomes) and (columns := identity.columns()):
+            event = event.with_metadata({**event.metadata, "dagster/column_lineage": columns})
         yield event
 
 

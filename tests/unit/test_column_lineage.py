@@ -16,6 +16,7 @@ from etl_assets.graph.column_lineage import columns_of
 from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome, materializations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ASSETS_FOLDER, load_project
+from etl_resources import sql_lineage
 from etl_resources.errors import PermanentError
 from etl_resources.sql_lineage import made_columns
 
@@ -227,13 +228,29 @@ def test_columns_depend_on_nothing_that_the_asset_does_not() -> None:
     for name in [*EXAMPLE.tables, *(s.name for s in EXAMPLE.serving)]:
         key = dg.AssetKey(name.split("."))
         parents = graph.get(key).parent_keys
-        for dependencies in columns_of(runtime, name)().deps_by_column.values():
+        columns = columns_of(runtime, name)()
+        assert columns is not None
+        for dependencies in columns.deps_by_column.values():
             assert {d.asset_key for d in dependencies} <= parents | joined_parents(name)
 
 
 def joined_parents(name: str) -> set[dg.AssetKey]:
     """Sources that are captured themselves and joined as well."""
     return {dg.AssetKey(["erp", "orders"])} if name == "bronze.sales_lines" else set()
+
+
+def test_sql_that_cannot_be_followed_fails_the_question_and_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data is right and published: the run must not fail for what is only told of it."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("Could not find it")
+
+    monkeypatch.setattr(sql_lineage, "lineage", refuse)
+    with pytest.raises(PermanentError, match=r"^gdp.gdp_orders: Its columns can't be followed: Could not find it"):
+        ColumnLineage(EXAMPLE).table("gdp.gdp_orders")
+    identity = AssetIdentity(dg.AssetKey("a"), "1", (), {}, columns=columns_of(Runtime(EXAMPLE), "gdp.gdp_orders"))
+    (event,) = materializations(identity, [PartitionOutcome("2024-01", "published", "v")], {})
+    assert LINEAGE not in event.metadata
 
 
 def test_loading_the_definitions_looks_at_no_lineage(monkeypatch: pytest.MonkeyPatch) -> None:
