@@ -6,7 +6,7 @@ from pathlib import Path
 
 from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
-from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_tables
+from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
 from etl_assets.project_sql_checks import sql_errors
 from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
@@ -16,6 +16,7 @@ from etl_resources.lookups import LookupTable
 from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_tables import Window
 from etl_resources.manifest_targets import AnyTarget
+from etl_resources.quality.audit import check_name
 from etl_resources.settings import load_settings
 
 ASSETS_FOLDER = Path(__file__).parent
@@ -37,7 +38,9 @@ class TableNode:
     windows: Mapping[str, Window]
     """Inputs that are read in another window than the same period."""
     lookups: tuple[LookupTable, ...] = ()
-    """Tables of which it reads only the rows that it looks up."""
+    """Tables of which it reads only the rows that it looks up, or the keys to which it refers."""
+    queries: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Name of a check: its SQL, without a semicolon."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -135,6 +138,7 @@ def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
 
 def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft]) -> TableNode:
     control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
+    queries = _queries(files, draft)
     version = table_logic_version(
         draft.layer,
         draft.file.model,
@@ -142,11 +146,19 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
         files.platform.model.calendar,
         sql=draft.sql,
         control_sql=control.text if control else None,
+        queries=queries,
     )
     inputs = tuple(r.name for r in draft.references)
     dataset = draft.file.model
-    windows, lookups = dataset.windows(draft.layer), tuple(resolve_lookups(draft, drafts).values())
-    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups)
+    windows = dataset.windows(draft.layer)
+    lookups = (*resolve_lookups(draft, drafts).values(), *resolve_references(draft, drafts))
+    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups, queries)
+
+
+def _queries(files: ProjectFiles, draft: TableDraft) -> dict[str, str]:
+    """SQL of a table's checks, by name."""
+    texts = {i: files.queries.get((draft.dataset, draft.layer, i)) for i, _ in enumerate(draft.checks)}
+    return {check_name(draft.checks[i]): f.text.strip().removesuffix(";") for i, f in texts.items() if f is not None}
 
 
 def _serving(target: AnyTarget, table: TableNode) -> ServingNode:

@@ -6,33 +6,32 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 
 from etl_assets.project_resolve import TableDraft
+from etl_assets.project_rule_checks import rule_errors
 from etl_resources.contract import ContractColumn
 from etl_resources.errors import ManifestError
 from etl_resources.manifest_columns import DECIMAL, Column, Rule
-from etl_resources.manifest_tables import Check
 
 TYPES = "bigint, int, string, date, timestamptz, boolean, decimal(precision,scale)"
 BOUNDS = ("ge", "gt", "le", "lt")
 
 
 def column_errors(draft: TableDraft) -> Iterator[ManifestError]:
-    """Missing and impossible types, rules that fit no value, checks without a number."""
+    """Missing and impossible types, rules that fit no value."""
     section = "source" if draft.layer == "bronze" else draft.layer
     for column in draft.contract.columns:
         at = (section, "columns", column.name)
         message = _type_problem(draft, column)
         if message:
             yield draft.file.error(message, *at, "type")
-        elif column.check:
-            yield from _rule(draft, column, column.check)
+        else:
+            yield from _rules(draft, column)
         if column.reason and column.nullable and draft.layer != "bronze":
             message = f"column {column.name!r} has a reason for rejecting a null, and may be null"
             yield draft.file.error(f"{message}; add nullable: false, or take the reason away", *at, "reason")
     if draft.layer == "bronze":
         yield from _promises_of_source(draft)
         return
-    for i, check in enumerate(draft.file.model.table(draft.layer).checks):
-        yield from _check(draft, check, i)
+    yield from rule_errors(draft)
 
 
 def _type_problem(draft: TableDraft, column: ContractColumn) -> str | None:
@@ -59,39 +58,32 @@ def _promises_of_source(draft: TableDraft) -> Iterator[ManifestError]:
                 yield draft.file.error(f"{message}; put it in silver", "source", "columns", name, key)
 
 
-def _rule(draft: TableDraft, column: ContractColumn, rule: Rule) -> Iterator[ManifestError]:
-    at = (draft.layer, "columns", column.name, "check")
-    where = f"check of {column.name!r}"
+def _rules(draft: TableDraft, column: ContractColumn) -> Iterator[ManifestError]:
+    at: tuple[str | int, ...] = (draft.layer, "columns", column.name, "check")
+    listed = (*at, 0) in draft.file.lines
+    for i, rule in enumerate(column.rules):
+        for message, path in _problems(column, rule):
+            place = (*at, i, *path) if listed else (*at, *path)
+            yield draft.file.error(f"check of {column.name!r}: {message}", *place)
+
+
+def _problems(column: ContractColumn, rule: Rule) -> Iterator[tuple[str, tuple[str | int, ...]]]:
+    """What doesn't fit the column's type: message, and the field of the rule."""
     for key in BOUNDS:
         bound = getattr(rule, key)
         if bound is not None and not fits(bound, column.type):
-            yield draft.file.error(f"{where}: {key} {bound!r} is not a value of type {column.type}", *at, key)
+            yield f"{key} {bound!r} is not a value of type {column.type}", (key,)
     for i, value in enumerate(rule.isin or ()):
         if not fits(value, column.type):
-            message = f"{where}: isin {value!r} is not a value of type {column.type}"
-            yield draft.file.error(message, *at, "isin", i)
-    if rule.matches is None:
-        return
-    if column.type != "string":
-        message = f"{where}: matches needs a column of type string, this is {column.type}"
-        yield draft.file.error(message, *at, "matches")
-    try:
-        re.compile(rule.matches)
-    except re.error as e:
-        message = f"{where}: matches {rule.matches!r} is not a regular expression: {e}"
-        yield draft.file.error(message, *at, "matches")
-
-
-def _check(draft: TableDraft, check: Check, i: int) -> Iterator[ManifestError]:
-    name = "rows" if check.rows else "rejected_share"
-    rule = check.rows or check.rejected_share
-    kind = "bigint" if check.rows else "decimal(38,18)"
-    for key, value in rule.model_dump(exclude_none=True).items() if rule else ():
-        at = (draft.layer, "checks", i, name, key)
-        if key not in BOUNDS:
-            yield draft.file.error(f"{name}: {key} can't be used on a number; valid: {', '.join(BOUNDS)}", *at)
-        elif not fits(value, kind):
-            yield draft.file.error(f"{name}: {key} {value!r} is not a number", *at)
+            yield f"isin {value!r} is not a value of type {column.type}", ("isin", i)
+    for key in ("matches", "length"):
+        if getattr(rule, key) is not None and column.type != "string":
+            yield f"{key} needs a column of type string, this is {column.type}", (key,)
+    if rule.matches is not None:
+        try:
+            re.compile(rule.matches)
+        except re.error as e:
+            yield f"matches {rule.matches!r} is not a regular expression: {e}", ("matches",)
 
 
 def fits(value: int | str, type_: str) -> bool:

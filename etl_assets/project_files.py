@@ -34,6 +34,8 @@ class ProjectFiles:
     """(dataset, layer): the transform that the manifest names."""
     controls: Mapping[str, SqlFile]
     """kpi dataset: its reconcile.sql."""
+    queries: Mapping[tuple[str, str, int], SqlFile]
+    """(dataset, layer, number of the check): its SQL."""
     unreadable: frozenset[str]
     """Folders whose manifest can't be read: what others read of them is unknown, not wrong."""
 
@@ -50,12 +52,17 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
     datasets = _read_datasets(root / "datasets", errors, unreadable)
     transforms: dict[tuple[str, str], SqlFile] = {}
     controls: dict[str, SqlFile] = {}
+    queries: dict[tuple[str, str, int], SqlFile] = {}
     for name, file in datasets.items():
         for layer in file.model.layers[1:] if file.model.source else file.model.layers:
             sql_name = file.model.table(layer).sql
             sql = _read_sql(file, sql_name, errors, layer, "sql") if sql_name else None
             if sql:
                 transforms[name, layer] = sql
+            for i, check in enumerate(file.model.table(layer).checks):
+                sql = _read_sql(file, check.sql, errors, layer, "checks", i, "sql") if check.sql else None
+                if sql:
+                    queries[name, layer, i] = sql
         if file.model.kpi and file.model.kpi.accept:
             at = ("kpi", "accept", "reconcile", "sql")
             sql = _read_sql(file, file.model.kpi.accept.reconcile.sql, errors, *at)
@@ -63,7 +70,7 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
                 controls[name] = sql
     files = None
     if platform:
-        files = ProjectFiles(root, platform, datasets, transforms, controls, frozenset(unreadable))
+        files = ProjectFiles(root, platform, datasets, transforms, controls, queries, frozenset(unreadable))
     return files, errors
 
 
@@ -88,7 +95,7 @@ def _read_datasets(folder: Path, errors: list[ManifestError], unreadable: set[st
     return datasets
 
 
-def _read_sql(file: ManifestFile[Dataset], name: str, errors: list[ManifestError], *at: str) -> SqlFile | None:
+def _read_sql(file: ManifestFile[Dataset], name: str, errors: list[ManifestError], *at: str | int) -> SqlFile | None:
     path = file.path.parent / name
     try:
         return SqlFile(path, path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ from etl_resources.manifest_tables import Lookup
 from etl_resources.suggest import hint
 
 ORDERED = ("date", "timestamptz")
-_WHOLE_NUMBERS = ("bigint", "int")
+WHOLE_NUMBERS = ("bigint", "int")
 
 
 def lookup_errors(
@@ -101,7 +101,7 @@ def _columns(asset: str, lookup: Lookup, source: Mapping[str, str], found: Mappi
 def _types(asset: str, lookup: Lookup, source: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Problem]:
     for own, other in lookup.on.items():
         kinds = source.get(own), found.get(other)
-        if all(kinds) and kinds[0] != kinds[1] and not set(kinds) <= set(_WHOLE_NUMBERS):
+        if all(kinds) and kinds[0] != kinds[1] and not set(kinds) <= set(WHOLE_NUMBERS):
             yield (
                 f"on {own!r} is a {kinds[0]}, {other!r} of {asset} a {kinds[1]}: they must be of one type",
                 ("on", own),

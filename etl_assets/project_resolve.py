@@ -7,12 +7,13 @@ from sqlglot import exp
 
 from etl_assets.project_files import ProjectFiles, SqlFile
 from etl_resources.calendar import PERIOD
-from etl_resources.contract import Contract, ContractColumn
+from etl_resources.contract import Contract, ContractColumn, ContractReference
 from etl_resources.errors import ManifestError
-from etl_resources.lookups import SCHEMA, LookupTable, lookup_table
+from etl_resources.lookups import SCHEMA, LookupTable, lookup_table, reference_table
 from etl_resources.manifest import Dataset
 from etl_resources.manifest_file import ManifestFile
 from etl_resources.manifest_sources import Source
+from etl_resources.manifest_tables import Check, Reference
 from etl_resources.sql_check import SqlProblem, TableReference, parse_select, referenced_tables
 
 GIVEN_SCHEMAS = (PERIOD.partition(".")[0], SCHEMA)
@@ -46,9 +47,26 @@ class TableDraft:
         return f"{self.layer}.{self.dataset}"
 
     @property
+    def checks(self) -> tuple[Check, ...]:
+        """Declared checks on whole partitions; () for bronze."""
+        return () if self.layer == "bronze" else self.file.model.table(self.layer).checks
+
+    @property
+    def declared_references(self) -> dict[str, Reference]:
+        """Tables in which its rows must find their key; {} for bronze."""
+        return {} if self.layer == "bronze" else self.file.model.table(self.layer).references
+
+    @property
     def upstream(self) -> tuple[str, ...]:
-        """Tables that it reads or looks up."""
-        return tuple(dict.fromkeys((*(r.name for r in self.references), *self.file.model.lookups(self.layer))))
+        """Tables that it reads, looks up or refers to."""
+        lookups = self.file.model.lookups(self.layer)
+        return tuple(dict.fromkeys((*(r.name for r in self.references), *lookups, *self.declared_references)))
+
+    def source_of(self, reference: Reference) -> str | None:
+        """Input whose rows hold the key of a reference; None where nobody says."""
+        if self.layer == "silver":
+            return reference.from_ or f"bronze.{self.dataset}"
+        return reference.from_ or self.file.model.table(self.layer).grain
 
     def sql_error(self, message: str, line: int) -> ManifestError:
         """An error in the transform, or at the layer where the SQL is generated."""
@@ -71,6 +89,15 @@ def resolve_lookups(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> dict
     return {table.name: table for table in found}
 
 
+def resolve_references(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> tuple[LookupTable, ...]:
+    """What a table refers to, as lookups of keys alone; those between unknown tables are left out."""
+    return tuple(
+        reference_table(asset, source, reference, drafts[source].contract, drafts[asset].contract)
+        for asset, reference in draft.declared_references.items()
+        if asset in drafts and (source := draft.source_of(reference)) in drafts and source is not None
+    )
+
+
 def resolve_contract(dataset: Dataset, layer: str) -> Contract:
     """The contract of a layer. A type that nobody gives is "": the checks report it."""
     by = dataset.partitions.by if dataset.partitions else None
@@ -87,12 +114,16 @@ def resolve_contract(dataset: Dataset, layer: str) -> Contract:
             nullable=column.nullable,
             description=column.description,
             unit=column.unit,
-            check=column.check,
+            rules=column.check,
             reason=column.reason,
         )
         for name, column in table.columns.items()
     )
-    return Contract(columns, table.key, by)
+    references = tuple(
+        ContractReference(asset, tuple(r.on), r.reason or f"{', '.join(r.on)} not in {asset}", r.severity)
+        for asset, r in table.references.items()
+    )
+    return Contract(columns, table.key, by, table.rules, references)
 
 
 def _bronze(source: Source, by: str | None) -> Contract:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_input_checks import input_errors
 from etl_assets.project_lookup_checks import lookup_errors
+from etl_assets.project_partition_checks import check_errors
 from etl_assets.project_reconcile_checks import reconcile_errors
+from etl_assets.project_reference_checks import reference_errors
 from etl_assets.project_resolve import TableDraft, resolve_lookups
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
 from etl_resources.errors import ManifestError
@@ -35,10 +37,13 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
             known = {**schema, **_given(draft, drafts)}
             if all(r.name in known for r in (*draft.references, *draft.given)):
                 yield from _columns(draft, {r.name: known[r.name] for r in (*draft.references, *draft.given)})
+        yield from check_errors(files, draft, {**schema, **_given(draft, drafts)})
         yield from _grain(draft)
         yield from input_errors(draft, drafts)
         if draft.layer in READS:
             yield from lookup_errors(draft, drafts, READS[draft.layer], files.unreadable)
+        if draft.query is not None:
+            yield from reference_errors(draft, drafts, files.unreadable)
         if draft.layer == "kpi":
             yield from reconcile_errors(files, draft, drafts)
     yield from _cycles(drafts)
@@ -113,9 +118,13 @@ def _cycles(drafts: Drafts) -> Iterator[ManifestError]:
             reported.add(frozenset(cycle))
             draft, message = drafts[name], f"cycle: {' → '.join(cycle)}; take one of these reads out"
             line = next((r.line for r in draft.references if r.name == cycle[1]), None)
-            yield (
-                draft.sql_error(message, line) if line else draft.file.error(message, draft.layer, "lookups", cycle[1])
-            )
+            at = (draft.layer, _held_in(draft, cycle[1]), cycle[1])
+            yield draft.sql_error(message, line) if line else draft.file.error(message, *at)
+
+
+def _held_in(draft: TableDraft, upstream: str) -> str:
+    """Field of the manifest that names a table which the SQL doesn't."""
+    return "references" if upstream in draft.declared_references else "lookups"
 
 
 def _path_back(name: str, drafts: Drafts) -> list[str] | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from etl_resources.manifest_columns import Rule
+from etl_resources.manifest_columns import RowRule, RowSeverity, Rule
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,20 @@ class ContractColumn:
     nullable: bool = True
     description: str | None = None
     unit: str | None = None
-    check: Rule | None = None
+    rules: tuple[Rule, ...] = ()
     reason: str | None = None
     """Of the dead letter where a required column is null."""
+
+
+@dataclass(frozen=True)
+class ContractReference:
+    """A key that rows must find in another table."""
+
+    asset: str
+    columns: tuple[str, ...]
+    """Of the table itself."""
+    reason: str
+    severity: RowSeverity
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,9 @@ class Contract:
     columns: tuple[ContractColumn, ...]
     key: tuple[str, ...]
     partition_column: str | None
+    rules: tuple[RowRule, ...] = ()
+    """Those on several columns."""
+    references: tuple[ContractReference, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,16 +6,18 @@ the hash, so that a new optional field changes nobody's version. When a default 
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etl_resources.contract import Contract
 from etl_resources.manifest import Calendar, Dataset
 from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_sources import Source
+from etl_resources.manifest_tables import Check
 from etl_resources.manifest_targets import Target
 
 FORMAT = 1
-_TABLE_FIELDS = {"key", "load", "version", "grain", "inputs", "lookups"}
+_TABLE_FIELDS = {"key", "load", "version", "grain", "inputs", "lookups", "rules", "references"}
 
 
 def table_logic_version(
@@ -26,8 +28,12 @@ def table_logic_version(
     *,
     sql: str | None,
     control_sql: str | None,
+    queries: Mapping[str, str] | None = None,
 ) -> str:
-    """64 hex digits. Prose, owner, runner, tenant and the first and last partition are not part."""
+    """64 hex digits. Prose, owner, runner, tenant and the first and last partition are not part.
+
+    queries: SQL of checks by name.
+    """
     parts: dict[str, Any] = {
         "format": FORMAT,
         "layer": layer,
@@ -41,8 +47,10 @@ def table_logic_version(
         "sql": normalise_sql(sql or ""),
         "columns": _columns(contract),
         "table": table.model_dump(mode="json", exclude_defaults=True, include=_TABLE_FIELDS),
-        "checks": sorted(_canonical(c.model_dump(mode="json", exclude_defaults=True)) for c in table.checks),
+        "checks": sorted(_canonical(_check(c)) for c in table.checks),
     }
+    if queries:
+        parts["queries"] = sorted(map(normalise_sql, queries.values()))
     if dataset.kpi and dataset.kpi.accept and layer == "kpi":
         accept = dataset.kpi.accept.reconcile
         parts["reconcile"] = {
@@ -83,19 +91,27 @@ def _source(source: Source | None) -> dict[str, Any]:
 def _columns(contract: Contract) -> list[dict[str, Any]]:
     """In contract order, which the content hash follows."""
     return [
-        {"name": c.name, "type": c.type, "nullable": c.nullable, "check": _rule(c.check)}
+        {"name": c.name, "type": c.type, "nullable": c.nullable, "check": _rules(c.rules)}
         | ({"reason": c.reason} if c.reason else {})
         for c in contract.columns
     ]
 
 
-def _rule(rule: Rule | None) -> dict[str, Any] | None:
-    if rule is None:
-        return None
-    dumped = rule.model_dump(mode="json", exclude_none=True)
+def _rules(rules: Sequence[Rule]) -> list[dict[str, Any]] | dict[str, Any] | None:
+    """One rule is no list: it was none before a column could have several."""
+    dumped = [_rule(r) for r in rules]
+    return dumped if len(dumped) > 1 else next(iter(dumped), None)
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    dumped = rule.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
     if "isin" in dumped:
         dumped["isin"] = sorted(dumped["isin"], key=_canonical)
     return dumped
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return check.model_dump(mode="json", exclude_defaults=True, exclude={"name", "description"})
 
 
 def _canonical(value: Any) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.identifiers import quote
-from etl_resources.manifest_tables import Lookup
+from etl_resources.manifest_tables import Lookup, Reference
 from etl_resources.quality.content_hash import SCHEME, content_hash, version_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "lookup"
 """Schema of the relations in SQL: silver.customers is looked up as lookup.customers."""
+FOUND = "found"
+"""Column of a reference's relation: whether the key is there."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,21 @@ class LookupTable:
         return f"{rows} qualify row_number() over (partition by {key} order by {newest}) = 1"
 
 
+@dataclass(frozen=True)
+class ReferenceTable(LookupTable):
+    """A lookup of keys alone: whether there is any row with such a key, in column FOUND."""
+
+    def relation(self, source: str, looked_up: str) -> str:
+        """DuckDB table expression, one row per key of the source: a row that comes or goes decides only its keys."""
+        keys, known = ", ".join(map(quote, self.on)), " and ".join(f"{quote(k)} is not null" for k in self.on)
+        equal = " and ".join(f"k.{quote(a)} = f.{quote(b)}" for a, b in self.on.items())
+        return (
+            f"(select k.*, f.{quote(next(iter(self.on.values())))} is not null as {FOUND} "
+            f"from (select distinct {keys} from {source} where {known}) as k "
+            f"left join (select distinct * from ({self._candidates(source, looked_up)})) as f on {equal})"
+        )
+
+
 def relation_name(asset: str) -> str:
     """silver.customers → lookup.customers."""
     return f"{SCHEMA}.{asset.partition('.')[2]}"
@@ -120,13 +137,29 @@ def lookup_table(asset: str, lookup: Lookup, source: Contract, looked_up: Contra
     )
 
 
+def reference_table(
+    asset: str, source: str, reference: Reference, held: Contract, referred: Contract
+) -> ReferenceTable:
+    """A reference of a manifest with the contracts of the input that holds the keys and of the table that has them."""
+    columns = (*_columns(held, reference.on), ContractColumn(FOUND, "boolean"))
+    identity = [SCHEME, "reference", asset, source, reference.on, _names(held, referred)]
+    contract = Contract(columns, tuple(reference.on), None)
+    return ReferenceTable(asset, source, reference.on, None, None, None, (), contract, _sha(identity))
+
+
 def _columns(contract: Contract, names: Any) -> list[ContractColumn]:
     known = {c.name: c for c in contract.columns}
-    return [replace(known[n], nullable=True, check=None, reason=None) for n in names if n in known]
+    return [replace(known[n], nullable=True, rules=(), reason=None) for n in names if n in known]
 
 
 def _digest(asset: str, lookup: Lookup, *contracts: Contract) -> str:
     """Content versions say nothing of types: both contracts are part."""
-    names = [[(c.name, c.type) for c in contract.columns] for contract in contracts]
-    identity = [SCHEME, asset, lookup.model_dump(mode="json"), names]
+    return _sha([SCHEME, asset, lookup.model_dump(mode="json"), _names(*contracts)])
+
+
+def _names(*contracts: Contract) -> list[list[tuple[str, str]]]:
+    return [[(c.name, c.type) for c in contract.columns] for contract in contracts]
+
+
+def _sha(identity: list[Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

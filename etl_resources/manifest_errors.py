@@ -37,6 +37,8 @@ def _without_alternatives(details: list[ErrorDetails]) -> list[ErrorDetails]:
     seen: dict[FieldPath, ErrorDetails] = {}
     for d in details:
         loc = tuple(d["loc"])
+        if d["type"] == "too_short" and any(o["loc"][: len(loc)] == loc for o in details if o is not d):
+            continue  # its items are wrong: there are too few that are right
         if len(loc) > 1 and loc[-1] in union_members and d["type"] in ("int_type", "string_type", "int_from_float"):
             loc = loc[:-1]
             d = cast("ErrorDetails", {**d, "loc": loc, "type": "int_or_string"})

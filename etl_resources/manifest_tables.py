@@ -4,25 +4,74 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from etl_resources.manifest_columns import Columns, Rule
+from etl_resources.manifest_columns import Bounds, Columns, RowRule, RowSeverity
 from etl_resources.manifest_types import FileName, Identifier, Strict, TableName
 
 MONTHS_MAX = 120
 """Longest look back of a window."""
 
 
-class Check(Strict):
-    """A rule on a whole partition: exactly one of rejected_share, rows."""
+class Change(Strict):
+    """How much a partition may differ from those before it."""
 
-    rejected_share: Rule | None = Field(default=None, description="Rejected of read rows, e.g. {le: '0.05'}.")
-    rows: Rule | None = Field(default=None, description="Number of rows written, e.g. {ge: 1}.")
+    le: str | int = Field(description="Largest difference from their median, as a share of it, e.g. '0.50'.")
+
+
+class Freshness(Strict):
+    """How old the newest row may be."""
+
+    column: Identifier = Field(description="Date or timestamptz of a row.")
+    within_days: int = Field(ge=0, description="Days from its newest value to the last day of the period, or to today.")
+
+
+class Check(Strict):
+    """A rule on a whole partition: exactly one of the fields before severity."""
+
+    rejected_share: Bounds | None = Field(default=None, description="Rejected of read rows, e.g. {le: '0.05'}.")
+    rejected_rows: Bounds | None = Field(default=None, description="Number of rejected rows, e.g. {le: 1000}.")
+    rows: Bounds | None = Field(default=None, description="Number of rows written, e.g. {ge: 1}.")
+    rows_change: Change | None = Field(
+        default=None, description="Rows against the median of up to 6 published partitions before it, at least 3."
+    )
+    unique: tuple[Identifier, ...] | None = Field(
+        default=None, min_length=1, description="Columns whose values are unique together where none is null."
+    )
+    freshness: Freshness | None = Field(default=None, description="How old the newest row may be.")
+    sql: FileName | None = Field(
+        default=None, description="One SELECT over the partition and the table's inputs that gives rows that offend."
+    )
     severity: Literal["error", "warn"] = Field(default="error", description="error: not published.")
+    name: Identifier | None = Field(default=None, description="Unique in the table; omitted: that of the check.")
+    description: str | None = Field(default=None, min_length=1, description="What it means, for the web UI.")
 
     @model_validator(mode="after")
     def _one(self) -> "Check":
-        if (self.rejected_share is None) == (self.rows is None):
-            raise ValueError("a check names exactly one of rejected_share, rows")
+        kinds = [n for n in type(self).model_fields if n not in ("severity", "name", "description")]
+        if sum(getattr(self, n) is not None for n in kinds) != 1:
+            raise ValueError(f"a check names exactly one of {', '.join(kinds)}")
         return self
+
+    @property
+    def kind(self) -> str:
+        """The field that it has."""
+        return next(n for n in type(self).model_fields if getattr(self, n) is not None)
+
+
+class Reference(Strict):
+    """Rows must find their key in another published table, one without partitions. A key with a null in it passes."""
+
+    from_: TableName | None = Field(
+        default=None,
+        alias="from",
+        description="Input whose rows hold the key; omitted: the grain, or silver's bronze.",
+    )
+    on: dict[Identifier, Identifier] = Field(
+        min_length=1, description="Column, of that input and unchanged of this table: the column that it equals."
+    )
+    reason: str | None = Field(
+        default=None, min_length=1, description="Why a row is rejected; omitted: `<columns> not in <table>`."
+    )
+    severity: RowSeverity = Field(default="reject", description="As of a column's rule.")
 
 
 class Table(Strict):
@@ -38,6 +87,10 @@ class Table(Strict):
         default=None, description="Input of which each row gives one row, e.g. silver.sales_lines."
     )
     columns: Columns = Field(min_length=1, description="The contract: every column of the result.")
+    rules: tuple[RowRule, ...] = Field(default=(), description="Rules on several columns of a row.")
+    references: dict[TableName, Reference] = Field(
+        default={}, description="Tables in which rows must find their key; a partition depends on those keys alone."
+    )
     checks: tuple[Check, ...] = Field(default=(), description="Rules on a whole partition.")
 
 

@@ -9,7 +9,8 @@ from etl_assets.graph import keys
 from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome
 from etl_assets.graph.partitions import partitions_def, told
 from etl_assets.project import Project, TableNode
-from etl_resources.quality.audit import RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY
+from etl_resources.quality.audit import CONTRACT_HELD, RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY
+from etl_resources.quality.declared_checks import DeclaredCheck
 
 TABLES, POSTGRES, ELASTICSEARCH = "tables", "postgres", "elasticsearch"
 """Keys of the IO managers."""
@@ -18,9 +19,8 @@ _BASE_CHECKS = {
     ROWS_ACCOUNTED: "read = written + rejected + deduplicated + filtered",
     UNIQUE_KEY: "no key occurs twice",
     STORED_CONTENT: "what is stored, read back, has the hash of what was written",
+    CONTRACT_HELD: "every written row keeps the contract, judged a second time, by pandera",
     RECONCILED: "equals the control totals of the captured snapshot",
-    "rejected_share": "share of rejected rows is within its bound",
-    "rows": "number of rows is within its bound",
 }
 
 
@@ -53,11 +53,22 @@ def table_metadata(project: Project, node: TableNode, place: str) -> dict[str, A
 
 
 def check_specs(
-    key: dg.AssetKey, names: Sequence[str], partitions: dg.PartitionsDefinition[Any] | None, warn: Sequence[str] = ()
+    key: dg.AssetKey,
+    names: Sequence[str],
+    partitions: dg.PartitionsDefinition[Any] | None,
+    declared: Sequence[DeclaredCheck] = (),
 ) -> list[dg.AssetCheckSpec]:
+    """The checks of an asset by name; what the manifest declares of them is told in its words."""
+    told = {d.name: d for d in declared}
     return [
-        dg.AssetCheckSpec(n, asset=key, description=_BASE_CHECKS[n], blocking=n not in warn, partitions_def=partitions)
-        for n in names
+        dg.AssetCheckSpec(
+            name,
+            asset=key,
+            description=told[name].description if name in told else _BASE_CHECKS[name],
+            blocking=name not in told or told[name].severity == "error",
+            partitions_def=partitions,
+        )
+        for name in names
     ]
 
 

@@ -29,7 +29,8 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.manifest_sources import PostgresSource
-from etl_resources.quality.audit import RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, check_name
+from etl_resources.quality.audit import CONTRACT_HELD, RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY
+from etl_resources.quality.declared_checks import DeclaredCheck, declared_checks
 
 
 def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -128,11 +129,10 @@ def _bronze_identity(runtime: Runtime, system: str, node: TableNode, names: Sequ
 
 
 def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefinition:
-    contract = node.dataset.table(node.layer)
-    names = [ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, *(check_name(c) for c in contract.checks)]
+    declared = declared_checks(node.contract, node.dataset.table(node.layer))
+    names = [ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, *(c.name for c in declared)]
     if node.dataset.kpi and node.dataset.kpi.accept:
         names.append(RECONCILED)
-    warn = [check_name(c) for c in contract.checks if c.severity == "warn"]
     identity = AssetIdentity(
         keys.table_key(node.name),
         node.logic_version[:16],
@@ -152,7 +152,7 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         node,
         identity,
         body,
-        warn,
+        declared,
         group_name=node.layer,
         kinds={"iceberg", "duckdb", "sql"},
         description=node.dataset.description,
@@ -166,7 +166,7 @@ def _asset(
     node: TableNode,
     identity: AssetIdentity,
     body: Callable[[dg.AssetExecutionContext], Iterator[Any]],
-    warn: Sequence[str] = (),
+    declared: Sequence[DeclaredCheck] = (),
     **details: Any,
 ) -> dg.AssetsDefinition:
     """One asset per SQL-made table or target; its step decides what is output, so that failed partitions stay out."""
@@ -181,7 +181,7 @@ def _asset(
         owners=[node.dataset.owner],
         code_version=identity.code_version,
         output_required=False,
-        check_specs=check_specs(identity.key, identity.check_names, partitions, warn),
+        check_specs=check_specs(identity.key, identity.check_names, partitions, declared),
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         **details,

@@ -1,6 +1,6 @@
 """Computed partitions as outcomes: what failed, what must wait with it, and what a publish made of the rest."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,10 +86,16 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                     "epoch": s.epoch,
                     "stage_seconds": c.written.evidence["stage_s"],
                     **c.written.evidence["counts"],
+                    "rejected_share": rejected_share(c.written.evidence["counts"]),
                 },
             )
         )
     return sorted(found, key=lambda o: o.partition)
+
+
+def rejected_share(counts: Mapping[str, int]) -> float:
+    """Of the rows read; a number, which the web UI plots over the partitions."""
+    return counts["rejected"] / counts["read"] if counts["read"] else 0.0
 
 
 def _told(the_plan: Plan, inputs: Sequence[InputVersion]) -> list[InputVersion]:

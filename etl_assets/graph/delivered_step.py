@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from etl_assets.graph import keys
+from etl_assets.graph.computed import rejected_share
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
@@ -183,6 +184,7 @@ class DeliveredStep:
                 "epoch": epoch,
                 "source_fingerprint": fingerprint,
                 **_counts(written),
+                "rejected_share": rejected_share(_counts(written)),
             },
         )
         blocked = [c for c in checks if c.blocks]

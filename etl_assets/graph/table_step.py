@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from etl_assets.graph.acceptance import accept
+from etl_assets.graph.audits import audit_declared
 from etl_assets.graph.computed import Computed, hold_back_linked, tell
 from etl_assets.graph.outcome import (
     AssetIdentity,
@@ -138,6 +139,7 @@ class TableStep:
             checks = audit_transform(
                 result, stored, has_grain=self._transform.grain is not None, checks=self._declared.checks
             )
+            checks += audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)
             checks += accept(engine, self._ledger, self._node, self._control, the_plan, planned, scan)
             alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
             paths = (result.path,)

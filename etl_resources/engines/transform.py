@@ -67,7 +67,7 @@ def run_transform(
     started = time.monotonic()
     result = TransformResult(path=path)
     try:
-        _create_views(engine, inputs)
+        create_views(engine, inputs)
         if transform.grain is not None:
             result.read = _count(engine, f"select count(*) from {transform.grain}")
         engine.execute(f"create or replace temp table produced as {transform.sql}")
@@ -84,7 +84,8 @@ def run_transform(
     return result
 
 
-def _create_views(engine: "duckdb.DuckDBPyConnection", inputs: Mapping[str, str]) -> None:
+def create_views(engine: "duckdb.DuckDBPyConnection", inputs: Mapping[str, str]) -> None:
+    """Let SQL find table expressions by their names."""
     for name, expression in inputs.items():
         schema, _, table = name.partition(".")
         engine.execute(f"create schema if not exists {quote(schema)}")

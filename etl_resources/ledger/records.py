@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etl_resources.run_token import InputVersion
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 @dataclass(frozen=True)
@@ -99,3 +102,12 @@ def publish_of(row: Sequence[Any]) -> Publish:
         run_id,
         attempt,
     )
+
+
+def rows_before(connection: "psycopg.Connection[Any]", asset: str, partition: str, most: int) -> list[int]:
+    """Rows of the published partitions before one, newest first."""
+    rows = connection.execute(
+        "select rows from etl.current_versions where asset = %s and partition < %s order by partition desc limit %s",
+        (asset, partition, most),
+    ).fetchall()
+    return [int(row[0]) for row in rows]

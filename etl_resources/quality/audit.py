@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal
 from etl_resources.contract import Contract
 from etl_resources.engines.transform import TransformResult
 from etl_resources.identifiers import quote
-from etl_resources.manifest_columns import Rule
+from etl_resources.manifest_columns import Bounds
 from etl_resources.manifest_tables import Check
 from etl_resources.quality.content_hash import content_hash, version_of
 
 if TYPE_CHECKING:
     import duckdb
 
-ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, RECONCILED = (
+ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED = (
     "rows_accounted",
     "unique_key",
     "stored_content",
+    "contract_held",
     "reconciled",
 )
+_OF_NUMBERS = ("rejected_share", "rejected_rows", "rows")
+"""Kinds of declared checks that numbers of rows decide."""
 Severity = Literal["error", "warn"]
 
 
@@ -64,7 +67,7 @@ def read_back(engine: "duckdb.DuckDBPyConnection", contract: Contract, scan: str
 def audit_transform(
     result: TransformResult, stored: StoredPartition, *, has_grain: bool, checks: Sequence[Check]
 ) -> list[CheckResult]:
-    """Conservation, key, stored content and the manifest's checks of one partition."""
+    """Conservation, key, stored content and the manifest's checks of numbers of rows, of one partition."""
     read = result.read if has_grain else result.produced
     lost = read - result.written - result.rejected - result.deduplicated - (result.filtered if has_grain else 0)
     accounted = CheckResult(
@@ -86,28 +89,33 @@ def audit_transform(
             stored.version == result.version,
             metadata={"written": result.version, "stored": stored.version},
         ),
-        *(_declared(check, result, read) for check in checks),
+        *(_declared(check, result, read) for check in checks if check.kind in _OF_NUMBERS),
     ]
 
 
 def check_name(check: Check) -> str:
     """Name under which a declared check appears."""
-    return "rejected_share" if check.rejected_share is not None else "rows"
+    if check.name is not None:
+        return check.name
+    if check.unique is not None:
+        return "_".join(("unique", *check.unique))
+    return check.sql.removesuffix(".sql").replace("-", "_") if check.sql is not None else check.kind
 
 
 def _declared(check: Check, result: TransformResult, read: int) -> CheckResult:
-    name = check_name(check)
-    if check.rejected_share is not None:
-        share = Decimal(result.rejected) / read if read else Decimal(0)
-        metadata: dict[str, Any] = {"rejected": result.rejected, "read": read, "share": f"{share:.4f}"}
-        if result.reasons:
-            metadata["reasons"] = "; ".join(f"{r} ({n})" for r, n in result.reasons.items())
-        return CheckResult(name, _holds(check.rejected_share, share), check.severity, metadata)
-    assert check.rows is not None  # noqa: S101  (a check names exactly one of the two)
-    return CheckResult(name, _holds(check.rows, Decimal(result.written)), check.severity, {"rows": result.written})
+    if check.rows is not None:
+        passed = _holds(check.rows, Decimal(result.written))
+        return CheckResult(check_name(check), passed, check.severity, {"rows": result.written})
+    share = Decimal(result.rejected) / read if read else Decimal(0)
+    metadata: dict[str, Any] = {"rejected": result.rejected, "read": read, "share": f"{share:.4f}"}
+    if result.reasons:
+        metadata["reasons"] = "; ".join(f"{r} ({n})" for r, n in result.reasons.items())
+    limits = (check.rejected_share, share), (check.rejected_rows, Decimal(result.rejected))
+    passed = all(_holds(bounds, value) for bounds, value in limits if bounds is not None)
+    return CheckResult(check_name(check), passed, check.severity, metadata)
 
 
-def _holds(rule: Rule, value: Decimal) -> bool:
+def _holds(rule: Bounds, value: Decimal) -> bool:
     bounds = {"ge": value.__ge__, "gt": value.__gt__, "le": value.__le__, "lt": value.__lt__}
     return all(
         compare(Decimal(str(bound))) for name, compare in bounds.items() if (bound := getattr(rule, name)) is not None

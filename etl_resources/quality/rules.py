@@ -5,16 +5,15 @@ The engine's own columns begin with _, which no column of a contract does.
 
 import re
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_columns import DECIMAL
+from etl_resources.quality.conditions import Condition, conditions, reference_condition, row_condition
 from etl_resources.tables.schema import duckdb_type
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
-_SQL_OPERATORS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 _DUCKDB_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 REASON = 'STRUCT(rule VARCHAR, "column" VARCHAR, reason VARCHAR)'
 """One reason to reject a row: a stable name of the rule, its column (null: the row as a whole), and the text."""
@@ -39,10 +38,17 @@ def rejection_reasons(contract: Contract, produced: Mapping[str, str]) -> str:
 
     `_payload` of `typed` is the row as it came.
     """
-    cases = [case for c in contract.columns for case in _cases(c, produced[c.name])]
-    if not cases:
+    broken = [c for column in contract.columns for c in _broken(column, produced[column.name])]
+    broken += [row_condition(rule) for rule in contract.rules if rule.severity == "reject"]
+    broken += [reference_condition(r) for r in contract.references if r.severity == "reject"]
+    if not broken:
         return f"[]::{REASON}[]"
-    return f"list_filter([{', '.join(cases)}]::{REASON}[], lambda x: x is not null)"
+    cases = ", ".join(reason_when(c.broken, c.rule, c.column, c.text) for c in broken)
+    # Only a row that breaks something pays for its list of reasons.
+    return (
+        f"case when {' or '.join(f'({c.broken})' for c in broken)} "
+        f"then list_filter([{cases}]::{REASON}[], lambda x: x is not null) else []::{REASON}[] end"
+    )
 
 
 def reason_when(condition: str, rule: str, column: str | None, text: str) -> str:
@@ -86,38 +92,14 @@ def _widens(produced: str, wanted: str) -> bool:
     return wanted == "VARCHAR" and produced == "UUID"
 
 
-def _cases(column: ContractColumn, produced: str) -> Iterator[str]:
+def _broken(column: ContractColumn, produced: str) -> Iterator[Condition]:
+    """What a row may break in one column: its type, a required value, the rules that reject."""
     raw, typed = f"typed._payload.{quote(column.name)}", f"typed.{quote(column.name)}"
     if produced == "VARCHAR" and column.type != "string":
         unparsed = f"{raw} is not null and {typed} is null"
-        yield reason_when(unparsed, "type", column.name, f"{column.name} is not a {column.type}")
+        yield Condition("type", column.name, unparsed, f"{column.name} is not a {column.type}")
     if not column.nullable:
-        yield reason_when(f"{raw} is null", "not_null", column.name, column.reason or f"{column.name} is null")
-    for rule, condition, text in _rules(column, typed):
-        broken = f"{typed} is not null and not ({condition})"
-        yield reason_when(broken, rule, column.name, f"{column.name} {text}")
-
-
-def _rules(column: ContractColumn, typed: str) -> Iterator[tuple[str, str, str]]:
-    """Name of the rule, condition of a good value, what a bad one is."""
-    rule = column.check
-    if rule is None:
-        return
-    for field, operator in _SQL_OPERATORS.items():
-        bound = getattr(rule, field)
-        if bound is not None:
-            yield field, f"{typed} {operator} {_bound(column, bound)}", f"is not {operator} {bound}"
-    if rule.isin is not None:
-        options = ", ".join(_bound(column, v) for v in rule.isin)
-        yield "isin", f"{typed} in ({options})", f"is not one of {', '.join(map(str, rule.isin))}"
-    if rule.matches is not None:
-        yield "matches", f"regexp_full_match({typed}, {literal(rule.matches)})", f"does not match {rule.matches}"
-
-
-def _bound(column: ContractColumn, value: object) -> str:
-    if column.type == "string":
-        return literal(str(value))
-    if DECIMAL.match(column.type):
-        scale = max(0, -int(Decimal(str(value)).as_tuple().exponent))
-        return f"{literal(str(value))}::decimal(38, {scale})"
-    return f"{literal(str(value))}::{duckdb_type(column.type)}"
+        yield Condition("not_null", column.name, f"{raw} is null", column.reason or f"{column.name} is null")
+    for rule in column.rules:
+        if rule.severity == "reject":
+            yield from conditions(column, rule)

@@ -79,6 +79,12 @@ def test_the_rejected_share_is_of_the_rows_read(limit: str, names: list[str]) ->
     assert failed(result(), checks=(Check(rejected_share=Rule(le=limit)),)) == names
 
 
+@pytest.mark.parametrize(("limit", "names"), [(2, []), (1, ["rejected_rows"])])
+def test_the_rejected_rows_are_counted(limit: int, names: list[str]) -> None:
+    """A bound for a table whose share says little: ten million rows, of which one in a thousand is too many."""
+    assert failed(result(), checks=(Check(rejected_rows=Rule(le=limit)),)) == names
+
+
 def test_the_rejected_share_of_nothing_is_zero() -> None:
     """An empty month is no division by zero."""
     empty = TransformResult(path="p", version="0-0")

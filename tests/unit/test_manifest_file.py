@@ -193,8 +193,7 @@ def test_yaml_1_1_surprises_are_text() -> None:
     )
     assert parse(text).source.joins[0].on == {"order_id": "day"}  # type: ignore[union-attr]
     rules = GDP.replace("bigint, check: {ge: 1}", "string, check: {isin: [on, no, Y, 012, 1:30], ge: 2024-01-01}")
-    check = parse(HEAD + rules).gdp.columns["id"].check  # type: ignore[union-attr]
-    assert check is not None
+    (check,) = parse(HEAD + rules).gdp.columns["id"].check  # type: ignore[union-attr]
     assert check.isin == ("on", "no", "Y", "012", "1:30")
     assert check.ge == "2024-01-01"
 

@@ -120,7 +120,7 @@ CASES = {
     ),
     "check on a partition with a text rule": (
         ORDERS, 'rejected_share: {le: "0.05"}', 'rows: {matches: "1"}', "rows:",
-        "rows: matches can't be used on a number; valid: ge, gt, le, lt",
+        "unknown key 'matches' in silver.checks[0].rows; valid: ge, gt, le, lt",
     ),
     "grain": (
         GDP, "grain: silver.sales_lines", "grain: silver.sales_line", "grain",

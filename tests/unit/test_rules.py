@@ -127,8 +127,8 @@ def test_a_missing_column_is_named() -> None:
 def test_null_passes_rules_and_only_not_null_rejects_it(engine: duckdb.DuckDBPyConnection) -> None:
     """A rule speaks about values; whether there has to be one is said by nullable."""
     rule = Rule(ge=0)
-    assert judge(engine, ContractColumn("x", "int", check=rule), "null::int") == (None, [])
-    required = ContractColumn("x", "int", nullable=False, check=rule)
+    assert judge(engine, ContractColumn("x", "int", rules=(rule,)), "null::int") == (None, [])
+    required = ContractColumn("x", "int", nullable=False, rules=(rule,))
     assert judge(engine, required, "null::int") == (None, ["x is null"])
 
 
@@ -159,7 +159,7 @@ def test_a_rule_keeps_its_bound_and_rejects_what_is_beyond(
     engine: duckdb.DuckDBPyConnection, declared: str, rule: Rule, good: str, bad: str, reason: str
 ) -> None:
     """Exactly at the bound, with the bound as the manifest wrote it: not rounded to the column's scale."""
-    column = ContractColumn("x", declared, check=rule)
+    column = ContractColumn("x", declared, rules=(rule,))
     cast = f"::{declared}" if declared.startswith("decimal") else ""
     kind = {"int": "::int", "bigint": "::bigint"}.get(declared, cast)
     assert judge(engine, column, good + kind)[1] == []
@@ -169,7 +169,7 @@ def test_a_rule_keeps_its_bound_and_rejects_what_is_beyond(
 def test_a_reason_names_its_rule_and_column_apart_from_its_text(engine: duckdb.DuckDBPyConnection) -> None:
     """Texts are for people and may be reworded; dead letters are counted and found by rule and column."""
     rule = Rule(ge=10, gt=10, le=0, lt=0, isin=(20,))
-    column = ContractColumn("x", "int", nullable=False, reason="there is no x", check=rule)
+    column = ContractColumn("x", "int", nullable=False, reason="there is no x", rules=(rule,))
     broken = judge_rules(engine, column, "'1'")[1]
     assert [(r["rule"], r["column"]) for r in broken] == [(name, "x") for name in ("ge", "gt", "le", "lt", "isin")]
     assert broken[0]["reason"] == "x is not >= 10"
@@ -177,13 +177,13 @@ def test_a_reason_names_its_rule_and_column_apart_from_its_text(engine: duckdb.D
     assert judge_rules(engine, column, "null::int")[1] == [
         {"rule": "not_null", "column": "x", "reason": "there is no x"}
     ]
-    text = ContractColumn("x", "string", check=Rule(matches="[A-Z]"))
+    text = ContractColumn("x", "string", rules=(Rule(matches="[A-Z]"),))
     assert judge_rules(engine, text, "'a'")[1][0]["rule"] == "matches"
 
 
 def test_a_row_has_all_its_reasons(engine: duckdb.DuckDBPyConnection) -> None:
     """Who corrects a dead letter corrects it once."""
-    column = ContractColumn("x", "int", check=Rule(ge=10, isin=(20,)))
+    column = ContractColumn("x", "int", rules=(Rule(ge=10, isin=(20,)),))
     assert judge(engine, column, "1")[1] == ["x is not >= 10", "x is not one of 20"]
 
 

@@ -19,7 +19,7 @@ from etl_resources.quality.rules import REASON_TEXTS
 CONTRACT = Contract(
     columns=(
         ContractColumn("order_id", "bigint", nullable=False),
-        ContractColumn("amount", "decimal(15,2)", nullable=False, check=Rule(ge=0)),
+        ContractColumn("amount", "decimal(15,2)", nullable=False, rules=(Rule(ge=0),)),
         ContractColumn("changed", "int"),
     ),
     key=("order_id",),
@@ -180,7 +180,7 @@ def test_a_reserved_word_may_name_a_dataset(run: Run) -> None:
 def test_a_contract_may_use_the_words_that_the_engine_uses_inside(run: Run, name: str) -> None:
     """A column called `payload` is ordinary business data (events, messages)."""
     contract = Contract(
-        (*CONTRACT.columns[:2], ContractColumn(name, "string", nullable=False, check=Rule(matches="[a-z]+"))),
+        (*CONTRACT.columns[:2], ContractColumn(name, "string", nullable=False, rules=(Rule(matches="[a-z]+"),))),
         ("order_id",), "order_id",
     )  # fmt: skip
     the_transform = transform(
