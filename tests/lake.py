@@ -133,14 +133,15 @@ class Lake:
         from etl_resources.engines.embedded import connect
         from etl_resources.ledger.ledger import Ledger
         from etl_resources.tables.input_tables import parquet_scan
+        from etl_resources.tables.schema import read_schema
 
+        store, address = self.runtime.store, self.runtime.addresses[asset.replace("/", ".")]
         with Ledger.open(self.settings) as ledger:
-            pinned = self.runtime.store.pin(ledger, self.runtime.addresses[asset.replace("/", ".")])
+            pinned = store.pin(ledger, address)
+        schema = read_schema(store.catalog.load_table(address.identifier).schema())
         paths = sorted(path for head in pinned.heads.values() for path in head.data_paths)
         with connect(self.settings) as engine:
-            return engine.execute(
-                f"select {columns} from {parquet_scan(paths, pinned.schema)} where {where}"
-            ).fetchall()
+            return engine.execute(f"select {columns} from {parquet_scan(paths, schema)} where {where}").fetchall()
 
 
 @dataclass

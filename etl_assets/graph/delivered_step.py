@@ -23,6 +23,7 @@ from etl_resources.extract.delivery import DeliveredSource, Delivery
 from etl_resources.extract.raw_zone import RawZone
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.lineage import newest_capture
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.object_store import ObjectStore
@@ -79,6 +80,7 @@ class DeliveredStep:
         """A higher epoch always belongs to a later observation."""
         above = max(self._runtime.store.published_epochs(self._address).values(), default=0)
         with self._ledger.ordering_captures(system) as record_capture:
+            zone.newest_capture = newest_capture(self._ledger.connection, system, besides=self._run_id)
             return source.observe(zone), record_capture(self._run_id, above)
 
     def _kept(self, current: Publish | None, why: str) -> PartitionOutcome:
@@ -187,6 +189,13 @@ class DeliveredStep:
                 "rejected_share": rejected_share(_counts(written)),
             },
         )
+        if written.rejected and not written.written:
+            outcome.status = "failed"
+            outcome.error = PermanentError(
+                f"{self._node.name}: none of the {written.rejected} rows of this delivery fits the contract, so it "
+                f"isn't published: {reasons.get('reasons', '')}. Deliver it again, or correct the manifest."
+            )
+            return outcome
         blocked = [c for c in checks if c.blocks]
         if blocked:
             outcome.status = "failed"

@@ -88,7 +88,7 @@ def _parquet(source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", landed:
     origin = "url_decode(regexp_extract(_path, '/run_id=[^/]+/[0-9a-f]{16}/(.*)$', 1))"
     return DeliveredRows(
         f"(select {columns}, {origin} as {ORIGIN}, null::varchar as {UNREADABLE} "
-        f"from read_parquet({paths}, union_by_name = true, filename = '_path'))",
+        f"from read_parquet({paths}, union_by_name = true, filename = '_path', hive_partitioning = false))",
         counted=int(counted or 0),
     )
 

@@ -1,6 +1,7 @@
 """Pages of an API in the raw zone: fetched, proved to be what was described, kept as received, marked.
 
-A page that is marked in the folder of this run was landed by an earlier try of it: it is taken from there.
+A page that is marked in the folder of this run was landed by an earlier try of it: it is taken from there, unless
+another run has captured the system since. A higher epoch must not belong to an older observation.
 """
 
 import hashlib
@@ -42,6 +43,8 @@ class PageMarker:
     etag: str | None
     next_link: str | None
     received_at: str
+    newest_capture: int = 0
+    """Epoch of the newest capture of the system by another run, when it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class PageLanding:
             etag=answer.etag,
             next_link=self._next(url, answer),
             received_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            newest_capture=self._zone.newest_capture,
         )
         text = json.dumps(asdict(marker), indent=1).encode()
         path = f"{self._zone.location}/{self._folder}/page-{marker_of(marker.request)}.json"
@@ -130,7 +134,7 @@ class PageLanding:
             return [store.read(path) for path in listed if path.rpartition("/")[2].startswith("page-")]
 
         found = [PageMarker(**json.loads(text)) for text in retry_transient(read, self._what)]
-        return {marker.request: marker for marker in found}
+        return {m.request: m for m in found if m.newest_capture == self._zone.newest_capture}
 
     @property
     def _folder(self) -> str:

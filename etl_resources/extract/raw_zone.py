@@ -43,6 +43,8 @@ class RawZone:
     def __init__(self, store: ObjectStore, dataset: str, run_id: str) -> None:
         """store: that of the raw location."""
         self.store, self.dataset, self.run_id = store, dataset, run_id
+        self.newest_capture = 0
+        """Epoch of the newest capture that another run has made of the system, when an observation begins."""
         self.location = raw_location(store.bucket)
 
     @cached_property

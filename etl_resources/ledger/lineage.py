@@ -61,3 +61,12 @@ def capture_epochs(
         key = (system, partition)
         common[key] = common[key] & set(epochs) if key in common else set(epochs)
     return common
+
+
+def newest_capture(connection: "psycopg.Connection[Any]", system: str, *, besides: str) -> int:
+    """Epoch of the newest capture of a system by other runs than `besides`; 0 without one."""
+    row = connection.execute(
+        "select coalesce(max(epoch), 0) from etl.captures where system = %s and run_id <> %s", (system, besides)
+    ).fetchone()
+    assert row is not None  # noqa: S101  (an aggregate always returns a row)
+    return int(row[0])

@@ -14,6 +14,8 @@ from etl_resources.quality.conditions import Condition, conditions, reference_co
 from etl_resources.tables.schema import duckdb_type
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+STAMP = r"\s*\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{0,6}0*)?)?)?\s*(Z|[+-]\d{2}(:?\d{2})?)?\s*"
+"""A time to the microsecond; without a zone it is UTC."""
 _DUCKDB_DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 REASON = 'STRUCT(rule VARCHAR, "column" VARCHAR, reason VARCHAR)'
 """One reason to reject a row: a stable name of the rule, its column (null: the row as a whole), and the text."""
@@ -78,7 +80,8 @@ def _exact_text(column_type: str) -> str | None:
     decimal = DECIMAL.match(column_type)
     if decimal:
         return rf"\s*[+-]?\d*(\.\d{{0,{decimal[2]}}}0*)?\s*"
-    patterns = {"bigint": r"\s*[+-]?\d+\s*", "int": r"\s*[+-]?\d+\s*", "date": r"\s*\d+[-/]\d+[-/]\d+\s*"}
+    whole, day = r"\s*[+-]?\d+\s*", r"\s*\d{4}[-/]\d{1,2}[-/]\d{1,2}\s*"
+    patterns = {"bigint": whole, "int": whole, "date": day, "timestamptz": STAMP}
     return patterns.get(column_type)
 
 

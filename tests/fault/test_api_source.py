@@ -170,6 +170,31 @@ def test_a_run_that_is_killed_between_pages_goes_on(published: Rates) -> None:
     assert published.published() == six_digits(restated)
 
 
+def test_a_run_that_goes_on_after_another_has_captured_asks_for_everything_again(published: Rates) -> None:
+    """Its pages are older than what is published: under its new, higher epoch they would be published over it."""
+    published.serve(dict.fromkeys(USD, "2.5"))
+    run_id = make_new_run_id()
+    child = published.lake.spawn("2024-01", run_id=run_id)
+
+    def kill(_: Request) -> Answer:
+        child.process.kill()
+        return Answer(sent_bytes=0)
+
+    published.api.answers[TARGETS[2]] = kill
+    assert child.wait() is None
+    newer = dict.fromkeys(USD, "3.5")
+    published.serve(newer)
+    assert published.run().success
+    published.api.requests.clear()
+
+    again = published.lake.spawn("2024-01", run_id=run_id).wait()
+
+    assert again is not None
+    assert again.success, again.error
+    assert published.api.asked == TARGETS
+    assert published.published() == six_digits(newer)
+
+
 def test_rows_that_are_no_rows_are_dead_letters_with_their_page(published: Rates) -> None:
     """A text instead of a rate, an object instead of a number: the others are published, these are kept."""
     published.serve({**USD, "2024-02": '"n/a"', "2024-03": '{"bid": 1}'})

@@ -83,6 +83,19 @@ def test_what_doesnt_fit_is_kept_with_its_file_and_reason(crm: CrmLake) -> None:
     assert {origin for _, origin in crm.dead_letters()} == {a}, "dead letters go with the delivery that had them"
 
 
+def test_a_delivery_without_one_good_row_publishes_nothing(crm: CrmLake) -> None:
+    """A JSON array in place of lines, or a page of errors: it would empty the table and everything below."""
+    crm.drop("a.jsonl.gz", [c(1)])
+    crm.run()
+    before = crm.published()
+    crm.drop("a.jsonl.gz", [json.dumps([customer(1), customer(2)])])
+    run = crm.lake.materialize(MONTH)
+
+    assert not run.success
+    assert "none of the 1 rows of this delivery fits the contract" in run.error
+    assert crm.published() == crm.served() == before
+
+
 def test_a_key_twice_or_a_damaged_file_publishes_nothing(crm: CrmLake) -> None:
     """What is published stays, and the error names the file or the key."""
     crm.drop("a.jsonl.gz", [c(1)])

@@ -53,6 +53,8 @@ def judge_rules(
         ("date", "2024-02-29", "2024-02-29"),
         ("boolean", "true", "True"),
         ("timestamptz", "2024-02-29 12:00:00+02", "2024-02-29 10:00:00+00:00"),
+        ("timestamptz", "2024-02-29T12:00:00.500Z", "2024-02-29 12:00:00.500000+00:00"),
+        ("timestamptz", "2024-02-29", "2024-02-29 00:00:00+00:00"),
     ],
 )
 def test_text_that_says_a_value_exactly_is_parsed(
@@ -76,6 +78,11 @@ def test_text_that_says_a_value_exactly_is_parsed(
         ("date", "2024-02-30"),
         ("date", "2024-02-29 10:00:00"),
         ("date", "infinity"),
+        ("date", "05-01-24"),
+        ("date", "31/12/23"),
+        ("timestamptz", "infinity"),
+        ("timestamptz", "epoch"),
+        ("timestamptz", "2024-02-29 12:00:00.123456789Z"),
         ("boolean", "maybe"),
         ("timestamptz", "yesterday"),
     ],
