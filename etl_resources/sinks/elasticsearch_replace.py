@@ -28,8 +28,8 @@ from etl_resources.sinks.elasticsearch_bulk import Loader
 from etl_resources.sinks.elasticsearch_documents import mapping
 from etl_resources.sinks.elasticsearch_names import PartitionIndex, documents, every_index, mark_of
 from etl_resources.sinks.elasticsearch_reread import hits, reread
-from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition
-from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition, attempts_of
+from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import prove_aliases
 from etl_resources.tables.stage import StagedPartition
 
@@ -212,6 +212,8 @@ class ReplacingSink(ElasticsearchSink):
             raise FencedError(f"{self.asset}: the index of {', '.join(gone)} is gone; {batch.attempt} may not publish.")
         current = {p: i.epoch for p, i in state.partitions().items()}
         batch.prove(set(current))
+        if len(batch.ledger.at_epochs(self.asset, current)) < len(current):
+            recognise_published(batch.ledger, self.asset, attempts_of(self.served()))
         winners = [p for p in batch.partitions if current.get(p.partition, 0) < p.epoch]
         prove_aliases(self.asset, winners, current)
         return winners

@@ -46,6 +46,11 @@ class ServedPartition:
     """Documents that it had then."""
 
 
+def attempts_of(served: Mapping[str, ServedPartition]) -> dict[str, tuple[int, str]]:
+    """Partition → epoch and attempt of what is served."""
+    return {p: (s.epoch, s.attempt) for p, s in served.items()}
+
+
 @dataclass(frozen=True)
 class ElasticsearchSink(ABC):
     """One target. Its subclasses say where documents go and how they become visible."""

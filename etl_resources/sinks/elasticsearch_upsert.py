@@ -40,7 +40,7 @@ from etl_resources.sinks.elasticsearch_names import (
     version_alias,
 )
 from etl_resources.sinks.elasticsearch_reread import hits, reread
-from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition, attempts_of
 from etl_resources.sinks.elasticsearch_written import (
     epochs_of,
     foreign_documents,
@@ -48,7 +48,7 @@ from etl_resources.sinks.elasticsearch_written import (
     read_records,
     read_written,
 )
-from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import prove_aliases
 from etl_resources.tables.stage import StagedPartition
 
@@ -139,6 +139,7 @@ class UpsertingSink(ElasticsearchSink):
         served = self.served()
         batch.prove(set(served))
         current = {p: s.epoch for p, s in served.items()}
+        recognise_published(batch.ledger, self.asset, attempts_of(served))
         winners = [p for p in batch.partitions if current.get(p.partition, 0) <= p.epoch]
         prove_aliases(self.asset, winners, current)
         records = partition_records(batch.ledger.connection, batch.attempt)

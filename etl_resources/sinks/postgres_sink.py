@@ -24,7 +24,7 @@ from etl_resources.settings import Settings
 from etl_resources.sinks.postgres_copy import BATCH_ROWS, copy_rows
 from etl_resources.sinks.postgres_recovery import settle_target
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
-from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import PublishOutcome, prove_aliases
 from etl_resources.tables.schema import postgres_type
 from etl_resources.tables.stage import StagedPartition
@@ -189,8 +189,11 @@ class PostgresSink:
                 (self.target, [p for _, p in rows]),
             ).fetchall()
         )
-        served = connection.execute(f"select partition from {COMMITS} where target = %s and epoch > 0", (self.target,))
-        batch.prove({p for (p,) in served})
+        served = connection.execute(
+            f"select partition, epoch, attempt from {COMMITS} where target = %s and epoch > 0", (self.target,)
+        ).fetchall()
+        batch.prove({p for p, _, _ in served})
+        recognise_published(batch.ledger, self.asset, {p: (epoch, attempt) for p, epoch, attempt in served})
         winners = [p for p in batch.partitions if current[p.partition] < p.epoch]
         prove_aliases(self.asset, winners, current)
         return winners

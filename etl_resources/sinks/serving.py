@@ -3,7 +3,7 @@
 write → audit → publish, and settle first what died before. What a store needs to do that is its sink's business.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -91,3 +91,13 @@ class ServingBatch:
         if self.outcome is None:
             self.outcome = self.sink.publish(self)
         return self.outcome
+
+
+def recognise_published(ledger: Ledger, asset: str, served: Mapping[str, tuple[int, str]]) -> None:
+    """Record what is served and isn't in the ledger yet, before it is replaced: then the store tells it no more.
+
+    served: partition → (epoch, attempt). The writer died after its commit, or is about to record the same.
+    """
+    known = ledger.at_epochs(asset, {p: epoch for p, (epoch, _) in served.items()})
+    for attempt in sorted({attempt for p, (_, attempt) in served.items() if p not in known}):
+        ledger.record_published(attempt, [p for p, (_, by) in served.items() if by == attempt], None)

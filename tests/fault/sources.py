@@ -48,14 +48,15 @@ def _delete(lake: Lake, random: Random) -> None:
 def _insert(lake: Lake, random: Random) -> None:
     """A copy of an order with its lines, as a new order."""
     order = nth_order(lake, random.choice(MONTHS), random.randrange(1000))
-    new = "(select max(order_id) + 1 from erp.orders)"
+    ((kept,),) = lake.erp("select to_regclass(%s) is not null", f"{_KEPT}.orders")
+    known = [f"select order_id from {schema}.orders" for schema in ("erp", *([_KEPT] if kept else []))]
+    ((new,),) = lake.erp(f"select max(order_id) + 1 from ({' union all '.join(known)}) as ids")
     for table in ("orders", "order_lines"):
         columns = [c for (c,) in lake.erp(
             "select column_name from information_schema.columns where table_schema = 'erp' and table_name = %s "
             "and column_name <> 'order_id' order by ordinal_position", table)]  # fmt: skip
-        number = new if table == "orders" else "(select max(order_id) from erp.orders)"
         names = ", ".join(columns)
-        lake.erp(f"insert into erp.{table} (order_id, {names}) select {number}, {names} from erp.{table} "
+        lake.erp(f"insert into erp.{table} (order_id, {names}) select {new}, {names} from erp.{table} "
                  "where order_id = %s", order)  # fmt: skip
 
 
