@@ -1,9 +1,9 @@
-"""Rows made in Python as an Arrow stream that the engine reads as often as it likes, batch by batch."""
+"""Rows made in Python as an Arrow stream that the engine reads batch by batch, as it needs them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etl_resources.classify import classify
 from etl_resources.errors import PermanentError
@@ -17,30 +17,35 @@ ORIGIN, UNREADABLE = "_origin", "_unreadable"
 
 
 class BatchStream:
-    """A source of record batches. The engine asks for a new stream at each reading.
+    """A source of record batches, as a view of the engine.
 
     It counts what it hands over, and keeps what ended a reading: the engine passes on no more than an error's text.
     """
 
-    def __init__(self, schema: "pa.Schema", batches: "Callable[[], Iterable[pa.RecordBatch]]") -> None:
-        self._schema, self._batches = schema, batches
+    def __init__(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        name: str,
+        schema: "pa.Schema",
+        batches: "Callable[[], Iterable[pa.RecordBatch]]",
+    ) -> None:
+        self._engine, self.name, self._schema, self._batches = engine, name, schema, batches
         self._context = copy_context()  # the engine's threads know nothing of the run's retry budget
         self.rows = 0
         """Rows of the last reading."""
         self.failure: Exception | None = None
         """What ended the last reading; None when it came to its end."""
 
-    def register(self, engine: "duckdb.DuckDBPyConnection", name: str) -> str:
-        """Make it a view of the engine; its name."""
-        engine.register(name, self)
-        return name
+    def rewind(self) -> None:
+        """Let the engine's next statement read from the beginning.
 
-    def __arrow_c_stream__(self, requested_schema: object = None) -> Any:
-        """Arrow's PyCapsule interface."""
+        The engine is given the bare stream: an object that makes streams is read through Arrow's dataset scanner, which
+        fetches up to 1 GB before it is asked for it.
+        """
         import pyarrow as pa
 
         reader = pa.RecordBatchReader.from_batches(self._schema, self._reading())
-        return reader.__arrow_c_stream__(requested_schema)
+        self._engine.register(self.name, reader.__arrow_c_stream__())
 
     def _reading(self) -> "Iterator[pa.RecordBatch]":
         self.rows, self.failure = 0, None
@@ -59,12 +64,18 @@ class BatchStream:
 class DeliveredRows:
     """The rows of a delivery as the engine reads them."""
 
-    expression: str
-    """DuckDB table expression; it may be read several times."""
+    table: str
+    """DuckDB table expression, which names each stream once."""
     streams: tuple[BatchStream, ...] = ()
     """What it reads, where that passes through Python."""
     counted: int | None = None
     """Rows of it, where the source itself says so (Parquet)."""
+
+    def scan(self) -> str:
+        """The table expression for one statement that reads it, and any that describe it before."""
+        for stream in self.streams:
+            stream.rewind()
+        return self.table
 
     @property
     def read(self) -> int:

@@ -53,7 +53,7 @@ def write_delivered(
     started = time.monotonic()
     columns = ", ".join(map(quote, contract.names))
     try:
-        judged = _judged(engine, asset, contract, rows.expression)
+        judged = _judged(engine, asset, contract, rows.scan())
         written, paths = _copied(
             engine.execute(
                 f"copy (select {columns}, {literal(run_id)} as {META_RUN_ID} from ({judged}) where len(_reasons) = 0) "
@@ -63,6 +63,7 @@ def write_delivered(
         )
         read, rejected, reasons = rows.read, 0, {}
         if read != written:
+            rows.scan()
             engine.execute(f"create or replace temp table {JUDGED} as select * from ({judged}) where len(_reasons) > 0")
             found = engine.execute(f"select count(*) from {JUDGED}").fetchone()
             rejected = int(found[0]) if found else 0

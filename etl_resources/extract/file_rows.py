@@ -12,6 +12,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.extract.batch_stream import ORIGIN, UNREADABLE, BatchStream, DeliveredRows
 from etl_resources.extract.exact_json import exact_lines
 from etl_resources.extract.raw_zone import RawObject, RawZone
+from etl_resources.extract.read_ahead import ReadAhead
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.retries import retry_transient
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 8 * 1024**2
 """Text is split block by block; a row can't be longer."""
+BLOCKS_AHEAD = 3
+"""Blocks of a file that are unpacked before the engine asks for them."""
 READERS = 2
 """Files that are unpacked at once."""
 LINE = "_line"
@@ -39,10 +42,12 @@ def rows_of(
         return _parquet(source, engine, landed)
     schema = _schema(source)
     streams = tuple(
-        BatchStream(schema, partial(_batches, source, schema, zone, landed[i::READERS])) for i in range(READERS)
+        BatchStream(
+            engine, f"etl_{zone.dataset}_{i}", schema, partial(_batches, source, schema, zone, landed[i::READERS])
+        )
+        for i in range(READERS)
     )
-    names = [stream.register(engine, f"etl_{zone.dataset}_{i}") for i, stream in enumerate(streams)]
-    text = "(" + " union all ".join(f"select * from {quote(name)}" for name in names) + ")"
+    text = "(" + " union all ".join(f"select * from {quote(s.name)}" for s in streams) + ")"
     if source.format == "csv":
         return DeliveredRows(text, streams)
     return DeliveredRows(_json_rows(source, text), streams)
@@ -108,8 +113,9 @@ def _batches(
 
     for raw in objects:
         with zone.open(raw) as stream:
+            ahead = ReadAhead(_unpacked(stream, compression_of(source, raw.name)), BLOCKS_AHEAD)
             try:
-                yield from _file(source, schema, raw.name, _unpacked(stream, compression_of(source, raw.name)))
+                yield from _file(source, schema, raw.name, ahead)
             except (pa.ArrowException, OSError, KeyError, ValueError) as e:
                 if stream.failure is not None:
                     raise stream.failure from e
@@ -119,16 +125,17 @@ def _batches(
                     f"{raw.name} can't be read as {source.format}: {str(e).splitlines()[0]}. Nothing of this delivery "
                     f"is published; deliver the file again. Its bytes: {raw.path}"
                 ) from e
+            finally:
+                ahead.give_up()
 
 
 def _unpacked(stream: Any, compression: str | None) -> Any:
     import pyarrow as pa
 
-    file = pa.PythonFile(stream, mode="r")
-    return pa.CompressedInputStream(file, compression) if compression else file
+    return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), compression) if compression else stream
 
 
-def _file(source: S3FilesSource, schema: "pa.Schema", name: str, unpacked: Any) -> "Iterator[pa.RecordBatch]":
+def _file(source: S3FilesSource, schema: "pa.Schema", name: str, ahead: ReadAhead) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
     from pyarrow import csv
 
@@ -142,7 +149,7 @@ def _file(source: S3FilesSource, schema: "pa.Schema", name: str, unpacked: Any) 
     is_csv = source.format == "csv"
     columns = list(source.columns) if is_csv else [LINE]
     reader = csv.open_csv(
-        unpacked,
+        pa.PythonFile(ahead, mode="r"),
         csv.ReadOptions(block_size=BLOCK_BYTES, column_names=None if is_csv else columns),
         csv.ParseOptions(
             delimiter=dialect.delimiter if is_csv else _NEVER_INSIDE,
@@ -159,7 +166,7 @@ def _file(source: S3FilesSource, schema: "pa.Schema", name: str, unpacked: Any) 
         ),
     )
     while True:
-        batch = next(reader, None)
+        batch = ahead.next_of(reader)
         if batch is not None:
             n = batch.num_rows
             values = batch.columns if is_csv else [exact_lines(batch.column(0))]

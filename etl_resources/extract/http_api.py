@@ -54,8 +54,8 @@ class ApiDelivery:
             for page in landed:
                 yield requests.get(page.path, page.name), parse_json(self._read(page))
 
-        stream = BatchStream(rows.schema, lambda: rows.batches(documents()))
-        return DeliveredRows(stream.register(engine, f"delivered_{self.zone.dataset}"), (stream,))
+        stream = BatchStream(engine, f"delivered_{self.zone.dataset}", rows.schema, lambda: rows.batches(documents()))
+        return DeliveredRows(stream.name, (stream,))
 
     def _read(self, page: RawObject) -> bytes:
         return retry_transient(lambda: self.zone.store.read(page.path), f"bronze.{self.zone.dataset}")

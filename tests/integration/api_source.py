@@ -60,7 +60,7 @@ def observe(api: Api, zone: RawZone, **changes: Any) -> ApiDelivery:
 def rows(delivery: ApiDelivery, columns: str = "id, amount") -> list[tuple[Any, ...]]:
     with duckdb.connect() as engine:
         found = delivery.rows(engine, delivery.land(delivery.zone))
-        read = engine.execute(f"select {columns} from {found.expression}").fetchall()
+        read = engine.execute(f"select {columns} from {found.scan()}").fetchall()
         assert found.read == len(read)
         return read
 

@@ -20,12 +20,16 @@ class Crm:
     """A bucket of its own for each test."""
 
     def __init__(self) -> None:
+        self.connect(f"crm-{uuid4().hex[:12]}")
+        self.client.create_bucket(Bucket=self.bucket)
+
+    def connect(self, bucket: str) -> None:
+        """To a bucket that is there already."""
         settings = load_settings()
         self.endpoint, *keys = settings.require_s3()
         self.keys = (keys[0], keys[1])
         self.client: Any = s3_client(self.endpoint, self.keys, region="us-east-1", timeout_s=20)
-        self.bucket = f"crm-{uuid4().hex[:12]}"
-        self.client.create_bucket(Bucket=self.bucket)
+        self.bucket = bucket
         self.store = ObjectStore(self.client, f"s3://{BUCKET}/raw")
 
     def put(self, key: str, content: bytes | str) -> None:
@@ -79,7 +83,7 @@ def read(source: S3Files, zone: RawZone, columns: str = "*") -> tuple[list[tuple
     with connect(load_settings()) as engine:
         rows = delivery.rows(engine, landed)
         try:
-            found = engine.execute(f"select {columns} from {rows.expression} order by all").fetchall()
+            found = engine.execute(f"select {columns} from {rows.scan()} order by all").fetchall()
         except Exception as e:
             raise rows.error_of(e, "reading") from e
         return found, rows
