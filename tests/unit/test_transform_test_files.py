@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_tests import EXAMPLE, TEST, written
 
 from etl_assets.transform_tests.cases import load_case, load_cases
 from etl_assets.transform_tests.values import text_of, typed_value
 from etl_resources.contract import ContractColumn
 from etl_resources.errors import ManifestErrors, PermanentError
+from tests.integration.example_tests import EXAMPLE, TEST, written
 
 WRONG = {
     "unknown table": (

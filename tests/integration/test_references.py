@@ -5,7 +5,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from project_edits import edit, line_of, prove_told
 
 from etl_assets.project import load_project
 from etl_assets.project_binding import binding_errors
@@ -16,6 +15,7 @@ from etl_resources.quality.row_checks import audit_rows
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 from etl_resources.quality.second_judge import judge_again
 from tests.integration.lookups_project import write_lookups
+from tests.unit.project_edits import edit, line_of, prove_told
 
 ORDERS = "(values (1, 'EUR', 1), (2, 'USD', 1), (3, null, 1), (4, 'USD', 2)) as v(id, code, part)"
 CODES = Contract((ContractColumn("code", "string"), ContractColumn("part", "int")), ("code", "part"), None)

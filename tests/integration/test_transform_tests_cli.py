@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import typer
-from project_edits import GDP_SQL, edit, project
 from typer.testing import CliRunner, Result
 
 from etl_assets.cli.manifests import validate
 from etl_assets.cli.transform_tests import register
 from etl_resources.errors import ManifestErrors, PermanentError
+from tests.unit.project_edits import GDP_SQL, edit, project
 
 __all__ = ["project"]  # a fixture is used by its name
 pytest_plugins = ["pytester"]

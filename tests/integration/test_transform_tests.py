@@ -6,11 +6,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from example_tests import EXAMPLE, TEST, written
 
 from etl_assets.project import ASSETS_FOLDER, Project, load_project
 from etl_assets.transform_tests.cases import Case, load_case, load_cases
 from etl_assets.transform_tests.run import CaseResult, run_cases
+from tests.integration.example_tests import EXAMPLE, TEST, written
 
 
 def run(case: Case) -> CaseResult:
