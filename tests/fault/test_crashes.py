@@ -45,3 +45,12 @@ def test_a_killed_run_leaves_what_the_next_run_completes(published: Lake, point:
         crash_at(published, point, random.choice(reach.matches), follow_up, now=random.random() < 0.5)
 
     prove_whole(published)
+
+
+def test_a_publish_that_is_replaced_before_its_evidence_is_written_is_in_the_ledger(published: Lake) -> None:
+    """Its writer stops after the commit in Postgres, another one publishes over it, and it dies: readers saw both."""
+    for month in sources.MONTHS:
+        sources.raise_prices(published, month)
+    with watching(published):
+        crash_at(published, "postgres.after_commit", "", "competing", now=False)
+    prove_whole(published)
