@@ -49,10 +49,8 @@ xpack.security.authc.token.enabled: false
 cluster.routing.allocation.disk.watermark.low: 1gb
 cluster.routing.allocation.disk.watermark.high: 500mb
 cluster.routing.allocation.disk.watermark.flood_stage: 250mb
-http.shutdown_grace_period: 1s
 """
-"""The default watermarks are percents, which a full laptop is above long before it lacks space; by default it waits
-without end for clients whose requests are under way, so that `down` would have to kill it."""
+"""The default watermarks are percents, which a full laptop is above long before it lacks space."""
 _ROLES = """\
 data_pipeline:
   cluster: [monitor]

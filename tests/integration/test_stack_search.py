@@ -1,13 +1,10 @@
 """The embedded Elasticsearch: guarded, bounded, restart-safe, replaceable, and no condition for the rest."""
 
-import re
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import psutil
 import pytest
 
@@ -48,16 +45,6 @@ def write(status: dict[str, Any], text: str) -> None:
 def notes(status: dict[str, Any]) -> set[str]:
     with connect(settings_of(status)) as search:
         return {hit["_id"] for hit in search.search(index="notes", size=100)["hits"]["hits"]}
-
-
-def ask_in_vain(status: dict[str, Any]) -> None:
-    """A request that is under way until the server goes."""
-    httpx.get(
-        f"{status['elasticsearch_url']}/_cluster/health",
-        params={"wait_for_nodes": 9, "timeout": "300s"},
-        auth=(status["elasticsearch_username"], status["elasticsearch_password"]),
-        timeout=300,
-    )
 
 
 def test_it_is_for_this_machine_and_those_who_know_the_password(searching: Project) -> None:
@@ -111,17 +98,9 @@ def test_documents_survive_a_killed_server(searching: Project, whole: bool) -> N
 
 def test_down_stops_it_and_up_without_it_forgets_it(searching: Project) -> None:
     """Who wants it no more sees no server that is down; its data waits."""
-    write(started := searching.up(*WITH_SEARCH), "waits")
-    log = searching.home / "logs" / "elasticsearch.log"
-    before = len(log.read_text())
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(ask_in_vain, started)
-        with connect(settings_of(started)) as search:
-            while not search.tasks.list(actions="cluster:monitor/health")["nodes"]:
-                pass
-        assert searching.run("down").returncode == 0
+    write(searching.up(*WITH_SEARCH), "waits")
+    assert searching.run("down").returncode == 0
     assert not processes(searching.home, "elasticsearch")
-    assert re.search(r"o\.e\.n\.Node +\] closed", log.read_text()[before:]), "it was killed, as a client held it"
     status = searching.up("--no-ui", "--no-search")
     assert "elasticsearch" not in {s["name"] for s in status["servers"]}
     assert searching.run("status").returncode == 0
