@@ -169,9 +169,9 @@ class DeliveredStep:
     def _audit(self, written: WrittenRows, stored: StoredPartition, epoch: int, fingerprint: str) -> PartitionOutcome:
         """Rows against what the source's files were counted to hold, and the key."""
         accounted = written.read == written.written + written.rejected and written.written == stored.rows
-        reasons = {"reasons": "; ".join(f"{r} ({n})" for r, n in written.reasons.items())} if written.reasons else {}
+        reasons, counts = "; ".join(f"{r} ({n})" for r, n in written.reasons.items()), _counts(written)
         checks = [
-            CheckResult(ROWS_ACCOUNTED, accounted, metadata=_counts(written) | reasons),
+            CheckResult(ROWS_ACCOUNTED, accounted, metadata=counts | ({"reasons": reasons} if reasons else {})),
             CheckResult(UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}),
         ]
         outcome = PartitionOutcome(
@@ -185,22 +185,20 @@ class DeliveredStep:
                 "dagster/partition_row_count": stored.rows,
                 "epoch": epoch,
                 "source_fingerprint": fingerprint,
-                **_counts(written),
-                "rejected_share": rejected_share(_counts(written)),
+                **counts,
+                "rejected_share": rejected_share(counts),
             },
         )
+        problem = None
         if written.rejected and not written.written:
-            outcome.status = "failed"
-            outcome.error = PermanentError(
-                f"{self._node.name}: none of the {written.rejected} rows of this delivery fits the contract, so it "
-                f"isn't published: {reasons.get('reasons', '')}. Deliver it again, or correct the manifest."
+            problem = (
+                f": none of the {written.rejected} rows of this delivery fits the contract, so it isn't published: "
+                f"{reasons}. Deliver it again, or correct the manifest."
             )
-            return outcome
-        blocked = [c for c in checks if c.blocks]
-        if blocked:
-            outcome.status = "failed"
-            message = f"{self._node.name} failed its audit: {'; '.join(map(str, blocked))}."
-            outcome.error = PermanentError(message)
+        elif blocked := [c for c in checks if c.blocks]:
+            problem = f" failed its audit: {'; '.join(map(str, blocked))}."
+        if problem is not None:
+            outcome.status, outcome.error = "failed", PermanentError(f"{self._node.name}{problem}")
         return outcome
 
     def _input(self, version: str) -> InputVersion:

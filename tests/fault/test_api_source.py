@@ -144,22 +144,27 @@ def test_a_cut_connection_changes_nothing(published: Rates) -> None:
     assert published.published() == six_digits(USD)
 
 
-def test_a_run_that_is_killed_between_pages_goes_on(published: Rates) -> None:
-    """kill -9 while the third page is asked for: the same run, started again, asks for the third page only."""
-    restated = dict.fromkeys(USD, "2.5")
-    published.serve(restated)
-    good = dict(published.api.answers)
-    run_id = make_new_run_id()
-    child = published.lake.spawn("2024-01", run_id=run_id)
+def killed_between_pages(rates: Rates) -> str:
+    """A run dies by kill -9 while it asks for the third page. Its id; what is served stays as it was."""
+    good, run_id = dict(rates.api.answers), make_new_run_id()
+    child = rates.lake.spawn("2024-01", run_id=run_id)
 
     def kill(_: Request) -> Answer:
         child.process.kill()
         return Answer(sent_bytes=0)
 
-    published.api.answers[TARGETS[2]] = kill
+    rates.api.answers[TARGETS[2]] = kill
     assert child.wait() is None
+    rates.api.answers = good
+    return run_id
+
+
+def test_a_run_that_is_killed_between_pages_goes_on(published: Rates) -> None:
+    """kill -9 while the third page is asked for: the same run, started again, asks for the third page only."""
+    restated = dict.fromkeys(USD, "2.5")
+    published.serve(restated)
+    run_id = killed_between_pages(published)
     assert published.published() == six_digits(USD)
-    published.api.answers = good
     published.api.requests.clear()
 
     again = published.lake.spawn("2024-01", run_id=run_id).wait()
@@ -173,15 +178,7 @@ def test_a_run_that_is_killed_between_pages_goes_on(published: Rates) -> None:
 def test_a_run_that_goes_on_after_another_has_captured_asks_for_everything_again(published: Rates) -> None:
     """Its pages are older than what is published: under its new, higher epoch they would be published over it."""
     published.serve(dict.fromkeys(USD, "2.5"))
-    run_id = make_new_run_id()
-    child = published.lake.spawn("2024-01", run_id=run_id)
-
-    def kill(_: Request) -> Answer:
-        child.process.kill()
-        return Answer(sent_bytes=0)
-
-    published.api.answers[TARGETS[2]] = kill
-    assert child.wait() is None
+    run_id = killed_between_pages(published)
     newer = dict.fromkeys(USD, "3.5")
     published.serve(newer)
     assert published.run().success

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import dagster as dg
 import psycopg2
@@ -18,6 +17,9 @@ from etl_resources.dagster_events import PatientEventLogStorage
 from etl_resources.settings import load_settings
 from tests.databases import query
 from tests.integration.stack_project import ROOT
+from tests.integration.stored_events import stored
+
+pytest_plugins = ["tests.integration.stored_events"]
 
 MONTHS = [f"{2020 + n // 12}-{n % 12 + 1:02}" for n in range(30)]
 CHECKS = ("rows_accounted", "unique_key")
@@ -39,15 +41,6 @@ def instance(stack: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path), config_dir=str(ROOT))) as made:
         yield made
-
-
-@pytest.fixture
-def asset() -> str:
-    return f"asset_{uuid4().hex[:12]}"
-
-
-def stored(sql: str, asset: str) -> list[tuple[Any, ...]]:
-    return query(load_settings().require_postgres(), sql, [f'["{asset}"]'])
 
 
 def materializations(asset: str) -> int:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psycopg2
 import pytest
@@ -24,9 +23,10 @@ from etl_resources.errors import RestartError, TransientError
 from etl_resources.settings import load_settings
 from tests.databases import query
 from tests.integration.stack_project import ROOT
+from tests.integration.stored_events import stored
 from tests.restarts import Restarts
 
-pytest_plugins = ["tests.restarts"]
+pytest_plugins = ["tests.restarts", "tests.integration.stored_events"]
 
 VERSION = "dagster/data_version"
 
@@ -39,15 +39,6 @@ def instance(stack: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("ETL_RETRY_TRIES", "100")
     with DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path), config_dir=str(ROOT))) as made:
         yield made
-
-
-@pytest.fixture
-def asset() -> str:
-    return f"asset_{uuid4().hex[:12]}"
-
-
-def stored(sql: str, asset: str) -> list[tuple[Any, ...]]:
-    return query(load_settings().require_postgres(), sql, [f'["{asset}"]'])
 
 
 def events_of(asset: str) -> int:
