@@ -1,6 +1,7 @@
 """A copy of the sales project in which tests make one mistake at a time."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,26 @@ CONTROL = "datasets/kpi_net_revenue/reconcile.sql"
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A copy of the four datasets and platform.yaml."""
-    copy = tmp_path / "etl_assets"
-    shutil.copytree(SALES, copy)
-    return copy
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the four datasets and platform.yaml: made once, and what a test changes is taken back after it."""
+    copy = tmp_path_factory.getbasetemp() / "sales" / "etl_assets"
+    if not copy.exists():
+        shutil.copytree(SALES, copy)
+    before = _content(copy)
+    yield copy
+    after = _content(copy)
+    for path in sorted(after.keys() - before.keys(), reverse=True):  # what is in a folder comes before the folder
+        path.rmdir() if after[path] is None else path.unlink()
+    for path, content in before.items():
+        if content is None:
+            path.mkdir(exist_ok=True)
+        elif after.get(path) != content:
+            path.write_bytes(content)
+
+
+def _content(root: Path) -> dict[Path, bytes | None]:
+    """Bytes by file, None for a folder; folders come before what is in them."""
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(root.rglob("*"))}
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from project_edits import GDP_SQL, ORDERS, ORDERS_SQL, edit, project
+from project_edits import GDP_SQL, ORDERS, edit, project
 from typer.testing import CliRunner, Result
 
 from etl_assets.cli.manifests import register
@@ -67,22 +67,3 @@ def test_new_refuses_what_it_cannot_read_or_would_overwrite(project: Path) -> No
     again = run("new", "sales_orders", "--from", "postgres:erp.orders", "--project", str(project))
     assert isinstance(again.exception, PermanentError)
     assert "sales_orders/manifest.yaml exists already: use --force to overwrite it" in str(again.exception)
-
-
-def test_a_type_that_would_lose_digits_is_found_offline(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `/` on decimals is a double in the engine: money must not find out in the first run."""
-    monkeypatch.chdir(project)
-    edit(project / GDP_SQL, "round(l.extended_price * (1 - l.discount), 2)::decimal(18, 2) as net", "l.tax / 2 as net")
-    result = run("validate", str(project))
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"{GDP_SQL}:1: gdp.gdp_sales: column net_amount is DOUBLE")
-    assert "decimal(18,2)" in result.stderr
-
-
-def test_what_only_the_engine_refuses_is_found_offline(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parser knows names; whether a function takes these arguments, only the engine knows."""
-    monkeypatch.chdir(project)
-    edit(project / ORDERS_SQL, "upper(trim(status))", "date_trunc('month', status)")
-    result = run("validate", str(project))
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"{ORDERS_SQL}:1: Binder Error")

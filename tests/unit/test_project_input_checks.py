@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-from project_edits import GDP, GDP_SQL, KPI, KPI_SQL, edit, project, prove_told
+from project_edits import GDP, KPI, KPI_SQL, edit, project, prove_told
 
 from etl_assets.project import load_project
-from etl_assets.project_binding import binding_errors
 
 __all__ = ["project"]  # a fixture is used by its name
 SQL = "  sql: kpi_net_revenue.sql\n"
@@ -108,21 +107,6 @@ def test_a_window_is_part_of_the_logic(project: Path) -> None:
     assert len({plain.logic_version, year.logic_version, quarter.logic_version}) == 3
     assert year.windows["gdp.gdp_sales"].months == (-11, 0)
     assert plain.windows == {}
-
-
-def test_the_engine_binds_the_period(project: Path) -> None:
-    """A transform may ask which month it makes; a type that doesn't fit is found without data."""
-    edit(project / GDP_SQL, "    l.order_date,", "    (select start_date from calendar.period) as order_date,")
-    loaded = load_project(project)
-    assert loaded.tables["gdp.gdp_sales"].inputs == ("silver.sales_lines", "silver.sales_orders")
-    assert list(binding_errors(loaded)) == []
-    edit(project / GDP_SQL, "(select start_date", "(select partition")
-    assert list(binding_errors(load_project(project))) == []
-    edit(
-        project / GDP_SQL, "(select partition from calendar.period)", "(select epoch(start_date) from calendar.period)"
-    )
-    (error,) = binding_errors(load_project(project))
-    assert "column order_date is DOUBLE and the contract says date" in str(error)
 
 
 def test_reasons_and_groups_are_part_of_the_logic(project: Path) -> None:

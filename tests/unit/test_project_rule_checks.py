@@ -3,12 +3,9 @@
 from pathlib import Path
 
 import pytest
-from project_edits import LINES, ORDERS, edit, errors_of, line_of, project, prove_told
+from project_edits import LINES, edit, errors_of, project, prove_told
 
-from etl_assets.graph.assets import build_assets
-from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
-from etl_assets.project_binding import binding_errors
 
 __all__ = ["project"]  # a fixture is used by its name
 
@@ -53,34 +50,6 @@ def test_a_rule_that_cannot_be_kept_is_told(
     """Before a run, with the place in the file."""
     monkeypatch.chdir(project)
     prove_told(project, *case)
-
-
-def test_the_engine_has_a_say_in_rules(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sqlglot knows no types, and Python's regular expressions know more than the engine's."""
-    monkeypatch.chdir(project)
-    edit(project / LINES, KEY, RULE.format("extended_price - tax", "reject"))
-    edit(project / ORDERS, '"[A-Z]{3}"', '"(?=E)[A-Z]{3}"')
-    found = sorted(str(e) for e in binding_errors(load_project(project)))
-    place = f"{LINES}:{line_of(project / LINES, '    - {name: shipped')}: "
-    assert len(found) == 2
-    assert found[0].startswith(f"{place}expression of rule 'shipped': is a DECIMAL")
-    assert f"{ORDERS}:{line_of(project / ORDERS, '    currency: {nullable')}: check of 'currency': matches" in found[1]
-
-
-def test_rules_that_do_not_reject_are_checks_in_dagster(project: Path) -> None:
-    """Each declared check is seen in the web UI, under its name and with its severity."""
-    edit(project / LINES, KEY, RULE.format("tax <= discount", "warn"))
-    edit(project / LINES, GE, "check: {ge: 1, severity: error}")
-    loaded = load_project(project)
-    specs = {
-        spec.name: spec
-        for asset in build_assets(loaded, Runtime(loaded))
-        for spec in getattr(asset, "check_specs", ())
-        if spec.asset_key.path == ["silver", "sales_lines"]
-    }
-    assert not specs["shipped"].blocking
-    assert specs["shipped"].description == "tax <= discount"
-    assert specs["line_number_ge"].blocking
 
 
 @pytest.mark.parametrize(
@@ -144,20 +113,3 @@ def test_the_sql_of_a_check_only_reads_what_the_table_reads(
     (project / QUERY).write_text(f"-- dear\n{case[0]}\n")
     found = errors_of(project)
     assert any(e.startswith(f"{QUERY}:2: ") and case[1] in e for e in found), found
-
-
-def test_the_sql_of_a_check_is_bound_and_is_part_of_the_logic(project: Path) -> None:
-    """The engine reads it before a run does, and another query is another logic; its name and description are not."""
-    checks = f"{CHECKS}    - {{sql: dear.sql, severity: warn}}\n"
-    edit(project / LINES, CHECKS, checks)
-    versions = []
-    for sql in ("select order_id from silver.sales_lines where tax > 1;", "select order_id from silver.sales_lines"):
-        (project / QUERY).write_text(sql)
-        loaded = load_project(project)
-        assert list(binding_errors(loaded)) == []
-        versions.append(loaded.tables["silver.sales_lines"].logic_version)
-    edit(project / LINES, "severity: warn}\n", "severity: warn, name: expensive, description: too dear}\n")
-    versions.append(load_project(project).tables["silver.sales_lines"].logic_version)
-    assert versions[0] != versions[1] == versions[2]
-    (project / QUERY).write_text("select order_id from silver.sales_lines where tax + order_date > 1")
-    assert any("dear.sql" in str(e) or "silver.sql" in str(e) for e in binding_errors(load_project(project)))
