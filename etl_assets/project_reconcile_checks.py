@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 
+from etl_assets.project_conservation_checks import MEASURES
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_resolve import TableDraft
 from etl_resources.errors import ManifestError
@@ -11,7 +12,6 @@ from etl_resources.quality.dead_letters import ROWS
 from etl_resources.sql_check import output_columns, parse_control, read_only_problems
 from etl_resources.suggest import hint
 
-MEASURES = ("bigint", "int", "decimal")
 AT = ("kpi", "accept", "reconcile")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from etl_assets.project_conservation_checks import conservation_errors
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_input_checks import input_errors
 from etl_assets.project_lookup_checks import lookup_errors
@@ -39,6 +40,8 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
                 yield from _columns(draft, {r.name: known[r.name] for r in (*draft.references, *draft.given)})
         yield from check_errors(files, draft, {**schema, **_given(draft, drafts)})
         yield from _grain(draft)
+        if draft.layer in READS:
+            yield from conservation_errors(draft, drafts)
         yield from input_errors(draft, drafts)
         if draft.layer in READS:
             yield from lookup_errors(draft, drafts, READS[draft.layer], files.unreadable)

@@ -7,13 +7,17 @@ from etl_resources.manifest_sources import PostgresSource
 
 def transform_of(node: TableNode, field_ids: str) -> Transform:
     """field_ids: FIELD_IDS option of COPY, of the table that is written."""
+    table = node.dataset.table(node.layer)
     return Transform(
         asset=node.name,
         sql=node.sql or "",
         contract=node.contract,
-        grain=f"bronze.{node.dataset.dataset}" if node.layer == "silver" else node.dataset.table(node.layer).grain,
+        grain=f"bronze.{node.dataset.dataset}" if node.layer == "silver" else table.grain,
         deduplicate_by=_newest(node),
         field_ids=field_ids,
+        filters=table.filters,
+        conserve=table.conserve,
+        lookups={lookup.name: lookup.missed for lookup in node.lookups},
     )
 
 

@@ -17,7 +17,7 @@ from etl_resources.manifest_tables import Check
 from etl_resources.manifest_targets import Target
 
 FORMAT = 1
-_TABLE_FIELDS = {"key", "load", "version", "grain", "inputs", "lookups", "rules", "references"}
+_TABLE_FIELDS = {"key", "load", "version", "grain", "inputs", "lookups", "rules", "references", "filters", "conserve"}
 
 
 def table_logic_version(

@@ -51,6 +51,11 @@ class LookupTable:
         """In SQL, e.g. lookup.customers."""
         return relation_name(self.asset)
 
+    @property
+    def missed(self) -> str:
+        """SQL that is true of a key of the relation that found nothing."""
+        return " and ".join(f"{quote(c)} is null" for c in self._found)
+
     def relation(self, source: str, looked_up: str) -> str:
         """DuckDB table expression of the relation, from those of the two tables. A key with a null finds nothing."""
         keys = [*self.on, *([self.as_of[0]] if self.as_of else [])]
@@ -99,6 +104,11 @@ class LookupTable:
 @dataclass(frozen=True)
 class ReferenceTable(LookupTable):
     """A lookup of keys alone: whether there is any row with such a key, in column FOUND."""
+
+    @property
+    def missed(self) -> str:
+        """SQL that is true of a key that is nowhere."""
+        return f"not {FOUND}"
 
     def relation(self, source: str, looked_up: str) -> str:
         """DuckDB table expression, one row per key of the source: a row that comes or goes decides only its keys."""

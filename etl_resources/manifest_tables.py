@@ -74,6 +74,24 @@ class Reference(Strict):
     severity: RowSeverity = Field(default="reject", description="As of a column's rule.")
 
 
+class Filter(Strict):
+    """Rows of the grain that the SQL leaves out on purpose. It must leave out exactly those."""
+
+    name: Identifier = Field(description="Of the rule, unique in the table; they are counted under it.")
+    expression: str = Field(min_length=1, description="Boolean in DuckDB's SQL over the columns of the grain.")
+    reason: str = Field(min_length=1, description="Why they don't belong into the table.")
+
+
+class Conserve(Strict):
+    """What an aggregate doesn't lose: sums over its rows equal sums over the rows that it reads."""
+
+    of: TableName = Field(description="Input whose rows are aggregated.")
+    sums: dict[Identifier, Identifier] = Field(
+        min_length=1,
+        description="Measure of this table: the input's column that is summed; `rows`: their number.",
+    )
+
+
 class Table(Strict):
     """A table made by SQL from other tables: its contract and its checks."""
 
@@ -86,6 +104,8 @@ class Table(Strict):
     grain: TableName | None = Field(
         default=None, description="Input of which each row gives one row, e.g. silver.sales_lines."
     )
+    filters: tuple[Filter, ...] = Field(default=(), description="Rows of the grain that the SQL leaves out.")
+    conserve: Conserve | None = Field(default=None, description="Without a grain: sums that no row may be lost from.")
     columns: Columns = Field(min_length=1, description="The contract: every column of the result.")
     rules: tuple[RowRule, ...] = Field(default=(), description="Rules on several columns of a row.")
     references: dict[TableName, Reference] = Field(

@@ -135,6 +135,7 @@ class Rollback:
         )
         evidence = {
             "counts": dict(after.counts) if after else {},
+            "account": after.account if after else None,
             "linked": list(rolled.linked),
             "fingerprint": after.fingerprint if after else None,
             "inputs": [vars(i) for i in rolled.inputs],

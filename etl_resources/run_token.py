@@ -5,6 +5,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+ABSENT = "absent"
+"""Version of a partition that was read as empty because it isn't published: its first publish is a change."""
+
 
 @dataclass(frozen=True, order=True)
 class InputVersion:

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from etl_resources.calendar import months_around
-from etl_resources.run_token import InputVersion
+from etl_resources.run_token import ABSENT, InputVersion
 from etl_resources.tables.input_tables import PinnedTable
-
-ABSENT = "absent"
-"""Version of a partition that was read as empty because it isn't published: its first publish is a change."""
 
 
 @dataclass(frozen=True)

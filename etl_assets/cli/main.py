@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from etl_assets.cli import demo, lineage, maintain, manifests, query, recover, stack, transform_tests, versions
+from etl_assets.cli import account, demo, lineage, maintain, manifests, query, recover, stack, transform_tests, versions
 from etl_resources.classify import classify
 from etl_resources.errors import TransientError
 from etl_resources.retries import retries_of_command
@@ -19,6 +19,7 @@ app = typer.Typer(
 manifests.register(app)
 transform_tests.register(app)
 lineage.register(app)
+account.register(app)
 demo.register(app)
 query.register(app)
 versions.register(app)

@@ -16,7 +16,8 @@ from etl_resources.identifiers import quote
 from etl_resources.ledger.lineage import source_asset
 from etl_resources.ledger.records import Publish
 from etl_resources.planning import held_back
-from etl_resources.quality.audit import ROWS_ACCOUNTED, UNIQUE_KEY, CheckResult
+from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, accounted
+from etl_resources.quality.conservation import Account
 from etl_resources.retries import retry_transient
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.settings import Settings
@@ -72,12 +73,9 @@ class BronzeTable:
     def audit(self, found: CapturedPartition, epoch: int) -> PartitionOutcome:
         """Rows against the server's own count in the same snapshot, and the key."""
         server_rows = int(self.fingerprints[found.partition].split(":")[1])
+        counts = {"read": server_rows, "written": found.rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
         checks = [
-            CheckResult(
-                ROWS_ACCOUNTED,
-                server_rows == found.rows,
-                metadata={"read": server_rows, "written": found.rows, "rejected": 0, "deduplicated": 0, "filtered": 0},
-            ),
+            accounted(Account(counts)),
             CheckResult(UNIQUE_KEY, found.keys == found.rows, metadata={"rows": found.rows, "keys": found.keys}),
         ]
         outcome = PartitionOutcome(
@@ -91,6 +89,7 @@ class BronzeTable:
                 "dagster/partition_row_count": found.rows,
                 "epoch": epoch,
                 "source_fingerprint": self.fingerprints[found.partition],
+                **counts,
             },
         )
         blocked = [c for c in checks if c.blocks]
@@ -128,9 +127,12 @@ class BronzeTable:
             )
         rows = found.rows if found else 0
         staged = StagedPartition(outcome.partition, outcome.token, epoch, outcome.version, rows, alias)
-        counts = {"read": rows, "written": rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
+        read = int(self.fingerprints[outcome.partition].split(":")[1])
+        counts = {"read": read, "written": rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
+        (source,) = outcome.inputs
         evidence = {
             "counts": counts,
+            "account": Account(counts, source.asset).as_json(),
             "linked": list(linked),
             "fingerprint": self.fingerprints[outcome.partition],
             "inputs": [vars(i) for i in outcome.inputs],

@@ -28,7 +28,8 @@ from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.object_store import ObjectStore
 from etl_resources.progress import report
-from etl_resources.quality.audit import ROWS_ACCOUNTED, UNIQUE_KEY, CheckResult, StoredPartition, read_back
+from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, StoredPartition, accounted, read_back
+from etl_resources.quality.conservation import Account
 from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.retries import retry_transient
 from etl_resources.run_token import InputVersion, run_token
@@ -124,9 +125,11 @@ class DeliveredStep:
             if alias is not None or not written.written:
                 paths = (self._write_empty(engine, epoch, outcome.token),)
         failpoint("audit.passed", self._node.name)
+        account = self._account(written, stored)
         staged = StagedPartition(WHOLE, outcome.token, epoch, stored.version, stored.rows, alias)
         evidence = {
-            "counts": _counts(written),
+            "counts": account.counts,
+            "account": account.as_json(),
             "linked": [],
             "fingerprint": delivery.fingerprint,
             "inputs": [vars(i) for i in outcome.inputs],
@@ -168,10 +171,10 @@ class DeliveredStep:
 
     def _audit(self, written: WrittenRows, stored: StoredPartition, epoch: int, fingerprint: str) -> PartitionOutcome:
         """Rows against what the source's files were counted to hold, and the key."""
-        accounted = written.read == written.written + written.rejected and written.written == stored.rows
-        reasons, counts = "; ".join(f"{r} ({n})" for r, n in written.reasons.items()), _counts(written)
+        account = self._account(written, stored)
+        reasons, counts = "; ".join(f"{r} ({n})" for r, n in written.reasons.items()), account.counts
         checks = [
-            CheckResult(ROWS_ACCOUNTED, accounted, metadata=counts | ({"reasons": reasons} if reasons else {})),
+            accounted(account),
             CheckResult(UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}),
         ]
         outcome = PartitionOutcome(
@@ -201,6 +204,17 @@ class DeliveredStep:
             outcome.status, outcome.error = "failed", PermanentError(f"{self._node.name}{problem}")
         return outcome
 
+    def _account(self, written: WrittenRows, stored: StoredPartition) -> Account:
+        """Written is what storage gives back."""
+        counts = {
+            "read": written.read,
+            "written": stored.rows,
+            "rejected": written.rejected,
+            "deduplicated": 0,
+            "filtered": 0,
+        }
+        return Account(counts, keys.source_input(self._node.dataset), reasons=written.reasons)
+
     def _input(self, version: str) -> InputVersion:
         return InputVersion(keys.source_input(self._node.dataset), WHOLE, version)
 
@@ -212,13 +226,3 @@ class DeliveredStep:
             logic_version=self._node.logic_version,
             inputs=[self._input(version)],
         )
-
-
-def _counts(written: WrittenRows) -> dict[str, int]:
-    return {
-        "read": written.read,
-        "written": written.written,
-        "rejected": written.rejected,
-        "deduplicated": 0,
-        "filtered": 0,
-    }

@@ -24,7 +24,8 @@ from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
-from etl_resources.quality.audit import ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY, CheckResult
+from etl_resources.quality.audit import STORED_CONTENT, UNIQUE_KEY, CheckResult, accounted
+from etl_resources.quality.conservation import Account, rows_of
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.sinks.serving import ServingBatch, ServingSink, StagedRows
 from etl_resources.tables.stage import StagedPartition
@@ -108,11 +109,12 @@ def _audited(
     started: float,
 ) -> Computed:
     rows, keys, version = found.rows, found.keys, found.version
-    read = int(planned.inputs[0].version.split("-")[0])
-    expected = found.expected or planned.inputs[0].version
+    (source,) = planned.inputs
+    read, expected = rows_of(source.version), found.expected or source.version
     counts = {"read": read, "written": rows, "rejected": found.rejected, "deduplicated": 0, "filtered": 0}
+    account = Account(counts, source.asset)
     checks = [
-        CheckResult(ROWS_ACCOUNTED, rows + found.rejected == read, metadata=counts),
+        accounted(account),
         CheckResult(UNIQUE_KEY, keys == rows, metadata={"rows": rows, "keys": keys}),
         CheckResult(STORED_CONTENT, version == expected, metadata={"written": expected, "stored": version}),
     ]
@@ -123,7 +125,12 @@ def _audited(
         return Computed(planned, None, checks, error)
     alias = planned.current.epoch if planned.current and planned.current.version == version else None
     staged = StagedPartition(planned.partition, planned.token, planned.epoch, version, rows, alias)
-    evidence = {"counts": counts, "linked": planned.linked, "stage_s": round(time.monotonic() - started, 3)}
+    evidence = {
+        "counts": counts,
+        "account": account.as_json(),
+        "linked": planned.linked,
+        "stage_s": round(time.monotonic() - started, 3),
+    }
     with ledger.alone:
         ledger.record_staged(
             attempt,

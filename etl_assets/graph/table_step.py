@@ -33,7 +33,8 @@ from etl_resources.ledger.lineage import control_key
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
-from etl_resources.quality.audit import audit_transform, read_back
+from etl_resources.quality.audit import account_of, audit_transform, read_back
+from etl_resources.quality.conservation import rows_published
 from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
@@ -136,9 +137,8 @@ class TableStep:
             failpoint("stage.file_written", what)
             scan = parquet_scan([result.path], self._schema)
             stored = read_back(engine, self._node.contract, scan)
-            checks = audit_transform(
-                result, stored, has_grain=self._transform.grain is not None, checks=self._declared.checks
-            )
+            account = account_of(result, self._transform, rows_published(planned.inputs))
+            checks = audit_transform(result, stored, account, self._declared.checks)
             checks += audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)
             checks += accept(engine, self._ledger, self._node, self._control, the_plan, planned, scan)
             alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
@@ -152,18 +152,10 @@ class TableStep:
             error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.")
             return Computed(planned, None, checks, error)
         failpoint("audit.passed", what)
-        counts = {
-            "read": result.read,
-            "written": result.written,
-            "rejected": result.rejected,
-            "deduplicated": result.deduplicated,
-            "filtered": max(0, result.filtered),
-        }
-        if self._transform.grain is None:
-            counts |= {"read": result.produced, "filtered": 0}
         staged = StagedPartition(planned.partition, planned.token, planned.epoch, result.version, result.written, alias)
         evidence = {
-            "counts": counts,
+            "counts": account.counts,
+            "account": account.as_json(),
             "linked": planned.linked,
             "stage_s": round(time.monotonic() - started, 3),
         }

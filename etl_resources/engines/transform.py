@@ -3,13 +3,17 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from etl_resources.calendar import PERIOD
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
-from etl_resources.identifiers import literal, quote
+from etl_resources.identifiers import literal, quote, quote_qualified
+from etl_resources.manifest_tables import Conserve, Filter
 from etl_resources.quality.content_hash import content_hash, row_text, version_of
+from etl_resources.quality.dead_letters import ROWS
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 
 if TYPE_CHECKING:
@@ -23,19 +27,21 @@ class TransformResult:
     """Rows of one partition, by what became of them."""
 
     path: str
-    read: int = 0
     produced: int = 0
     rejected: int = 0
     deduplicated: int = 0
     written: int = 0
     version: str = ""
+    inputs: dict[str, int] = field(default_factory=dict)
+    """Input → rows that the SQL found in it."""
+    filters: dict[str, int] = field(default_factory=dict)
+    """Stated rule → rows of the grain that it leaves out."""
+    missed: dict[str, int] = field(default_factory=dict)
+    """Relation of a lookup → keys that found nothing."""
+    sums: dict[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    """Conserved measure → its sum over the rows read, and over what was made of them."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-
-    @property
-    def filtered(self) -> int:
-        """Rows that the SQL left out on purpose; negative when it made more rows than it read."""
-        return self.read - self.produced
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,12 @@ class Transform:
     """Column whose newest value wins among rows of the same key; None: a duplicate key is an error, not cleaned."""
     field_ids: str
     """FIELD_IDS option of COPY."""
+    filters: tuple[Filter, ...] = ()
+    """Rows of the grain that the SQL leaves out, as the manifest states it."""
+    conserve: Conserve | None = None
+    """What an aggregate must not lose."""
+    lookups: Mapping[str, str] = field(default_factory=dict)
+    """Relation of a lookup → SQL that is true of a key that found nothing."""
 
 
 def run_transform(
@@ -67,12 +79,14 @@ def run_transform(
     started = time.monotonic()
     result = TransformResult(path=path)
     try:
-        create_views(engine, inputs)
-        if transform.grain is not None:
-            result.read = _count(engine, f"select count(*) from {transform.grain}")
+        create_views(engine, {name: e for name, e in inputs.items() if name not in transform.lookups})
+        _look_up(engine, {name: e for name, e in inputs.items() if name in transform.lookups})
+        _count_inputs(engine, transform, inputs, result)
         engine.execute(f"create or replace temp table produced as {transform.sql}")
         result.produced = _count(engine, "select count(*) from produced")
         _judge(engine, transform)
+        if transform.conserve is not None:
+            _sum(engine, transform.conserve, result)
         result.rejected = _count(engine, f"select count(*) from {JUDGED} where len(_reasons) > 0")
         if result.rejected:
             result.reasons = keep_rejected(engine)
@@ -90,6 +104,42 @@ def create_views(engine: "duckdb.DuckDBPyConnection", inputs: Mapping[str, str])
         schema, _, table = name.partition(".")
         engine.execute(f"create schema if not exists {quote(schema)}")
         engine.execute(f"create or replace view {quote(schema)}.{quote(table)} as select * from {expression}")
+
+
+def _look_up(engine: "duckdb.DuckDBPyConnection", relations: Mapping[str, str]) -> None:
+    """Tables, not views: they are read by the SQL and counted, and found only once."""
+    for name, expression in relations.items():
+        engine.execute(f"create schema if not exists {quote(name.partition('.')[0])}")
+        engine.execute(f"create or replace table {quote_qualified(name)} as select * from {expression}")
+
+
+def _count_inputs(
+    engine: "duckdb.DuckDBPyConnection", transform: Transform, inputs: Mapping[str, str], result: TransformResult
+) -> None:
+    """Rows of each input, keys that found nothing, and rows of the grain that the stated filters leave out."""
+    for name in inputs:
+        if name in transform.lookups:
+            query = f"select count(*) from {quote_qualified(name)} where {transform.lookups[name]}"
+            result.missed[name] = _count(engine, query)
+        elif name != PERIOD:
+            result.inputs[name] = _count(engine, f"select count(*) from {quote_qualified(name)}")
+    kept = "true"
+    for rule in transform.filters if transform.grain is not None else ():
+        left_out = f"coalesce(({rule.expression}\n), false)"
+        grain = quote_qualified(transform.grain or "")
+        result.filters[rule.name] = _count(engine, f"select count(*) from {grain} where {kept} and {left_out}")
+        kept = f"{kept} and not {left_out}"
+
+
+def _sum(engine: "duckdb.DuckDBPyConnection", conserve: Conserve, result: TransformResult) -> None:
+    """Conserved measures over the rows read and over all that the SQL made of them, good or not."""
+    for measure, column in conserve.sums.items():
+        read = "count(*)" if column == ROWS else f"sum({quote(column)})"
+        row = engine.execute(
+            f"select (select {read} from {quote_qualified(conserve.of)}), (select sum({quote(measure)}) from {JUDGED})"
+        ).fetchone()
+        before, after = row or (None, None)
+        result.sums[measure] = (Decimal(before or 0), Decimal(after or 0))
 
 
 def _judge(engine: "duckdb.DuckDBPyConnection", transform: Transform) -> None:
@@ -123,7 +173,10 @@ def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str,
     row = engine.execute(f"select count(*), {content_hash(transform.contract, 'duckdb')} {good}").fetchone()
     assert row is not None  # noqa: S101  (an aggregate without group by always returns a row)
     result.written, result.version = int(row[0]), version_of(int(row[0]), row[1])
-    result.deduplicated = result.produced - result.rejected - result.written
+    if transform.deduplicate_by is not None:  # not by rank, of which a mistake would hide what it loses
+        keys = ", ".join(map(quote, transform.contract.key))
+        repeated = f"select count(*) - count(distinct ({keys})) from {JUDGED} where len(_reasons) = 0"
+        result.deduplicated = _count(engine, repeated)
 
 
 def _count(engine: "duckdb.DuckDBPyConnection", query: str) -> int:

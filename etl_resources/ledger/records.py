@@ -29,6 +29,8 @@ class Publish:
     counts: Mapping[str, int]
     run_id: str
     attempt: str
+    account: Mapping[str, Any] | None = None
+    """What became of the rows beyond their counts (quality/conservation); None: published before it was kept."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,17 @@ class IntendedPartition:
 
 PUBLISH_COLUMNS = (
     "asset, partition, epoch, token, version, rows, size_bytes, snapshot_id, inputs, linked, fingerprint, "
-    "alias_of, counts, run_id, attempt"
+    "alias_of, counts, run_id, attempt, account"
 )
 
 RECORD_PUBLISHED = """
 insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,
-                           linked, fingerprint, counts, stage_s, attempt, run_id)
+                           linked, fingerprint, counts, account, stage_s, attempt, run_id)
 select i.asset, p.partition, p.epoch, p.token, staged ->> 'version', (staged ->> 'alias_of')::bigint,
        (staged ->> 'rows')::bigint, (staged ->> 'size_bytes')::bigint, %(snapshot_id)s,
        coalesce(staged -> 'inputs', p.inputs),
        array(select jsonb_array_elements_text(coalesce(staged -> 'linked', '[]'))), staged ->> 'fingerprint',
-       coalesce(staged -> 'counts', '{}'), (staged ->> 'stage_s')::float8, i.attempt, i.run_id
+       coalesce(staged -> 'counts', '{}'), staged -> 'account', (staged ->> 'stage_s')::float8, i.attempt, i.run_id
 from etl.intents i join etl.intent_partitions p using (attempt)
 where i.attempt = %(attempt)s and p.partition = any(%(partitions)s) and p.staged is not null
 on conflict (asset, partition, epoch) do nothing
@@ -84,6 +86,7 @@ def publish_of(row: Sequence[Any]) -> Publish:
         counts,
         run_id,
         attempt,
+        account,
     ) = row
     return Publish(
         asset,
@@ -101,6 +104,7 @@ def publish_of(row: Sequence[Any]) -> Publish:
         counts,
         run_id,
         attempt,
+        account,
     )
 
 

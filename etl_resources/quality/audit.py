@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from etl_resources.contract import Contract
-from etl_resources.engines.transform import TransformResult
+from etl_resources.engines.transform import Transform, TransformResult
 from etl_resources.identifiers import quote
 from etl_resources.manifest_columns import Bounds
 from etl_resources.manifest_tables import Check
+from etl_resources.quality.conservation import Account
 from etl_resources.quality.content_hash import content_hash, version_of
 
 if TYPE_CHECKING:
@@ -65,32 +66,40 @@ def read_back(engine: "duckdb.DuckDBPyConnection", contract: Contract, scan: str
 
 
 def audit_transform(
-    result: TransformResult, stored: StoredPartition, *, has_grain: bool, checks: Sequence[Check]
+    result: TransformResult, stored: StoredPartition, account: Account, checks: Sequence[Check]
 ) -> list[CheckResult]:
     """Conservation, key, stored content and the manifest's checks of numbers of rows, of one partition."""
-    read = result.read if has_grain else result.produced
-    lost = read - result.written - result.rejected - result.deduplicated - (result.filtered if has_grain else 0)
-    accounted = CheckResult(
-        ROWS_ACCOUNTED,
-        passed=lost == 0 and (not has_grain or result.filtered >= 0),
-        metadata={
-            "read": read,
-            "written": result.written,
-            "rejected": result.rejected,
-            "deduplicated": result.deduplicated,
-            "filtered": result.filtered if has_grain else 0,
-        },
-    )
     return [
-        accounted,
+        accounted(account),
         CheckResult(UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}),
         CheckResult(
             STORED_CONTENT,
             stored.version == result.version,
             metadata={"written": result.version, "stored": stored.version},
         ),
-        *(_declared(check, result, read) for check in checks if check.kind in _OF_NUMBERS),
+        *(_declared(check, result, account.counts["read"]) for check in checks if check.kind in _OF_NUMBERS),
     ]
+
+
+def account_of(result: TransformResult, transform: Transform, published: Mapping[str, int] | None = None) -> Account:
+    """What became of the rows of a transform. published: rows of the inputs' versions; omitted: those found."""
+    inputs = {asset: ((published or {}).get(asset, found), found) for asset, found in result.inputs.items()}
+    counts = {
+        "read": inputs[transform.grain][0] if transform.grain is not None else result.produced,
+        "written": result.written,
+        "rejected": result.rejected,
+        "deduplicated": result.deduplicated,
+        "filtered": sum(result.filters.values()),
+    }
+    aggregated = transform.conserve.of if transform.conserve is not None else None
+    return Account(
+        counts, transform.grain, inputs, result.filters, result.missed, result.reasons, result.sums, aggregated
+    )
+
+
+def accounted(account: Account) -> CheckResult:
+    """The check of conservation."""
+    return CheckResult(ROWS_ACCOUNTED, not any(account.problems()), metadata=account.metadata())
 
 
 def check_name(check: Check) -> str:

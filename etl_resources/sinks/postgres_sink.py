@@ -3,7 +3,7 @@
 The commit table lives in the target's database, so that data, token and epoch change together or not at all.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -157,6 +157,7 @@ class PostgresSink:
             if self.load == "upsert":  # after the last one: a row that moved has left its old partition by then
                 for partition in changed:
                     self._delete_vanished(connection, batch.attempt, partition)
+            self._prove_rows(connection, [p for p in winners if p.alias_of is None])
             failpoint("postgres.replaced", self.asset)
             records = partition_records(batch.ledger.connection, batch.attempt)
             for p in winners:
@@ -226,6 +227,25 @@ class PostgresSink:
         staged = f"select from {self.staging_table(attempt)} as staged where staged.{PARTITION_COLUMN} = %s and {same}"
         delete = f"delete from {quote_qualified(self.target)} as served where {rows} and not exists ({staged})"
         connection.execute(delete.encode(), (partition,))
+
+    def _prove_rows(self, connection: "psycopg.Connection[Any]", filled: Sequence[StagedPartition]) -> None:
+        """The target holds as many rows as were audited. Raises PermanentError, which rolls the transaction back."""
+        by = PartitionBy.of(self.contract)
+        found: dict[str, int] = dict(
+            connection.execute(
+                f"select {by.key('postgres')}, count(*) from {quote_qualified(self.target)} "
+                f"where {by.keep([p.partition for p in filled])} group by 1".encode()
+            ).fetchall()
+            if filled
+            else ()
+        )
+        for p in filled:
+            if found.get(p.partition, 0) != p.rows:
+                raise PermanentError(
+                    f"{self.asset}, partition {p.partition}: {p.rows} rows were audited and the target would hold "
+                    f"{found.get(p.partition, 0)}. What it had stays: does a trigger or a rule of the database "
+                    "change what is inserted?"
+                )
 
     def _record_commit(
         self, connection: "psycopg.Connection[Any]", batch: ServingBatch, p: StagedPartition, record: str

@@ -23,6 +23,7 @@ from etl_resources.tables.stage import (
     committed_by,
     partitions_of,
     properties_of,
+    prove_rows,
     replaced_files,
     summary_of,
 )
@@ -113,15 +114,17 @@ def _publish_once(
         return PublishOutcome(head.snapshot_id, (), fenced, "fenced", tries)
     # also before a fast-forward: the head may have moved before staging
     prove_aliases(identifier, winners, {name: head.epoch for name, head in heads.items()})
+    names = {p.partition for p in winners}
+    added = [f for f in added_files(table, staged_id) if parse_staged_path(f.file_path)[0] in names]
+    prove_rows(identifier, winners, added)
     if staged_snapshot.parent_snapshot_id == head.snapshot_id and len(winners) == len(staged):
         forward = point_branch("main", staged_id)
         failpoint("publish.before_swap", identifier)
         compare_and_swap(catalog, table, guards, (forward, drop))
         return PublishOutcome(staged_id, tuple(winners), fenced, "fast_forward", tries, head_number(table) + 1)
-    names = {p.partition for p in winners}
     producer, updates = build_snapshot(
         table,
-        add=[f for f in added_files(table, staged_id) if parse_staged_path(f.file_path)[0] in names],
+        add=added,
         delete=replaced_files(table, winners),
         summary=summary_of(properties[ATTEMPT_KEY], properties[RUN_KEY], winners),
     )

@@ -1,12 +1,12 @@
 """Stage: one catalog commit that puts an attempt's files on its own branch; main is untouched."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.conventions import branch_name
-from etl_resources.errors import FencedError, UnknownCommitError
+from etl_resources.conventions import branch_name, parse_staged_path
+from etl_resources.errors import FencedError, PermanentError, UnknownCommitError
 from etl_resources.failpoints import failpoint
 from etl_resources.tables.commit import build_snapshot, compare_and_swap, point_branch, ref_is, retry_conflicts
 from etl_resources.tables.head import read_head
@@ -115,6 +115,20 @@ def stage(
         return int(producer.snapshot_id)
 
     return retry_conflicts(once)
+
+
+def prove_rows(identifier: str, partitions: Iterable[StagedPartition], files: Iterable["DataFile"]) -> None:
+    """The files to commit hold the rows that were audited. Raises PermanentError; an alias has a rowless marker."""
+    rows: dict[str, int] = {}
+    for file in files:
+        partition = parse_staged_path(file.file_path)[0]
+        rows[partition] = rows.get(partition, 0) + file.record_count
+    for p in partitions:
+        if p.alias_of is None and rows.get(p.partition, 0) != p.rows:
+            raise PermanentError(
+                f"{identifier}, partition {p.partition}: {p.rows} rows were audited and {rows.get(p.partition, 0)} "
+                "would be published. Nothing is: this is a defect of the platform."
+            )
 
 
 def replaced_files(table: "Table", partitions: Sequence[StagedPartition]) -> list["DataFile"]:

@@ -1,5 +1,6 @@
 """The audit of a written partition: a check fails when, and only when, its property doesn't hold (A5, M15)."""
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -8,7 +9,7 @@ import duckdb
 import pytest
 
 from etl_resources.contract import Contract, ContractColumn
-from etl_resources.engines.transform import TransformResult
+from etl_resources.engines.transform import Transform, TransformResult
 from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_tables import Check
 from etl_resources.quality.audit import (
@@ -17,26 +18,34 @@ from etl_resources.quality.audit import (
     UNIQUE_KEY,
     CheckResult,
     StoredPartition,
+    account_of,
     audit_transform,
     read_back,
 )
+from etl_resources.quality.conservation import COUNTS, Account
 from etl_resources.quality.reconciliation import reconcile, reconcile_groups
+
+GRAIN = "silver.lines"
+NOTHING = Contract((), (), None)
 
 
 def result(**changes: Any) -> TransformResult:
-    good = {"read": 10, "produced": 9, "rejected": 2, "deduplicated": 1, "written": 6, "version": "6-aa"}
-    return TransformResult(path="p", **{**good, **changes})
+    good = {"produced": 9, "rejected": 2, "deduplicated": 1, "written": 6, "version": "6-aa"}
+    read = {"inputs": {GRAIN: 10}, "filters": {"of testers": 1}}
+    return TransformResult(path="p", **{**good, **read, **changes})
 
 
 def failed(
     of: TransformResult,
     stored: StoredPartition | None = None,
     *,
-    has_grain: bool = True,
+    grain: str | None = GRAIN,
+    published: int = 10,
     checks: tuple[Check, ...] = (),
 ) -> list[str]:
     stored = stored or StoredPartition(of.written, of.written, of.version)
-    return [c.name for c in audit_transform(of, stored, has_grain=has_grain, checks=checks) if not c.passed]
+    account = account_of(of, Transform("t", "", NOTHING, grain, None, ""), {GRAIN: published})
+    return [c.name for c in audit_transform(of, stored, account, checks) if not c.passed]
 
 
 def test_a_partition_whose_rows_add_up_passes() -> None:
@@ -52,15 +61,24 @@ def test_a_row_that_is_nowhere_fails_the_conservation(field: str) -> None:
     assert ROWS_ACCOUNTED in failed(lost)
 
 
-def test_more_rows_than_were_read_fail_the_conservation() -> None:
-    """A join that multiplies rows of the declared grain is not a negative filter."""
-    assert failed(result(produced=11, written=8, version="8-aa")) == [ROWS_ACCOUNTED]
+@pytest.mark.parametrize("written", [5, 7])
+def test_a_join_that_loses_or_multiplies_rows_fails_the_conservation(written: int) -> None:
+    """Rows of the declared grain that no stated rule leaves out: an inner join that finds nothing, a fan-out."""
+    assert failed(result(produced=3 + written, written=written, version=f"{written}-aa")) == [ROWS_ACCOUNTED]
 
 
-def test_an_aggregate_accounts_for_the_rows_it_produced() -> None:
-    """Without a grain there are no rows read to compare with."""
-    assert failed(result(read=0), has_grain=False) == []
-    assert failed(result(read=0, written=5, version="5-aa"), has_grain=False) == [ROWS_ACCOUNTED]
+@pytest.mark.parametrize("published", [9, 11])
+def test_rows_that_are_not_those_of_the_version_fail_the_conservation(published: int) -> None:
+    """A file of the input that isn't read is missed although everything that was read is accounted for."""
+    assert failed(result(), published=published) == [ROWS_ACCOUNTED]
+
+
+def test_an_aggregate_accounts_for_the_rows_it_produced_and_for_its_sums() -> None:
+    """Without a grain there are no rows read to compare with, but what it conserves."""
+    groups = result(filters={}, sums={"lines": (Decimal(10), Decimal(10))})
+    assert failed(groups, grain=None) == []
+    assert failed(replace(groups, written=5, version="5-aa"), grain=None) == [ROWS_ACCOUNTED]
+    assert failed(replace(groups, sums={"lines": (Decimal(10), Decimal(9))}), grain=None) == [ROWS_ACCOUNTED]
 
 
 def test_a_repeated_key_fails() -> None:
@@ -87,15 +105,15 @@ def test_the_rejected_rows_are_counted(limit: int, names: list[str]) -> None:
 
 def test_the_rejected_share_of_nothing_is_zero() -> None:
     """An empty month is no division by zero."""
-    empty = TransformResult(path="p", version="0-0")
-    assert failed(empty, checks=(Check(rejected_share=Rule(le="0.05")),)) == []
+    empty = TransformResult(path="p", version="0-0", inputs={GRAIN: 0})
+    assert failed(empty, published=0, checks=(Check(rejected_share=Rule(le="0.05")),)) == []
 
 
 def test_a_warning_does_not_block() -> None:
     """severity: warn is seen in the UI and published all the same."""
     check = Check(rows=Rule(ge=100), severity="warn")
     stored = StoredPartition(6, 6, "6-aa")
-    found = audit_transform(result(), stored, has_grain=True, checks=(check,))[-1]
+    found = audit_transform(result(), stored, Account(dict.fromkeys(COUNTS, 0)), (check,))[-1]
     assert (found.name, found.passed, found.blocks) == ("rows", False, False)
     assert CheckResult("x", passed=False).blocks
 

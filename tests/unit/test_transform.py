@@ -12,7 +12,8 @@ from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.transform import JUDGED, Transform, TransformResult, engine_error, run_transform
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.manifest_columns import Rule
-from etl_resources.quality.audit import audit_transform, read_back
+from etl_resources.manifest_tables import Filter
+from etl_resources.quality.audit import account_of, audit_transform, read_back
 from etl_resources.quality.content_hash import version_of
 from etl_resources.quality.rules import REASON_TEXTS
 
@@ -90,12 +91,15 @@ GOOD = ("(1::bigint, 1.00::decimal(15,2), 1)", "(2, 2.50, 1)")
 def test_every_row_is_accounted_for(run: Run, engine: duckdb.DuckDBPyConnection) -> None:
     """6 read: 1 filtered, 2 rejected, 1 deduplicated, 2 written; and the audit agrees with the file."""
     table = rows(*GOOD, "(1, 1.50, 2)", "(3, -1.00, 1)", "(null, 1.00, 1)", "(4, 9.99, 9)")
-    filtering = transform(sql=f"{SQL} where changed < 9")
+    stated = Filter(name="of_testers", expression="changed = 9", reason="testers' orders are no revenue")
+    filtering = transform(sql=f"{SQL} where changed < 9", filters=(stated,))
     result, written = run(table, filtering)
-    counts = (result.read, result.filtered, result.rejected, result.deduplicated, result.written)
-    assert counts == (6, 1, 2, 1, 2)
+    account = account_of(result, filtering)
+    assert account.counts == {"read": 6, "written": 2, "rejected": 2, "deduplicated": 1, "filtered": 1}
     stored = read_back(engine, CONTRACT, f"read_parquet('{result.path}')")
-    assert all(c.passed for c in audit_transform(result, stored, has_grain=True, checks=()))
+    assert all(c.passed for c in audit_transform(result, stored, account, ()))
+    unstated = account_of(run(table, transform(sql=filtering.sql))[0], transform())
+    assert list(unstated.problems()) == ["1 of 6 rows are lost"]
     assert len(written) == 2
 
 
