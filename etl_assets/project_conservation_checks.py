@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from etl_assets.project_resolve import TableDraft
 from etl_resources.errors import ManifestError
+from etl_resources.manifest_tables import Derived
 from etl_resources.quality.dead_letters import ROWS
 from etl_resources.sql_expression import expression_problems
 from etl_resources.suggest import hint
@@ -34,11 +35,11 @@ def _filters(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterator[Ma
 
 
 def _conserve(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterator[ManifestError]:
-    table = draft.file.model.table(draft.layer)
-    rule, at = table.conserve, (draft.layer, "conserve")
-    if rule is None:
+    table, at = draft.file.model.table(draft.layer), (draft.layer, "conserve")
+    if not isinstance(table, Derived) or table.conserve is None:
         return
-    if draft.layer == "silver" or table.grain is not None:
+    rule = table.conserve
+    if table.grain is not None:
         message = f"{draft.name} has a grain, of which each row is counted: conserve is for what aggregates"
         yield draft.file.error(f"{message}; remove it", *at)
         return

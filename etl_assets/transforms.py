@@ -3,6 +3,7 @@
 from etl_assets.project import TableNode
 from etl_resources.engines.transform import Transform
 from etl_resources.manifest_sources import PostgresSource
+from etl_resources.manifest_tables import Derived
 
 
 def transform_of(node: TableNode, field_ids: str) -> Transform:
@@ -16,7 +17,7 @@ def transform_of(node: TableNode, field_ids: str) -> Transform:
         deduplicate_by=_newest(node),
         field_ids=field_ids,
         filters=table.filters,
-        conserve=table.conserve,
+        conserve=table.conserve if isinstance(table, Derived) else None,
         lookups={lookup.name: lookup.missed for lookup in node.lookups},
     )
 

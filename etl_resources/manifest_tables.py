@@ -105,7 +105,6 @@ class Table(Strict):
         default=None, description="Input of which each row gives one row, e.g. silver.sales_lines."
     )
     filters: tuple[Filter, ...] = Field(default=(), description="Rows of the grain that the SQL leaves out.")
-    conserve: Conserve | None = Field(default=None, description="Without a grain: sums that no row may be lost from.")
     columns: Columns = Field(min_length=1, description="The contract: every column of the result.")
     rules: tuple[RowRule, ...] = Field(default=(), description="Rules on several columns of a row.")
     references: dict[TableName, Reference] = Field(
@@ -179,6 +178,7 @@ class Derived(Table):
     lookups: dict[TableName, Lookup] = Field(
         default={}, description="Tables of which a partition reads only the rows that it looks up."
     )
+    conserve: Conserve | None = Field(default=None, description="Without a grain: sums that no row may be lost from.")
 
 
 class Silver(Table):
