@@ -32,7 +32,11 @@ class Mutation:
         with ExitStack() as patches:
             for place in [holder] if holder_name else _importers(original, name):
                 patches.enter_context(mock.patch.object(place, name, changed))
-            yield
+            try:
+                yield
+            finally:  # a module that was imported meanwhile has taken the changed one
+                for late in _importers(changed, name):
+                    setattr(late, name, original)
 
 
 def _changed(original: Any, module: ModuleType, name: str, text: str, instead: str) -> Any:
@@ -43,5 +47,5 @@ def _changed(original: Any, module: ModuleType, name: str, text: str, instead: s
     return made[name]
 
 
-def _importers(original: Any, name: str) -> list[ModuleType]:
-    return [m for m in list(sys.modules.values()) if vars(m).get(name) is original]
+def _importers(function: Any, name: str) -> list[ModuleType]:
+    return [m for m in list(sys.modules.values()) if vars(m).get(name) is function]

@@ -12,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from etl_assets.cli.main import app
+from etl_assets.project import load_project
+from etl_resources.errors import ManifestErrors
 from tests.lake import ALL_ASSETS, GDP, KPI, ORDERS, SERVED, SILVER_LINES, Lake
 from tests.mutated import Mutation
 from tests.projects import SALES
@@ -213,3 +215,42 @@ def test_what_has_no_account_is_told(accounted: Lake, arguments: tuple[str, ...]
     with accounted.environment():
         done = CliRunner().invoke(app, ["account", *arguments])
     assert message in str(done.exception)
+
+
+FILTER = "  filters: [{{name: {}, expression: {}, reason: no revenue}}]\n"
+CONSERVE = "  conserve: {of: gdp.gdp_sales, sums: {lines: rows, net_revenue: net_amount}}\n"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "old", "new", "message"),
+    [
+        ("sales_lines", "  sql: silver.sql\n", FILTER.format("tiny", "quantty < 1"),
+         "expression of filter 'tiny': unknown column 'quantty'; did you mean 'quantity'?"),
+        ("sales_lines", "  sql: silver.sql\n", FILTER.format("tiny", "sum(quantity) < 1"),
+         "expression of filter 'tiny': an aggregate can't be used"),
+        ("kpi_net_revenue", CONSERVE, FILTER.format("tiny", "quantity < 1"),
+         "filters are of rows of the grain: say which input that is"),
+        ("kpi_net_revenue", "of: gdp.gdp_sales", "of: gdp.gdp_sale",
+         "'gdp.gdp_sale' is not read by the SQL; did you mean 'gdp.gdp_sales'? Valid: gdp.gdp_sales"),
+        ("kpi_net_revenue", "{lines: rows", "{line: rows",
+         "'line' is not a column of kpi.kpi_net_revenue that is summed exactly; did you mean 'lines'?"),
+        ("kpi_net_revenue", "net_revenue: net_amount}", "net_revenue: nation}",
+         "column 'nation' of gdp.gdp_sales can't be summed exactly; "),
+        ("gdp_sales", "  grain: silver.sales_lines\n",
+         "  grain: silver.sales_lines\n  conserve: {of: silver.sales_lines, sums: {quantity: quantity}}\n",
+         "gdp.gdp_sales has a grain, of which each row is counted: conserve is for what aggregates; remove it"),
+    ],
+)  # fmt: skip
+def test_what_a_manifest_states_of_its_rows_is_held_against_the_tables(
+    tmp_path: Path, dataset: str, old: str, new: str, message: str
+) -> None:
+    """Before a run: a filter of no column, or a sum of names, could never be checked."""
+    copy = tmp_path / "project"
+    shutil.copytree(SALES, copy)
+    manifest = copy / "datasets" / dataset / "manifest.yaml"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, old + new if old.startswith("  sql") else new))
+    with pytest.raises(ManifestErrors) as raised:
+        load_project(copy)
+    assert any(message in str(e) for e in raised.value.errors), raised.value.errors

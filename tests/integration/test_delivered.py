@@ -11,6 +11,7 @@ import pytest
 
 from tests.crm import BRONZE, MONTH, CrmLake, crm_lake, customer
 from tests.crm import customer as c
+from tests.mutated import Mutation
 from tests.projects import CUSTOMERS
 
 pytestmark = pytest.mark.timeout(300)
@@ -56,6 +57,25 @@ def test_equal_rows_in_other_files_change_nothing_downstream(crm: CrmLake) -> No
     assert run.statuses[BRONZE] == {"all": "unchanged"}
     assert run.statuses["silver/customers"] == {"all": "pruned"}
     crm.prove_right()
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "text", "instead"),
+    [
+        ("extract.delivered_rows", "write_delivered", "from ({judged}) where len(_reasons) = 0) ",
+         "from ({judged}) where len(_reasons) = 0 offset 1) "),
+        ("extract.delivered_rows", "_judged", "from {rows} as _raw)", "from (from {rows} offset 1) as _raw)"),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_lost_on_the_way_stops_the_publish(
+    crm: CrmLake, module: str, function: str, text: str, instead: str
+) -> None:
+    """Rows are counted before the engine has them: whatever it loses is missed."""
+    crm.drop("a.jsonl.gz", [c(1), c(2), c(3)])
+    with Mutation(f"etl_resources.{module}", function, text, instead).made():
+        run = crm.lake.materialize(MONTH, selection=[BRONZE])
+    assert "rows_accounted: read 3, written 2, rejected 0" in run.error
+    assert run.published(BRONZE) == set()
 
 
 def test_what_doesnt_fit_is_kept_with_its_file_and_reason(crm: CrmLake) -> None:

@@ -13,6 +13,7 @@ from etl_resources.sinks.elasticsearch_aliases import change, ensure_anchor, rea
 from etl_resources.sinks.elasticsearch_names import PartitionIndex, anchor
 from etl_resources.sinks.elasticsearch_recovery import drop_orphans
 from etl_resources.sinks.elasticsearch_replace import ReplacingSink
+from tests.mutated import Mutation
 from tests.search_target import Rows, SearchTarget
 
 pytest_plugins = ["tests.search_target"]
@@ -65,6 +66,20 @@ def test_a_refused_document_is_a_dead_letter(make_target: MakeTarget, load: str)
     assert payload["order_date"] == "infinity"
     ((counts,),) = target.ledger("select counts from etl.publishes where asset = %s", target.asset)
     assert (counts["read"], counts["written"], counts["rejected"]) == (40, 37, 3)
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_a_document_that_is_not_sent_stops_the_publish(make_target: MakeTarget, load: str) -> None:
+    """The server answers for what it got: only a count of what was read misses a row that never came."""
+    target = make_target(load)
+    lossy = Mutation(
+        "etl_resources.sinks.elasticsearch_sink", "_chunks", "from {scan})", "from (from {scan} offset 1))"
+    )
+    with lossy.made():
+        done = target.serve({"2024-01": Rows(40, 3)})
+
+    assert done.published == []
+    assert "rows_accounted: read 40, written 39, " in done.errors[0]
 
 
 def test_of_writers_that_read_the_same_state_one_wins(make_target: MakeTarget) -> None:
