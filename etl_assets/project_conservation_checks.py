@@ -30,7 +30,11 @@ def _filters(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterator[Ma
         if rule.name in names:
             yield draft.file.error(f"filter {rule.name!r} is there twice: give each a name of its own", *at, "name")
         names.append(rule.name)
-        for problem in expression_problems(rule.expression, drafts[grain].contract.names) if grain in drafts else ():
+        for problem in (
+            expression_problems(rule.expression, drafts[grain].contract.names)
+            if grain is not None and grain in drafts
+            else ()
+        ):
             yield draft.file.error(f"expression of filter {rule.name!r}: {problem}", *at, "expression")
 
 
