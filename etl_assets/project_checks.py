@@ -28,6 +28,7 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
         if dataset.source:
             yield from _source(file, dataset.source, platform)
             yield from _extract(file, dataset.source)
+            yield from _evolution(file)
         for layer in dataset.layers:
             draft = drafts[f"{layer}.{name}"]
             yield from column_errors(draft)
@@ -125,6 +126,15 @@ def _extract(file: File, source: Source) -> Iterator[ManifestError]:
         yield file.error(f"{message}; add `partitions`, or say `extract: full`", "source")
     elif source.extract == "full" and partitioned:
         yield file.error("extract full reads the table whole; remove `partitions`", "source", "extract")
+
+
+def _evolution(file: File) -> Iterator[ManifestError]:
+    """A served table has the columns of a contract, and bronze that follows its source has more."""
+    dataset = file.model
+    evolves = dataset.bronze is not None and dataset.bronze.schema_evolution == "evolve"
+    if evolves and dataset.silver is None and dataset.serving:
+        message = "bronze that evolves isn't served, because its columns aren't those of a contract; add `silver`"
+        yield file.error(message, "bronze", "schema_evolution")
 
 
 def _partition_column(draft: TableDraft, calendar: Calendar) -> Iterator[ManifestError]:

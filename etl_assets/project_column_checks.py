@@ -28,6 +28,7 @@ def column_errors(draft: TableDraft) -> Iterator[ManifestError]:
         if column.reason and column.nullable and draft.layer != "bronze":
             message = f"column {column.name!r} has a reason for rejecting a null, and may be null"
             yield draft.file.error(f"{message}; add nullable: false, or take the reason away", *at, "reason")
+    yield from _renames(draft, section)
     if draft.layer == "bronze":
         yield from _promises_of_source(draft)
         return
@@ -46,6 +47,24 @@ def _type_problem(draft: TableDraft, column: ContractColumn) -> str | None:
     if found and int(found[2]) > int(found[1]):
         return f"column {column.name!r}: scale of {column.type} is above its precision; valid: 0 to {found[1]}"
     return None
+
+
+def _renames(draft: TableDraft, section: str) -> Iterator[ManifestError]:
+    """A former name is no name of today, and of one column."""
+    names, taken = draft.contract.names, set[str]()
+    for column in draft.contract.columns:
+        old = column.renamed_from
+        if old is None:
+            continue
+        if old in names:
+            problem = f"which is a column of {section}: take that one out"
+        elif old in taken:
+            problem = "which another column was renamed from, too: keep one"
+        else:
+            taken.add(old)
+            continue
+        message = f"column {column.name!r} is renamed from {old!r}, {problem}"
+        yield draft.file.error(message, section, "columns", column.name, "renamed_from")
 
 
 def _promises_of_source(draft: TableDraft) -> Iterator[ManifestError]:

@@ -116,6 +116,7 @@ def resolve_contract(dataset: Dataset, layer: str) -> Contract:
             unit=column.unit,
             rules=column.check,
             reason=column.reason,
+            renamed_from=column.renamed_from,
         )
         for name, column in table.columns.items()
     )
@@ -130,7 +131,7 @@ def _bronze(source: Source, by: str | None) -> Contract:
     """As delivered, in the source's order; only what identifies and places a row is required."""
     required = {*source.key, by}
     columns = tuple(
-        ContractColumn(name, c.type or "", name not in required, c.description, c.unit)
+        ContractColumn(name, c.type or "", name not in required, c.description, c.unit, renamed_from=c.renamed_from)
         for name, c in source.columns.items()
     )
     return Contract(columns, source.key, by)

@@ -21,6 +21,7 @@ from etl_assets.verify_differences import (
 from etl_assets.verify_report import AssetReport, VerifiedPartition, VerifyReport
 from etl_assets.verify_served import leftovers_of, reread_served
 from etl_resources.calendar import WHOLE, months_between
+from etl_resources.contract import Contract
 from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
@@ -159,12 +160,13 @@ class _Session:
 
     def _reread(self, node: TableNode, table: "Table", reading: TableReading) -> TableReading:
         schema = read_schema(table.schema())
-        content, damaged = self._contents(node, schema, reading.heads)
+        contract = self.runtime.addresses[node.name].as_stored(table).contract
+        content, damaged = self._contents(node.name, contract, schema, reading.heads)
         if damaged:
             return replace(reading, content=content, unreadable=damaged)
         try:
-            doubled = duplicate_keys(self.engine, node.contract, schema, reading.heads)
-            scanned = self._selected(scan_rows(self.engine, node.contract, table.metadata_location))
+            doubled = duplicate_keys(self.engine, contract, schema, reading.heads)
+            scanned = self._selected(scan_rows(self.engine, contract, table.metadata_location))
         except self._engine_errors as e:
             raise engine_error(f"{node.name}: reading keys and iceberg_scan", e) from e
         return replace(reading, content=content, scanned=scanned, duplicates=doubled)
@@ -186,7 +188,7 @@ class _Session:
         return table, heads, publishes
 
     def _contents(
-        self, node: TableNode, schema: str, heads: Mapping[str, PartitionHead]
+        self, asset: str, contract: Contract, schema: str, heads: Mapping[str, PartitionHead]
     ) -> tuple[dict[str, StoredContent], dict[str, str]]:
         """Content by partition, and what is wrong with those that can't be read."""
         content: dict[str, StoredContent] = {}
@@ -196,10 +198,10 @@ class _Session:
             batch = queue.pop(0)
             try:
                 some = {p: heads[p] for p in batch}
-                content |= read_files(self.engine, node.contract, schema, some)
+                content |= read_files(self.engine, contract, schema, some)
             except self._engine_errors as e:
                 if not unreadable(e):
-                    raise engine_error(f"{node.name}, partitions {listed(batch)}", e) from e
+                    raise engine_error(f"{asset}, partitions {listed(batch)}", e) from e
                 if len(batch) == 1:
                     damaged[batch[0]] = str(e).splitlines()[0]
                 else:

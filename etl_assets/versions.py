@@ -87,10 +87,12 @@ def name_release(runtime: Runtime, name: str, as_name: str, wanted: str, *, dry_
 
 def compare(runtime: Runtime, name: str, before: str, after: str, limit: int) -> TableDiff:
     """Differences between two versions of a table."""
-    node, table = known_table(runtime, name), _load(runtime, name)
+    known_table(runtime, name)
+    table = _load(runtime, name)
     old, new = find_version(table, name, before), find_version(table, name, after)
     with Ledger.open(runtime.settings) as ledger, connect(runtime.settings) as engine:
-        return diff_versions(engine, ledger, table, name, node.contract, old, new, limit)
+        contract = runtime.addresses[name].as_stored(table).contract
+        return diff_versions(engine, ledger, table, name, contract, old, new, limit)
 
 
 def roll_back(
@@ -100,7 +102,8 @@ def roll_back(
     node = known_table(runtime, name)
     system = node.dataset.source.system if node.layer == "bronze" and node.dataset.source else None
     with Ledger.open(runtime.settings) as ledger, connect(runtime.settings) as engine:
-        rollback = Rollback(runtime.store, ledger, engine, runtime.addresses[name], system)
+        address = runtime.addresses[name].as_stored(_load(runtime, name))
+        rollback = Rollback(runtime.store, ledger, engine, address, system)
         outcome = None
         if not dry_run:
             outcome = rollback.run(wanted, partitions, f"rollback-{uuid4().hex[:12]}", reason)

@@ -17,6 +17,10 @@ class ContractColumn:
     rules: tuple[Rule, ...] = ()
     reason: str | None = None
     """Of the dead letter where a required column is null."""
+    renamed_from: str | None = None
+    """The name that it had in the table before."""
+    evolved: bool = False
+    """Whether no manifest declares it: the source has it, and the table followed."""
 
 
 @dataclass(frozen=True)

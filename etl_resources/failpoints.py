@@ -33,6 +33,7 @@ FAILPOINTS: Mapping[str, str] = {
     "plan.intended": "Inside the planning transaction: epoch drawn and intent written, not committed.",
     "plan.recorded": "The planning transaction is committed, nothing is computed.",
     "capture.snapshot_taken": "The source's snapshot is taken and its epoch drawn, nothing is read.",
+    "capture.schema_recorded": "What became of the source's columns is recorded, the table doesn't follow yet.",
     "capture.observed": "The source is compared with what is published, nothing is captured.",
     "capture.intended": "A table's intent is written, none of its files.",
     "capture.files_written": "A table's files are in S3, the ledger knows nothing of them.",

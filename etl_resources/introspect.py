@@ -21,6 +21,8 @@ _TYPES = {
     "date": "date",
     "timestamp with time zone": "timestamptz",
     "boolean": "boolean",
+    "name": "string",
+    '"char"': "string",
 }
 _REASONS = {
     "numeric": "numeric without precision may hold anything: give it one, or cast in a view",

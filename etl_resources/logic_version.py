@@ -41,7 +41,8 @@ def table_logic_version(
         "calendar": {"time_zone": calendar.time_zone, "fiscal_year_start": calendar.fiscal_year_start},
     }
     if layer == "bronze":
-        return _digest({**parts, "source": _source(dataset.source)})
+        bronze = dataset.bronze.model_dump(mode="json", exclude_defaults=True) if dataset.bronze else {}
+        return _digest({**parts, "source": _source(dataset.source), **bronze})
     table = dataset.table(layer)
     parts |= {
         "sql": normalise_sql(sql or ""),

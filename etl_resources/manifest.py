@@ -17,6 +17,7 @@ from etl_resources.manifest_types import (
     Month,
     Owner,
     ResourcePrefix,
+    SchemaEvolution,
     Strict,
 )
 
@@ -39,7 +40,13 @@ class Runner(Strict):
 
 
 class Bronze(Strict):
-    """As delivered and typed; nothing to say beyond the convention: `bronze: {}`."""
+    """As delivered and typed; there is nothing that it must say: `bronze: {}`."""
+
+    schema_evolution: SchemaEvolution | None = Field(
+        default=None,
+        description="When the source's columns change. evolve: the table follows; freeze: nothing is captured; "
+        "quarantine: what doesn't fit is set aside. Omitted: a new column is left out, a changed one refused.",
+    )
 
 
 class Dataset(Strict):

@@ -107,6 +107,9 @@ class Column(Strict):
     description: str | None = Field(default=None, description="What it means.")
     unit: str | None = Field(default=None, description="Unit of the values, e.g. order currency.")
     check: Rules = Field(default=(), description="Rule that each value keeps, or a list of them.")
+    renamed_from: Identifier | None = Field(
+        default=None, description="Its former name: what was published under it is found under the new one."
+    )
 
 
 def _column_shorthand(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """The words of a manifest: names, types and references as strings of a form, which errors name in words."""
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -70,3 +70,5 @@ JsonPathText = Annotated[
     Field(json_schema_extra={"x-form": "a path, e.g. data[] or rates.{day}.{currency}"}),
 ]
 UrlPath = Annotated[str, _word(r"^/", "a path that begins with /")]
+SchemaEvolution = Literal["evolve", "freeze", "quarantine"]
+"""What becomes of a source whose columns are no longer those that are captured of it."""

@@ -4,7 +4,19 @@ import sys
 
 import typer
 
-from etl_assets.cli import account, demo, lineage, maintain, manifests, query, recover, stack, transform_tests, versions
+from etl_assets.cli import (
+    account,
+    demo,
+    lineage,
+    maintain,
+    manifests,
+    query,
+    recover,
+    schema_changes,
+    stack,
+    transform_tests,
+    versions,
+)
 from etl_resources.classify import classify
 from etl_resources.errors import TransientError
 from etl_resources.retries import retries_of_command
@@ -20,6 +32,7 @@ manifests.register(app)
 transform_tests.register(app)
 lineage.register(app)
 account.register(app)
+schema_changes.register(app)
 demo.register(app)
 query.register(app)
 versions.register(app)

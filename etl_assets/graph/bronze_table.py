@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
+from etl_assets.graph.source_schema import Followed
 from etl_assets.project import TableNode
 from etl_resources.conventions import parse_staged_path
 from etl_resources.engines.embedded import connect
@@ -41,6 +42,7 @@ class BronzeTable:
     settings: Settings
     address: TableAddress
     source: SourceTable
+    followed: Followed
     field_ids: str
     schema: str
     published: PinnedTable
@@ -48,6 +50,8 @@ class BronzeTable:
     started: float = field(default_factory=time.monotonic)
     fingerprints: dict[str, str] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Rows of a partition whose values no longer fit their column."""
     outcomes: list[PartitionOutcome] = field(default_factory=list)
     batch: StagedBatch | None = None
 
@@ -72,8 +76,7 @@ class BronzeTable:
 
     def audit(self, found: CapturedPartition, epoch: int) -> PartitionOutcome:
         """Rows against the server's own count in the same snapshot, and the key."""
-        server_rows = int(self.fingerprints[found.partition].split(":")[1])
-        counts = {"read": server_rows, "written": found.rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
+        counts = self._counts(found.partition, found.rows)
         checks = [
             accounted(Account(counts)),
             CheckResult(UNIQUE_KEY, found.keys == found.rows, metadata={"rows": found.rows, "keys": found.keys}),
@@ -90,15 +93,26 @@ class BronzeTable:
                 "epoch": epoch,
                 "source_fingerprint": self.fingerprints[found.partition],
                 **counts,
+                **self.followed.metadata(),
             },
         )
-        blocked = [c for c in checks if c.blocks]
-        if blocked:
+        problem = ""
+        if blocked := [c for c in checks if c.blocks]:
+            problem = f"failed its audit: {'; '.join(map(str, blocked))}."
+        elif counts["rejected"] and not found.rows:
+            problem = f"has no row that fits: {'; '.join(map(str, self.followed.changes))}."
+        if problem:
             outcome.status = "failed"
-            outcome.error = PermanentError(
-                f"{self.node.name}, partition {found.partition} failed its audit: {'; '.join(map(str, blocked))}."
-            )
+            outcome.error = PermanentError(f"{self.node.name}, partition {found.partition} {problem}")
         return outcome
+
+    def source_rows(self, partition: str) -> int:
+        """Rows of a partition, as the server counted them in the snapshot."""
+        return int(self.fingerprints[partition].split(":")[1])
+
+    def _counts(self, partition: str, written: int) -> dict[str, int]:
+        read, rejected = self.source_rows(partition), self.rejected.get(partition, 0)
+        return {"read": read, "written": written, "rejected": rejected, "deduplicated": 0, "filtered": 0}
 
     def written(
         self,
@@ -127,8 +141,7 @@ class BronzeTable:
             )
         rows = found.rows if found else 0
         staged = StagedPartition(outcome.partition, outcome.token, epoch, outcome.version, rows, alias)
-        read = int(self.fingerprints[outcome.partition].split(":")[1])
-        counts = {"read": read, "written": rows, "rejected": 0, "deduplicated": 0, "filtered": 0}
+        counts = self._counts(outcome.partition, rows)
         (source,) = outcome.inputs
         evidence = {
             "counts": counts,
@@ -197,4 +210,6 @@ class BronzeTable:
     def pruned(self, partition: str) -> PartitionOutcome:
         """The outcome of a partition that did not change."""
         proof = f"source fingerprint is still {self.fingerprints[partition]}"
-        return pruned_outcome(self.published.publishes[partition], proof)
+        outcome = pruned_outcome(self.published.publishes[partition], proof)
+        outcome.metadata = {**outcome.metadata, **self.followed.metadata()}
+        return outcome

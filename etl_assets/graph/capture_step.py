@@ -10,7 +10,9 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from etl_assets.graph.bronze_table import BronzeTable
+from etl_assets.graph.captured_rejects import reject_misfits
 from etl_assets.graph.runtime import Runtime
+from etl_assets.graph.source_schema import follow_source
 from etl_assets.project import TableNode
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
@@ -56,7 +58,7 @@ class CaptureStep:
                 snapshot = until_done.enter_context(snapshot_of(connection, dsn, setting))
                 epoch = record_capture(self._run_id, above)
             failpoint("capture.snapshot_taken", self._system)
-            self.tables = {n.name: self._open(n) for n in self._nodes}  # pinned after the snapshot, never before
+            self.tables = {n.name: self._open(n, snapshot) for n in self._nodes}  # pinned after the snapshot
             free = self._without_pinned(requested)
             changed = self._observe(snapshot, free)
             report(self._system, "observed", changed=len(changed), unchanged=len(free) - len(changed))
@@ -74,22 +76,25 @@ class CaptureStep:
 
     def _newest_epoch(self, node: TableNode) -> int:
         address = self._runtime.addresses[node.name]
-        self._runtime.store.ensure(address)
+        self._runtime.store.created(address)
         return max(self._runtime.store.published_epochs(address).values(), default=0)
 
-    def _open(self, node: TableNode) -> BronzeTable:
-        store, address = self._runtime.store, self._runtime.addresses[node.name]
-        table = store.ensure(address)
+    def _open(self, node: TableNode, snapshot: PostgresSnapshot) -> BronzeTable:
+        store, source = self._runtime.store, node.dataset.source
+        assert isinstance(source, PostgresSource)  # noqa: S101  (only those are captured together)
+        now = snapshot.columns(source)
+        followed = follow_source(self._runtime, self._ledger, node, now, self._run_id)
+        address, judged = followed.address, [c.column for c in followed.changes if c.action == "rows rejected"]
         store.settle(self._ledger, address)
-        assert isinstance(node.dataset.source, PostgresSource)  # noqa: S101  (only those are captured together)
         return BronzeTable(
             node=node,
             system=self._system,
             settings=self._runtime.settings,
             address=address,
-            source=SourceTable(node.dataset.source, node.contract.partition_column),
-            field_ids=field_ids(table.schema(), address.columns),
-            schema=read_schema(table.schema()),
+            source=SourceTable.found(source, address.contract, now.columns, judged),
+            followed=followed,
+            field_ids=field_ids(followed.schema, address.columns),
+            schema=read_schema(followed.schema),
             published=store.pin(self._ledger, address, strict=False),
             attempt=new_attempt(self._run_id),
         )
@@ -150,7 +155,7 @@ class CaptureStep:
         self._record_totals(snapshot, epoch, sorted(captured))
         failpoint("capture.totals_recorded", self._system)
         for table in self.tables.values():
-            self._stage(engine, table, sorted(captured), links(moves), epoch)
+            self._stage(engine, snapshot, table, sorted(captured), links(moves), epoch)
         engine.close()
 
     def _write(
@@ -165,12 +170,11 @@ class CaptureStep:
             table.fingerprints |= snapshot.fingerprints(table.source, unseen)
             self._ledger.intend(table.attempt, [IntendedPartition(p, epoch, None) for p in partitions])
             failpoint("capture.intended", table.node.name)
-            address = self._runtime.addresses[table.node.name]
             table.paths += capture_table(
                 engine,
                 snapshot,
                 table.source,
-                address,
+                table.address,
                 partitions,
                 epoch=epoch,
                 mark=table.attempt.rpartition("-")[2],
@@ -187,6 +191,7 @@ class CaptureStep:
     def _stage(
         self,
         engine: "duckdb.DuckDBPyConnection",
+        snapshot: PostgresSnapshot,
         table: BronzeTable,
         captured: Sequence[str],
         linked: Mapping[str, tuple[str, ...]],
@@ -194,9 +199,10 @@ class CaptureStep:
     ) -> None:
         import duckdb
 
-        address = self._runtime.addresses[table.node.name]
         try:
-            found = describe_captured(engine, table.source, address, table.paths, table.schema)
+            found = describe_captured(engine, table.source, table.address, table.paths, table.schema)
+            rows = {p: f.rows for p, f in found.items()}
+            reject_misfits(engine, snapshot, table, self._ledger, rows, captured, epoch)
             outcomes = [
                 table.audit(found.get(p) or CapturedPartition(p, (), 0, 0, EMPTY_VERSION), epoch) for p in captured
             ]
@@ -222,7 +228,7 @@ class CaptureStep:
             failpoint("audit.passed", table.node.name)
             table.batch = self._runtime.store.stage(
                 self._ledger,
-                address,
+                table.address,
                 table.attempt,
                 self._run_id,
                 written,

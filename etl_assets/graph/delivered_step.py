@@ -4,6 +4,8 @@ Bronze is read from the raw copies alone, so it is exactly what was observed, an
 """
 
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,14 @@ from etl_assets.graph import keys
 from etl_assets.graph.computed import rejected_share
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.runtime import Runtime
+from etl_assets.graph.source_schema import Followed, follow, follow_source, mode_of, reading_of
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.conventions import raw_location, staged_folder
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import JUDGED, engine_error
 from etl_resources.errors import PermanentError
+from etl_resources.extract.batch_stream import DeliveredRows
 from etl_resources.extract.capture import write_empty
 from etl_resources.extract.delivered_rows import WrittenRows, write_delivered
 from etl_resources.extract.delivery import DeliveredSource, Delivery
@@ -31,11 +35,14 @@ from etl_resources.progress import report
 from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, StoredPartition, accounted, read_back
 from etl_resources.quality.conservation import Account
 from etl_resources.quality.dead_letters import keep_rejected, store_rejected
+from etl_resources.quality.text_drift import find_text_changes
 from etl_resources.retries import retry_transient
 from etl_resources.run_token import InputVersion, run_token
+from etl_resources.schema_drift import SourceSchema
 from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import field_ids, read_schema
+from etl_resources.tables.source_schema import SchemaRecord
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import StagedBatch, WrittenPartition
 
@@ -45,15 +52,18 @@ if TYPE_CHECKING:
     import duckdb
 
 
+class _WidenedError(Exception):
+    """What was written is to be written again, with wider columns."""
+
+
 class DeliveredStep:
     """One capture of one delivered dataset."""
 
     def __init__(self, runtime: Runtime, node: TableNode, ledger: Ledger, run_id: str) -> None:
         self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
         self._address = runtime.addresses[node.name]
-        table = runtime.store.ensure(self._address)
-        self._field_ids = field_ids(table.schema(), self._address.columns)
-        self._schema = read_schema(table.schema())
+        self._followed = Followed(self._address, runtime.store.created(self._address).schema())
+        self._field_ids = self._schema = ""
         self.batch: StagedBatch | None = None
 
     def run(self) -> PartitionOutcome:
@@ -100,19 +110,11 @@ class DeliveredStep:
         report(self._node.name, "landed", objects=len(landed))
         size = self._runtime.size(self._node)
         with connect(self._runtime.settings, threads=size.threads, memory_mb=size.memory_mb) as engine:
-            rows = delivery.rows(engine, landed)
-            write = partial(
-                write_delivered,
-                engine,
-                self._node.name,
-                self._node.contract,
-                rows,
-                staged_folder(self._address.location, WHOLE, epoch, attempt.rpartition("-")[2]),
-                run_id=self._run_id,
-                field_ids=self._field_ids,
-                keep_rejected=partial(self._keep_rejected, attempt, epoch),
-            )
-            written = retry_transient(write, self._node.name)
+            now = delivery.schema(engine, landed)
+            self._use(follow_source(self._runtime, self._ledger, self._node, now, self._run_id))
+            reading = reading_of(self._followed, now)
+            keep = partial(self._keep_rejected, attempt, epoch)
+            written = self._write(engine, delivery.rows(engine, landed, reading), now, attempt, epoch, keep)
             failpoint("deliver.files_written", self._node.name)
             stored = retry_transient(lambda: self._read_back(engine, written), self._node.name)
             outcome = self._audit(written, stored, epoch, delivery.fingerprint)
@@ -141,12 +143,57 @@ class DeliveredStep:
         )
         return outcome
 
+    def _use(self, followed: Followed) -> None:
+        """The table's columns from here on."""
+        self._followed, self._address = followed, followed.address
+        self._field_ids = field_ids(followed.schema, self._address.columns)
+        self._schema = read_schema(followed.schema)
+
+    def _write(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        rows: DeliveredRows,
+        now: SourceSchema | None,
+        attempt: str,
+        epoch: int,
+        keep: "Callable[[duckdb.DuckDBPyConnection], Mapping[str, int]]",
+    ) -> WrittenRows:
+        """Write the rows; once more where their values made the table wider."""
+        write = partial(
+            write_delivered,
+            engine,
+            self._node.name,
+            self._address.contract,
+            rows,
+            staged_folder(self._address.location, WHOLE, epoch, attempt.rpartition("-")[2]),
+            run_id=self._run_id,
+            field_ids=self._field_ids,
+            keep_rejected=keep,
+            look=partial(self._look, now),
+        )
+        try:
+            return retry_transient(write, self._node.name)
+        except _WidenedError:
+            return self._write(engine, rows, now, attempt, epoch, keep)
+
+    def _look(self, now: SourceSchema | None, engine: "duckdb.DuckDBPyConnection", paths: Sequence[str]) -> None:
+        """Whether rejected text tells of another type. Raises _WidenedError when the table is wider now."""
+        if now is None or now.typed:
+            return
+        contract, mode = self._address.contract, mode_of(self._node)
+        if changes := find_text_changes(engine, contract, paths, self._schema, mode):
+            record = SchemaRecord.of(self._runtime.store.created(self._address))
+            followed = follow(self._runtime, self._ledger, self._node, record, now, changes, self._run_id)
+            self._use(replace(followed, changes=[*self._followed.changes, *changes]))
+            if any(c.action == "adopted" for c in changes):
+                raise _WidenedError
+
     def _read_back(self, engine: "duckdb.DuckDBPyConnection", written: WrittenRows) -> StoredPartition:
         import duckdb
 
         paths = list(written.paths) or [self._write_empty(engine, 0, "0")]
         try:
-            return read_back(engine, self._node.contract, parquet_scan(paths, self._schema))
+            return read_back(engine, self._address.contract, parquet_scan(paths, self._schema))
         except duckdb.Error as e:
             raise engine_error(self._node.name, e) from e
 
@@ -188,6 +235,7 @@ class DeliveredStep:
                 "dagster/partition_row_count": stored.rows,
                 "epoch": epoch,
                 "source_fingerprint": fingerprint,
+                **self._followed.metadata(),
                 **counts,
                 "rejected_share": rejected_share(counts),
             },

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ORIGIN, UNREADABLE = "_origin", "_unreadable"
 """Columns that a delivery's rows have beside the source's."""
+LACKING = "_lacking"
+"""Where rows are rejected because their object lacks a column: its name, else null."""
 
 
 class BatchStream:

@@ -1,15 +1,16 @@
 """Write captured partitions of one source table as Parquet, straight from the server to S3."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl_resources.conventions import META_RUN_ID, epoch_folder, parse_staged_path, staged_folder
-from etl_resources.engines.transform import engine_error
+from etl_resources.engines.transform import JUDGED, engine_error
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.quality.rules import rejection_reasons, typed_columns
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.input_tables import parquet_scan
@@ -55,13 +56,14 @@ def capture_table(
     mark: hex digits that name the attempt in the path, in the token's place (a capture's token is known only after it
     is hashed).
     """
-    columns = ", ".join(f"{quote(c.name)}::{duckdb_type(c.type)} as {quote(c.name)}" for c in address.contract.columns)
+    columns = ", ".join(map(quote, address.contract.names))
 
     def copy(some: Sequence[str]) -> list[str]:
+        good = "where len(_reasons) = 0" if table.judged else ""
         query = (
             f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
             f"{table.placed_by.key()} as partition "
-            f"from {snapshot.read_sql(table, some, alias)}"
+            f"from ({_rows(snapshot, table, address, some, alias)}) {good}"
         )
         try:
             with snapshot.reader(engine, alias) as reader:
@@ -82,6 +84,47 @@ def capture_table(
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(with_retries_of_here(copy_again), _shares(partitions))
         return [path for paths in found for path in paths]
+
+
+def judge_rejected(
+    engine: "duckdb.DuckDBPyConnection",
+    snapshot: PostgresSnapshot,
+    table: SourceTable,
+    address: TableAddress,
+    partition: str,
+    keep: Callable[["duckdb.DuckDBPyConnection"], None],
+    alias: str = "source",
+) -> None:
+    """Hand a partition's rejected rows, in table JUDGED, to `keep`."""
+    rows = _rows(snapshot, table, address, [partition], alias)
+    with snapshot.reader(engine, alias) as reader:
+        try:
+            reader.execute(f"create or replace temp table {JUDGED} as select * from ({rows}) where len(_reasons) > 0")
+        except Exception as e:
+            raise engine_error(f"Capturing {table.name}", e) from e
+        keep(reader)
+        reader.execute(f"drop table {JUDGED}")
+
+
+def _rows(
+    snapshot: PostgresSnapshot, table: SourceTable, address: TableAddress, partitions: Sequence[str], alias: str
+) -> str:
+    """Query: the contract's columns, typed; if values are judged, with _payload and _reasons. What the source no longer
+    has is null."""
+    contract, read = address.contract, snapshot.read_sql(table, partitions, alias)
+    types = {c.name: "VARCHAR" if c.name in table.judged else duckdb_type(c.type) for c in contract.columns}
+    given = ", ".join(
+        f"{quote(name) if name in table.source.columns else 'null'}::{kind} as {quote(name)}"
+        for name, kind in types.items()
+    )
+    if not table.judged:
+        return f"select {given} from {read}"
+    typed = ", ".join(typed_columns(address.asset, contract, types))
+    return (
+        f"with given as (select {given} from {read}), "
+        f"typed as (select {typed}, _raw as _payload from given as _raw) "
+        f"select typed.*, {rejection_reasons(contract, types)} as _reasons from typed"
+    )
 
 
 def _shares(partitions: Sequence[str]) -> list[list[str]]:

@@ -1,16 +1,16 @@
 """Write the rows of a delivery as bronze: typed by the contract, in one streamed pass; what doesn't fit is kept."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID
 from etl_resources.engines.transform import JUDGED
-from etl_resources.extract.batch_stream import UNREADABLE, DeliveredRows
+from etl_resources.extract.batch_stream import LACKING, UNREADABLE, DeliveredRows
 from etl_resources.identifiers import literal, quote
-from etl_resources.quality.rules import reason_when, rejection_reasons, typed_columns
+from etl_resources.quality.rules import REASON, reason_when, rejection_reasons, typed_columns
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FILE_BYTES = 1_000_000_000
 """A longer file is continued in the next one."""
 NO_ROW = "is not a row that can be read"
+LACKS = " is missing in its file"
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,11 @@ def write_delivered(
     run_id: str,
     field_ids: str,
     keep_rejected: Callable[["duckdb.DuckDBPyConnection"], Mapping[str, int]],
+    look: Callable[["duckdb.DuckDBPyConnection", Sequence[str]], None] = lambda *_: None,
 ) -> WrittenRows:
     """Write the good rows below `folder` and hand the rejected ones, in table JUDGED, to keep_rejected.
+
+    look: is shown both first, JUDGED and the paths of the good ones, and may raise what ends the writing.
 
     Rows are read once; a second time, only for the rejected ones, if there are any. Raises what ended the reading.
     """
@@ -67,6 +71,7 @@ def write_delivered(
             engine.execute(f"create or replace temp table {JUDGED} as select * from ({judged}) where len(_reasons) > 0")
             found = engine.execute(f"select count(*) from {JUDGED}").fetchone()
             rejected = int(found[0]) if found else 0
+            look(engine, paths)
             reasons = dict(keep_rejected(engine))
     except duckdb.Error as e:
         raise rows.error_of(e, asset) from e
@@ -81,6 +86,10 @@ def _judged(engine: "duckdb.DuckDBPyConnection", asset: str, contract: Contract,
     typed = ", ".join(typed_columns(asset, contract, produced))
     no_row = f"typed._payload.{UNREADABLE} is not null"
     unreadable = f"case when {no_row} then [{reason_when(no_row, 'readable', None, NO_ROW)}]"
+    if LACKING in produced:
+        lacks = f"typed._payload.{LACKING}"
+        reason = f"{{'rule': 'schema', 'column': {lacks}, 'reason': {lacks} || {literal(LACKS)}}}"
+        unreadable += f" when {lacks} is not null then [{reason}::{REASON}]"
     return (
         f"with typed as (select {typed}, _raw as _payload from {rows} as _raw) "
         f"select typed.*, {unreadable} else {rejection_reasons(contract, produced)} end as _reasons from typed"

@@ -4,14 +4,33 @@ A source is *observed*: what lies there now, told by a fingerprint. If it differ
 bytes are *landed* in the raw zone, and bronze is read from the raw copies alone: it is exactly what was observed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from etl_resources.extract.batch_stream import DeliveredRows
 from etl_resources.extract.raw_zone import RawObject, RawZone
+from etl_resources.schema_drift import SourceSchema
 
 if TYPE_CHECKING:
     import duckdb
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of a delivery, where that isn't what the source declares."""
+
+    columns: tuple[str, ...] = ()
+    """All that are read; (): the declared ones."""
+    nulls: frozenset[str] = frozenset()
+    """Columns that may be missing: they are null there."""
+    as_text: frozenset[str] = frozenset()
+    """Columns whose values are judged one by one, whatever type they have."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Object → its missing column: its rows are rejected, which they say in a column LACKING."""
+
+
+DECLARED = Reading()
 
 
 class Delivery(Protocol):
@@ -28,7 +47,15 @@ class Delivery(Protocol):
         TransientError when the source changed since it was observed, with nothing half landed.
         """
 
-    def rows(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> DeliveredRows:
+    def schema(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> SourceSchema | None:
+        """The columns of the raw copies. None: there is no row that would have any.
+
+        What can't be read at all is left to `rows`, which tells it.
+        """
+
+    def rows(
+        self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject], reading: Reading = DECLARED
+    ) -> DeliveredRows:
         """All rows in the raw copies, streamed batch by batch.
 
         Columns: each of the source's, as VARCHAR (numbers with all their digits) or of a type that the declared one

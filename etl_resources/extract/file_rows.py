@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
-from etl_resources.extract.batch_stream import ORIGIN, UNREADABLE, BatchStream, DeliveredRows
+from etl_resources.extract.batch_stream import LACKING, ORIGIN, UNREADABLE, BatchStream, DeliveredRows
+from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.extract.exact_json import exact_lines
 from etl_resources.extract.raw_zone import RawObject, RawZone
 from etl_resources.extract.read_ahead import ReadAhead
@@ -20,9 +21,12 @@ from etl_resources.retries import retry_transient
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+    from pyarrow import csv
 
 BLOCK_BYTES = 8 * 1024**2
 """Text is split block by block; a row can't be longer."""
+LOOKED_AT_ROWS = 1_000
+"""Rows of a JSON file in which new keys are looked for."""
 BLOCKS_AHEAD = 3
 """Blocks of a file that are unpacked before the engine asks for them."""
 READERS = 2
@@ -35,22 +39,60 @@ _NO_ROWS = "Empty CSV file"
 
 
 def rows_of(
-    source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", zone: RawZone, landed: Sequence[RawObject]
+    source: S3FilesSource,
+    engine: "duckdb.DuckDBPyConnection",
+    zone: RawZone,
+    landed: Sequence[RawObject],
+    reading: Reading = DECLARED,
 ) -> DeliveredRows:
     """All rows of the files, as Delivery.rows says."""
     if source.format == "parquet":
-        return _parquet(source, engine, landed)
-    schema = _schema(source)
+        return _parquet(source, engine, landed, reading)
+    lines = lines_of(source, engine, zone, landed, reading)
+    if source.format == "csv":
+        return lines
+    return DeliveredRows(_json_rows(reading.columns or tuple(source.columns), lines.table), lines.streams)
+
+
+def lines_of(
+    source: S3FilesSource,
+    engine: "duckdb.DuckDBPyConnection",
+    zone: RawZone,
+    landed: Sequence[RawObject],
+    reading: Reading = DECLARED,
+) -> DeliveredRows:
+    """Rows of CSV; lines of JSON, in the column LINE."""
+    schema = _schema(source, reading)
     streams = tuple(
         BatchStream(
-            engine, f"etl_{zone.dataset}_{i}", schema, partial(_batches, source, schema, zone, landed[i::READERS])
+            engine,
+            f"etl_{zone.dataset}_{i}",
+            schema,
+            partial(_batches, source, schema, reading, zone, landed[i::READERS]),
         )
         for i in range(READERS)
     )
-    text = "(" + " union all ".join(f"select * from {quote(s.name)}" for s in streams) + ")"
-    if source.format == "csv":
-        return DeliveredRows(text, streams)
-    return DeliveredRows(_json_rows(source, text), streams)
+    return DeliveredRows("(" + " union all ".join(f"select * from {quote(s.name)}" for s in streams) + ")", streams)
+
+
+def beginning(source: S3FilesSource, zone: RawZone, raw: RawObject, *, header: bool) -> list[Any] | None:
+    """The names in a CSV file's header, or the first lines of a JSON file; None where nothing can be read."""
+    import pyarrow as pa
+
+    with zone.open(raw) as stream:
+        ahead = ReadAhead(_unpacked(stream, compression_of(source, raw.name)), 2)
+        try:
+            reader = _reader(source, ahead, () if header else (LINE,), [])
+            if header:
+                return list(reader.schema.names)
+            batch = ahead.next_of(reader)
+            return None if batch is None else list(batch.column(0).slice(0, LOOKED_AT_ROWS).to_pylist())
+        except (pa.ArrowException, OSError, KeyError, ValueError) as e:
+            if stream.failure is not None:
+                raise stream.failure from e
+            return None
+        finally:
+            ahead.give_up()
 
 
 def compression_of(source: S3FilesSource, key: str) -> str | None:
@@ -60,10 +102,10 @@ def compression_of(source: S3FilesSource, key: str) -> str | None:
     return next((name for ending, name in _ENDINGS.items() if key.lower().endswith(ending)), None)
 
 
-def _json_rows(source: S3FilesSource, lines: str) -> str:
+def _json_rows(columns: Sequence[str], lines: str) -> str:
     """Table expression: each column's value as text, null where a line doesn't have it."""
     good = f"case when json_valid({LINE}) then json_type({LINE}) = 'OBJECT' else false end"
-    shape = literal(json.dumps(dict.fromkeys(source.columns, "VARCHAR")))
+    shape = literal(json.dumps(dict.fromkeys(columns, "VARCHAR")))
     return (
         f"(select unnest(from_json(case when good then {LINE} else '{{}}' end, {shape})), {ORIGIN}, "
         f"case when not good then coalesce({LINE}, {UNREADABLE}) end as {UNREADABLE} "
@@ -71,42 +113,61 @@ def _json_rows(source: S3FilesSource, lines: str) -> str:
     )
 
 
-def _parquet(source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> DeliveredRows:
+def _parquet(
+    source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject], reading: Reading
+) -> DeliveredRows:
     paths = "[" + ", ".join(literal(o.path) for o in landed) + "]"
-    names = {o.path: o.name for o in landed}
+    names = parquet_names(source, engine, landed)
+    given = {name for found in names.values() for name in found}
+    for name, found in names.items():
+        missing = [c for c in source.columns if c not in found and c not in reading.nulls]
+        if missing and name not in reading.lacking:
+            raise PermanentError(f"{name} has no column {', '.join(missing)}. It has {', '.join(found)}.")
 
-    def look() -> tuple[list[Any], list[Any]]:
-        columns = f"select file_name, list(name) from parquet_schema({paths}) group by 1 order by 1"
-        rows = f"select sum(num_rows) from parquet_file_metadata({paths})"
-        return engine.execute(columns).fetchall(), engine.execute(rows).fetchall()
+    def value(column: str) -> str:
+        if column not in given:
+            return f"null::varchar as {quote(column)}"
+        return f"{quote(column)}::varchar as {quote(column)}" if column in reading.as_text else quote(column)
 
-    try:
-        found, ((counted,),) = retry_transient(look, source.prefix)
-    except Exception as e:
-        raise engine_error(f"The Parquet files of {source.prefix}", e) from e
-    for path, given in found:
-        if missing := [c for c in source.columns if c not in given]:
-            raise PermanentError(
-                f"{names.get(path, path)} has no column {', '.join(missing)}. It has {', '.join(given)}."
-            )
-    columns = ", ".join(map(quote, source.columns))
+    columns = ", ".join(map(value, reading.columns or source.columns))
     origin = "url_decode(regexp_extract(_path, '/run_id=[^/]+/[0-9a-f]{16}/(.*)$', 1))"
+    lacks = "".join(f" when {literal(name)} then {literal(column)}" for name, column in reading.lacking.items())
+    lacking = f", case {origin}{lacks} end as {LACKING}" if lacks else ""
+    counting = f"select sum(num_rows) from parquet_file_metadata({paths})"
+    counted = _looked(source, engine, counting)[0][0]
     return DeliveredRows(
-        f"(select {columns}, {origin} as {ORIGIN}, null::varchar as {UNREADABLE} "
+        f"(select {columns}, {origin} as {ORIGIN}, null::varchar as {UNREADABLE}{lacking} "
         f"from read_parquet({paths}, union_by_name = true, filename = '_path', hive_partitioning = false))",
         counted=int(counted or 0),
     )
 
 
-def _schema(source: S3FilesSource) -> "pa.Schema":
+def parquet_names(
+    source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]
+) -> dict[str, list[str]]:
+    """Object → names in its schema."""
+    paths, names = ", ".join(literal(o.path) for o in landed), {o.path: o.name for o in landed}
+    query = f"select file_name, list(name) from parquet_schema([{paths}]) group by 1 order by 1"
+    return {names.get(path, path): found for path, found in _looked(source, engine, query)}
+
+
+def _looked(source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", query: str) -> list[Any]:
+    try:
+        return retry_transient(lambda: engine.execute(query).fetchall(), source.prefix)
+    except Exception as e:
+        raise engine_error(f"The Parquet files of {source.prefix}", e) from e
+
+
+def _schema(source: S3FilesSource, reading: Reading) -> "pa.Schema":
     import pyarrow as pa
 
-    values = list(source.columns) if source.format == "csv" else [LINE]
-    return pa.schema([(name, pa.string()) for name in (*values, ORIGIN, UNREADABLE)])
+    values = (reading.columns or tuple(source.columns)) if source.format == "csv" else (LINE,)
+    names = (*values, ORIGIN, UNREADABLE, *([LACKING] if reading.lacking else []))
+    return pa.schema([(name, pa.string()) for name in names])
 
 
 def _batches(
-    source: S3FilesSource, schema: "pa.Schema", zone: RawZone, objects: Sequence[RawObject]
+    source: S3FilesSource, schema: "pa.Schema", reading: Reading, zone: RawZone, objects: Sequence[RawObject]
 ) -> "Iterator[pa.RecordBatch]":
     """The files one after the other; what isn't a row is an UNREADABLE one. Raises PermanentError naming the file."""
     import pyarrow as pa
@@ -115,7 +176,7 @@ def _batches(
         with zone.open(raw) as stream:
             ahead = ReadAhead(_unpacked(stream, compression_of(source, raw.name)), BLOCKS_AHEAD)
             try:
-                yield from _file(source, schema, raw.name, ahead)
+                yield from _file(source, schema, reading, raw.name, ahead)
             except (pa.ArrowException, OSError, KeyError, ValueError) as e:
                 if stream.failure is not None:
                     raise stream.failure from e
@@ -135,11 +196,40 @@ def _unpacked(stream: Any, compression: str | None) -> Any:
     return pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), compression) if compression else stream
 
 
-def _file(source: S3FilesSource, schema: "pa.Schema", name: str, ahead: ReadAhead) -> "Iterator[pa.RecordBatch]":
+def _file(
+    source: S3FilesSource, schema: "pa.Schema", reading: Reading, name: str, ahead: ReadAhead
+) -> "Iterator[pa.RecordBatch]":
     import pyarrow as pa
-    from pyarrow import csv
 
     wrong: list[str] = []
+    is_csv = source.format == "csv"
+    columns = list(reading.columns or source.columns) if is_csv else [LINE]
+    reader = _reader(source, ahead, columns, wrong, missing=bool(reading.nulls or reading.lacking))
+    lacks = reading.lacking.get(name)
+
+    def batch_of(values: "Sequence[pa.Array]", unreadable: "pa.Array") -> "pa.RecordBatch":
+        n = len(unreadable)
+        lacking = [pa.array([lacks] * n, pa.string())] if reading.lacking else []
+        return pa.record_batch([*values, pa.repeat(name, n), unreadable, *lacking], schema=schema)
+
+    while True:
+        batch = ahead.next_of(reader)
+        if batch is not None:
+            values = batch.columns if is_csv else [exact_lines(batch.column(0))]
+            yield batch_of(values, pa.nulls(batch.num_rows, pa.string()))
+        if wrong:
+            rejected, wrong[:] = list(wrong), []
+            yield batch_of([pa.nulls(len(rejected), pa.string())] * len(columns), pa.array(rejected, pa.string()))
+        if batch is None:
+            return
+
+
+def _reader(
+    source: S3FilesSource, ahead: ReadAhead, columns: Sequence[str], wrong: list[str], *, missing: bool = False
+) -> "csv.CSVStreamingReader":
+    """Batches of text. columns: those that are read, (): all of the file's; missing: whether some may not be there."""
+    import pyarrow as pa
+    from pyarrow import csv
 
     def keep(row: csv.InvalidRow) -> str:
         wrong.append(row.text)
@@ -147,8 +237,7 @@ def _file(source: S3FilesSource, schema: "pa.Schema", name: str, ahead: ReadAhea
 
     dialect = source.csv
     is_csv = source.format == "csv"
-    columns = list(source.columns) if is_csv else [LINE]
-    reader = csv.open_csv(
+    return csv.open_csv(
         pa.PythonFile(ahead, mode="r"),
         csv.ReadOptions(block_size=BLOCK_BYTES, column_names=None if is_csv else columns),
         csv.ParseOptions(
@@ -160,21 +249,9 @@ def _file(source: S3FilesSource, schema: "pa.Schema", name: str, ahead: ReadAhea
         csv.ConvertOptions(
             column_types={c: pa.string() for c in columns},
             include_columns=columns,
+            include_missing_columns=missing,
             null_values=list(dialect.null_values) if is_csv else [],
             strings_can_be_null=is_csv,
             quoted_strings_can_be_null=False,
         ),
     )
-    while True:
-        batch = ahead.next_of(reader)
-        if batch is not None:
-            n = batch.num_rows
-            values = batch.columns if is_csv else [exact_lines(batch.column(0))]
-            yield pa.record_batch([*values, pa.repeat(name, n), pa.nulls(n, pa.string())], schema=schema)
-        if wrong:
-            rejected, wrong[:] = list(wrong), []
-            n = len(rejected)
-            values = [pa.nulls(n, pa.string())] * len(columns)
-            yield pa.record_batch([*values, pa.repeat(name, n), pa.array(rejected, pa.string())], schema=schema)
-        if batch is None:
-            return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.batch_stream import BatchStream, DeliveredRows
+from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.extract.http_client import Credentials, HttpClient
 from etl_resources.extract.http_landing import LandedPage, PageLanding, PageMarker
 from etl_resources.extract.http_pages import SeenPage, paging_of, total_of
@@ -20,6 +21,7 @@ from etl_resources.json_path import parse_json
 from etl_resources.manifest_http import DateRangePages, HttpApiSource
 from etl_resources.progress import report
 from etl_resources.retries import retry_transient
+from etl_resources.schema_drift import TEXT, SourceColumn, SourceSchema
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,6 +37,8 @@ class ApiDelivery:
     source: HttpApiSource
     zone: RawZone
     pages: tuple[tuple[RawObject, PageMarker], ...]
+    columns: frozenset[str] = frozenset()
+    """That rows of the pages have."""
 
     @property
     def fingerprint(self) -> str:
@@ -45,10 +49,23 @@ class ApiDelivery:
         """The pages, which are there already."""
         return [page for page, _ in self.pages]
 
-    def rows(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> DeliveredRows:
+    def schema(
+        self,
+        engine: "duckdb.DuckDBPyConnection",  # noqa: ARG002  (the pages were looked at when they were received)
+        landed: Sequence[RawObject],  # noqa: ARG002
+    ) -> SourceSchema | None:
+        """Keys that a row has, which may leave each out if the manifest says so."""
+        if not self.columns:
+            return None
+        found = {name: SourceColumn(TEXT) for name in sorted(self.columns)}
+        return SourceSchema(found, typed=False, optional=self.source.missing == "null")
+
+    def rows(
+        self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject], reading: Reading = DECLARED
+    ) -> DeliveredRows:
         """Rows of the raw copies, page by page; each is read again at each reading."""
         requests = {page.path: marker.request for page, marker in self.pages}
-        rows = PageRows(self.source)
+        rows = PageRows(self.source, reading)
 
         def documents() -> Iterator[tuple[str, Any]]:
             for page in landed:
@@ -78,10 +95,11 @@ class HttpApi:
     def observe(self, zone: RawZone) -> ApiDelivery:
         """Fetch and land every page. Raises PermanentError, or TransientError when the API changed meanwhile."""
         paging = paging_of(self._source, self._client, self._calendar_end, datetime.now(UTC).date())
-        landing = PageLanding(zone, self._client, PageRows(self._source))
+        page_rows = PageRows(self._source)
+        landing = PageLanding(zone, self._client, page_rows)
         guard = _LoopGuard(self._source)
         pages: list[tuple[RawObject, PageMarker]] = []
-        rows = 0
+        rows, columns = 0, set[str]()
         url: str | None = paging.first()
         with self._client.connected() as connected:
             while url is not None:
@@ -90,12 +108,13 @@ class HttpApi:
                 guard.prove_new_content(page)
                 pages.append((page.raw, page.marker))
                 rows += page.rows
+                columns |= page_rows.found(page.document)
                 if len(pages) % PAGES_TOLD == 0:
                     report(f"bronze.{zone.dataset}", "fetching", pages=len(pages), rows=rows)
                 url = paging.after(SeenPage(len(pages), url, page.document, page.marker.next_link, page.rows, rows))
         report(f"bronze.{zone.dataset}", "fetched", pages=len(pages), rows=rows)
         self._prove_complete(page, rows)
-        return ApiDelivery(self._source, zone, tuple(pages))
+        return ApiDelivery(self._source, zone, tuple(pages), frozenset(columns))
 
     def _prove_complete(self, last: LandedPage, rows: int) -> None:
         if rows == 0:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.extract.batch_stream import ORIGIN, UNREADABLE
+from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.json_path import Found, JsonPath, json_text, text_of
 from etl_resources.manifest_http import DateRangePages, HttpApiSource
 
@@ -27,6 +28,23 @@ class PageRows:
     """How a source's rows are read from a page."""
 
     source: HttpApiSource
+    reading: Reading = DECLARED
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that are read."""
+        return self.reading.columns or tuple(self.source.columns)
+
+    def found(self, document: Any) -> set[str]:
+        """Columns that rows of a page have: the keys of mappings, and what the source names otherwise."""
+        rows = [row.value for row in self.path.walk(document) if row.problem is None]
+        if not rows:
+            return set()
+        keys = {key for row in rows if isinstance(row, dict) for key in row}
+        named = {c: path.steps[0].key for c, path in self._fields.items() if not path.from_root}
+        elsewhere = {c for c in self.source.columns if (c in self._fields and c not in named) or c == self.source.value}
+        inside = {key for key in named.values() if key not in self.source.columns or key in self._fields}
+        return {*self.path.captures, *elsewhere, *(c for c, key in named.items() if key in keys), *(keys - inside)}
 
     @cached_property
     def path(self) -> JsonPath:
@@ -42,7 +60,7 @@ class PageRows:
         """Columns of the source, ORIGIN, UNREADABLE; all text."""
         import pyarrow as pa
 
-        return pa.schema([(name, pa.string()) for name in (*self.source.columns, ORIGIN, UNREADABLE)])
+        return pa.schema([(name, pa.string()) for name in (*self.columns, ORIGIN, UNREADABLE)])
 
     def batches(self, pages: Iterable[tuple[str, Any]]) -> "Iterator[pa.RecordBatch]":
         """Rows of all pages, (address, document) each, columns as in `schema`. Raises PathError as `count`.
@@ -69,9 +87,9 @@ class PageRows:
 
     def _row(self, found: Found) -> Row:
         try:
-            return (*(self._value(column, found) for column in self.source.columns), None)
+            return (*(self._value(column, found) for column in self.columns), None)
         except _NoRowError as e:
-            return (*(None for _ in self.source.columns), f"{e}: {json_text(found.value)}")
+            return (*(None for _ in self.columns), f"{e}: {json_text(found.value)}")
 
     def _value(self, column: str, found: Found) -> str | None:
         if found.problem is not None:
@@ -85,7 +103,7 @@ class PageRows:
         try:
             return text_of(self._field(column, found))
         except KeyError as e:
-            if self.source.missing == "null":
+            if self.source.missing == "null" or column in self.reading.nulls:
                 return None
             raise _NoRowError(f"{column} is missing") from e
 

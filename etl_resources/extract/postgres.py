@@ -4,7 +4,7 @@ The psycopg connection that exports the snapshot stays open; it takes fingerprin
 readers import the same snapshot. Everything that a capture says is therefore true of one instant.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -12,14 +12,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.calendar import contiguous_ranges, month_of
+from etl_resources.contract import Contract
 from etl_resources.engines.embedded import attach_postgres
 from etl_resources.engines.transform import engine_error
-from etl_resources.errors import PermanentError
+from etl_resources.errors import PermanentError, RestartError
 from etl_resources.extract.source_query import select_fingerprints, select_partitions_of_keys, select_rows
 from etl_resources.identifiers import literal, quote
+from etl_resources.introspect import TableColumn, describe_table
 from etl_resources.ledger.connection import connect_again, typed_errors
+from etl_resources.manifest_columns import Column
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.partition_sql import PartitionBy
+from etl_resources.schema_drift import SourceColumn, SourceSchema
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,7 +39,34 @@ class SourceTable:
     """A source with the column that decides the partition; None: it has one partition."""
 
     source: PostgresSource
+    """With the columns that are read, and the types that they have there."""
     partition_column: str | None
+    evolved: tuple[str, ...] = ()
+    """Columns that no manifest declares."""
+    as_text: frozenset[str] = frozenset()
+    """Columns that are read as text: no manifest type is theirs, or they are judged value by value."""
+    judged: frozenset[str] = frozenset()
+    """Of those, the ones whose values may be rejected; rows that are not are captured."""
+
+    @classmethod
+    def found(
+        cls,
+        source: PostgresSource,
+        contract: Contract,
+        now: Mapping[str, SourceColumn],
+        judged: Collection[str] = (),
+    ) -> "SourceTable":
+        """What is captured by a contract, of the columns that the source has."""
+        columns = {c.name: now[c.name] for c in contract.columns if c.name in now}
+        text = {name for name, found in columns.items() if found.type is None or name in judged}
+        read = {name: Column(type=found.type or "string") for name, found in columns.items()}
+        return cls(
+            source.model_copy(update={"columns": read}),
+            contract.partition_column,
+            tuple(c.name for c in contract.columns if c.evolved and c.name in now),
+            frozenset(text),
+            frozenset(judged),
+        )
 
     @property
     def name(self) -> str:
@@ -67,7 +98,7 @@ class PostgresSnapshot:
         found = dict.fromkeys(partitions, f"pg{self._server}:0:0:")
         if not partitions:
             return found
-        query = select_fingerprints(table.source, table.partition_column, partitions)
+        query = select_fingerprints(table.source, table.partition_column, partitions, table.evolved, table.as_text)
         with typed_errors(f"Observing {table.name}"):
             for partition, rows, digest, newest, infinite in self._connection.execute(query.encode()):
                 if infinite:
@@ -100,21 +131,33 @@ class PostgresSnapshot:
                 found |= {p for (p,) in self._connection.execute(query.encode(), columns) if p}
         return found
 
+    def columns(self, source: PostgresSource) -> SourceSchema:
+        """Every column of the table, and those of its parents that it takes."""
+        table = describe_table(self._connection, source.table)
+        found = {c.name: _source_column(c) for c in table.columns}
+        for join in source.joins:
+            parent = {c.name: c for c in describe_table(self._connection, join.table).columns}
+            for name, theirs in join.columns.items():
+                found.pop(name, None)  # the join wins
+                if theirs in parent:
+                    found[name] = _source_column(parent[theirs])
+        return SourceSchema(found, typed=True)
+
     def prove_types(self, table: SourceTable) -> None:
-        """The server's types are those of the manifest. Raises PermanentError naming each column that differs.
+        """The rows that will be read have the types that were found. Raises PermanentError naming each that differs.
 
         numeric without precision would arrive as a double: money must not.
         """
-        query = select_rows(table.source, table.partition_column, [])
+        query = select_rows(table.source, table.partition_column, [], table.as_text)
         with typed_errors(f"Reading {table.name}"):
             description = self._connection.execute(f"{query} limit 0".encode()).description or ()
         wrong = [
-            f"{c.name} is {_type_text(c)} in the source and {declared} in the manifest"
+            f"{c.name} is {_type_text(c)} and was {found}"
             for c in description
-            if not _same_type(c, declared := table.source.columns[c.name].type or "")
+            if c.name not in table.as_text and not _same_type(c, found := table.source.columns[c.name].type or "")
         ]
         if wrong:
-            raise PermanentError(f"{table.name}: {'; '.join(wrong)}. Correct the manifest, or cast in a view.")
+            raise RestartError(f"{table.name} was altered while it was looked at: {'; '.join(wrong)}. Run again.")
 
     @contextmanager
     def reader(
@@ -142,7 +185,7 @@ class PostgresSnapshot:
 
     def read_sql(self, table: SourceTable, partitions: Sequence[str], alias: str = "source") -> str:
         """DuckDB table expression of the rows of these partitions in the attached snapshot."""
-        query = select_rows(table.source, table.partition_column, partitions)
+        query = select_rows(table.source, table.partition_column, partitions, table.as_text)
         return f"postgres_query('{alias}', {literal(query)})"
 
 
@@ -166,6 +209,13 @@ def snapshot_of(connection: "psycopg.Connection[Any]", dsn: str, setting: str) -
     finally:
         if not connection.closed:
             connection.execute("rollback")
+
+
+def _source_column(column: TableColumn) -> SourceColumn:
+    shown = column.type or column.postgres_type  # varchar(20) is string: a longer one is no other type
+    if column.type is None and column.postgres_type == "numeric":
+        shown = "numeric without precision"
+    return SourceColumn(shown, column.type)
 
 
 def _json(value: Any) -> Any:

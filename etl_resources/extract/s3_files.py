@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.batch_stream import DeliveredRows
+from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.extract.file_rows import rows_of
+from etl_resources.extract.file_schema import schema_of
 from etl_resources.extract.landing import land, marker
 from etl_resources.extract.raw_zone import RawObject, RawZone
 from etl_resources.extract.source_bucket import ListedObject, SourceBucket
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.retries import retry_transient
+from etl_resources.schema_drift import SourceSchema
 
 if TYPE_CHECKING:
     import duckdb
@@ -81,9 +84,15 @@ class FileDelivery:
         """Exactly the listed versions."""
         return land(self._bucket, self._objects, zone)
 
-    def rows(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> DeliveredRows:
+    def schema(self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]) -> SourceSchema | None:
+        """As Delivery.schema says."""
+        return schema_of(self._source, engine, self._zone, landed)
+
+    def rows(
+        self, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject], reading: Reading = DECLARED
+    ) -> DeliveredRows:
         """As Delivery.rows says."""
-        return rows_of(self._source, engine, self._zone, landed)
+        return rows_of(self._source, engine, self._zone, landed, reading)
 
 
 def is_unfinished(name: str) -> bool:

@@ -1,36 +1,50 @@
 """SQL that a Postgres source is read by, from its manifest: one statement per table, joins done in the server."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from etl_resources.identifiers import quote, quote_qualified
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.partition_sql import PartitionBy
 
 
-def select_rows(source: PostgresSource, partition_column: str | None, partitions: Sequence[str]) -> str:
-    """Rows of the partitions with the source's columns, each cast to nothing: types are checked, not changed."""
-    columns = ", ".join(f"{expression(source, c)} as {quote(c)}" for c in source.columns)
+def select_rows(
+    source: PostgresSource, partition_column: str | None, partitions: Sequence[str], as_text: Collection[str] = ()
+) -> str:
+    """Rows of the partitions with the source's columns; types are checked, not changed, but for those `as_text`."""
+    columns = ", ".join(
+        f"{expression(source, c)}{'::text' if c in as_text else ''} as {quote(c)}" for c in source.columns
+    )
     return f"select {columns} from {_from(source)} where {placed_by(source, partition_column).keep(partitions)}"
 
 
-def select_fingerprints(source: PostgresSource, partition_column: str | None, partitions: Sequence[str]) -> str:
+def select_fingerprints(
+    source: PostgresSource,
+    partition_column: str | None,
+    partitions: Sequence[str],
+    evolved: Sequence[str] = (),
+    as_text: Collection[str] = (),
+) -> str:
     """(partition, rows, hash, newest change, rows with infinite stamps) per partition.
 
     The hash covers key, change stamp and joined columns: inserts, deletes, stamped updates and moved rows change it.
-    Without a change column it covers every column.
+    Without a change column it covers every column. Columns that were added since (`evolved`) have each a hash of their
+    own, with the key, and none where all values are null: a partition that has no values in them is as it was.
     """
-    seen = [
-        *source.key,
-        *([source.change_column] if source.change_column else source.columns),
-        *joined(source),
-    ]
+    covered = [source.change_column] if source.change_column else [c for c in source.columns if c not in evolved]
+    seen = [*source.key, *covered, *(c for c in joined(source) if c in source.columns)]
     row = ", ".join(expression(source, c) for c in dict.fromkeys(seen))
     stamps = [n for n, c in source.columns.items() if c.type in ("date", "timestamptz")]
     infinite = " or ".join(f"not isfinite({expression(source, c)})" for c in stamps) or "false"
+    digest = f"sum(hash_record_extended(row({row}), 0))::text"
+    for column in evolved:
+        value = f"{expression(source, column)}{'::text' if column in as_text else ''}"
+        keyed = ", ".join((*(expression(source, k) for k in source.key), value))
+        hashed = f"sum(hash_record_extended(row({keyed}), 0)) filter (where {value} is not null)"
+        digest += f" || coalesce('+{column}=' || ({hashed})::text, '')"
     newest = f"max({expression(source, source.change_column)})::text" if source.change_column else "null"
     by = placed_by(source, partition_column)
     return (
-        f"select {by.key('postgres')} as partition, count(*), sum(hash_record_extended(row({row}), 0))::text, "
+        f"select {by.key('postgres')} as partition, count(*), {digest}, "
         f"{newest}, count(*) filter (where {infinite}) "
         f"from {_from(source)} where {by.keep(partitions)} group by 1"
     )

@@ -4,8 +4,9 @@ The sum modulo 2^64 of the first 64 bits of md5 over a canonical text of each ro
 the columns' names joined by chr(31), then the columns in contract order, all joined by chr(31): text after its length
 in bytes ('2:é'), '-' for null, true or false, dates as days and timestamps as microseconds since 1970 (no session
 setting renders them), decimals with all digits of their scale. The names make a renamed column, or two that swapped
-their values, another content: nobody would find the values under the new name. It detects change and proves parity; it
-is not a signature (a sum can be forged).
+their values, another content: nobody would find the values under the new name. A column that no manifest declares and
+the table followed (schema_evolution: evolve) adds its name, = and value at the end, and nothing where it is null: rows
+of before it existed keep their hash. It detects change and proves parity; it is not a signature (a sum can be forged).
 """
 
 import hashlib
@@ -24,8 +25,15 @@ _MODULUS = "18446744073709551616"
 
 def row_text(contract: Contract, dialect: Dialect) -> str:
     """SQL expression of a row's canonical text."""
-    names = hashlib.md5("\x1f".join(contract.names).encode(), usedforsecurity=False).hexdigest()[:8]
-    return " || chr(31) || ".join((literal(names), *(_canonical(c, dialect) for c in contract.columns)))
+    declared = [c for c in contract.columns if not c.evolved]
+    evolved = sorted((c for c in contract.columns if c.evolved), key=lambda c: c.name)
+    names = hashlib.md5("\x1f".join(c.name for c in declared).encode(), usedforsecurity=False).hexdigest()[:8]
+    text = " || chr(31) || ".join((literal(names), *(_canonical(c, dialect) for c in declared)))
+    return text + "".join(
+        f" || case when {quote(c.name)} is null then '' else chr(31) || {literal(f'{c.name}=')} || "
+        f"{_canonical(c, dialect)} end"
+        for c in evolved
+    )
 
 
 def content_hash(contract: Contract, dialect: Dialect) -> str:

@@ -32,7 +32,7 @@ def typed_columns(asset: str, contract: Contract, produced: Mapping[str, str]) -
     missing = [c.name for c in contract.columns if c.name not in produced]
     if missing:
         raise PermanentError(f"{asset}: the transform gives no column {', '.join(missing)}.")
-    return [f"{_typed(asset, c, produced[c.name])} as {quote(c.name)}" for c in contract.columns]
+    return [f"{typed_value(asset, c, produced[c.name])} as {quote(c.name)}" for c in contract.columns]
 
 
 def rejection_reasons(contract: Contract, produced: Mapping[str, str]) -> str:
@@ -60,7 +60,8 @@ def reason_when(condition: str, rule: str, column: str | None, text: str) -> str
     return f"case when {condition} then {reason}::{REASON} end"
 
 
-def _typed(asset: str, column: ContractColumn, produced: str) -> str:
+def typed_value(asset: str, column: ContractColumn, produced: str) -> str:
+    """DuckDB expression: the column of `_raw` with its type; null where text doesn't parse. Raises as typed_columns."""
     wanted, name = duckdb_type(column.type), f"_raw.{quote(column.name)}"
     if produced == wanted:
         return name

@@ -1,9 +1,15 @@
 """Where a table lives and what it promises: all that the protocol needs to know about it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID, database_name, table_location, table_name
+from etl_resources.schema_drift import evolved_contract
+from etl_resources.tables.source_schema import SchemaRecord
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,12 @@ class TableAddress:
     def columns(self) -> tuple[str, ...]:
         """Columns that are written. The table may have more: those that the contract once had."""
         return (*self.contract.names, META_RUN_ID) if self.with_run_id else self.contract.names
+
+    def as_stored(self, table: "Table") -> "TableAddress":
+        """With the columns that the table followed its source in, beyond the manifest's."""
+        fields = set(table.schema().column_names)
+        evolved = {name: kind for name, kind in SchemaRecord.of(table).evolved.items() if name in fields}
+        return replace(self, contract=evolved_contract(self.contract, evolved)) if evolved else self
 
     @property
     def with_run_id(self) -> bool:

@@ -1,6 +1,6 @@
 """The Iceberg catalog and its tables: open, create, evolve."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -9,16 +9,19 @@ from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
 from etl_resources.object_store import ObjectStore
 from etl_resources.retries import retry_transient
+from etl_resources.schema_drift import evolved_contract, promotes
 from etl_resources.settings import Settings
 from etl_resources.tables.commit import ConflictError, retry_conflicts
 from etl_resources.tables.kept import keep_metadata
-from etl_resources.tables.schema import iceberg_schema, partition_spec
+from etl_resources.tables.schema import iceberg_schema, manifest_type_of, partition_spec
+from etl_resources.tables.source_schema import SchemaRecord
 
 if TYPE_CHECKING:
     import psycopg
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
+    from pyiceberg.types import NestedField
 
 CATALOG_NAME = "lake"
 """Spark reads the SQL catalog only under the name that PyIceberg wrote."""
@@ -114,7 +117,8 @@ def _sqlalchemy_url(dsn: str) -> str:
 def ensure_table(
     catalog: "Catalog", identifier: str, location: str, contract: Contract, *, with_run_id: bool = False
 ) -> "Table":
-    """The table, created with an empty snapshot, or with the contract's new columns added.
+    """The table, created with an empty snapshot, or with the contract's new columns added, wider ones widened and
+    renamed ones renamed, by field id: what was published is read as it is now.
 
     A column that the contract no longer has stays in the table, optional, and new files are without it: partitions that
     were published with it are right again, without being computed, when the manifest is set back.
@@ -122,6 +126,21 @@ def ensure_table(
     Raises PermanentError when the contract changed a column in a way that old partitions can't be read as, or when the
     table was made with partitions and the contract has none, or the other way round.
     """
+    table = create_table(catalog, identifier, location, contract, with_run_id=with_run_id)
+
+    def evolve(tries: int) -> "Table":
+        current = table if tries == 1 else catalog.load_table(identifier)
+        wanted = evolved_contract(contract, SchemaRecord.of(current).evolved)
+        current = _rename(current, {c.renamed_from: c.name for c in wanted.columns if c.renamed_from}, identifier)
+        return _evolve(current, iceberg_schema(wanted, with_run_id=with_run_id), identifier)
+
+    return retry_conflicts(evolve)
+
+
+def create_table(
+    catalog: "Catalog", identifier: str, location: str, contract: Contract, *, with_run_id: bool = False
+) -> "Table":
+    """The table as it is, or created with an empty snapshot. Raises PermanentError as ensure_table for partitions."""
     from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
 
     wanted = iceberg_schema(contract, with_run_id=with_run_id)
@@ -148,7 +167,7 @@ def ensure_table(
         )
     if table.current_snapshot() is None:
         table = _add_empty_snapshot(catalog, table, identifier)
-    return retry_conflicts(lambda n: _evolve(table if n == 1 else catalog.load_table(identifier), wanted, identifier))
+    return table
 
 
 def _prove_new(catalog: "Catalog", identifier: str, location: str) -> None:
@@ -186,29 +205,53 @@ def _add_empty_snapshot(catalog: "Catalog", table: "Table", identifier: str) -> 
     return catalog.load_table(identifier)
 
 
-def _evolve(table: "Table", wanted: "Schema", identifier: str) -> "Table":
-    from pyiceberg.exceptions import CommitFailedException
+def _rename(table: "Table", renamed: Mapping[str, str], identifier: str) -> "Table":
+    """renamed: former name → name. A column that has its name already is left alone."""
+    names = set(table.schema().column_names)
+    pairs = [(old, new) for old, new in renamed.items() if old in names and new not in names]
+    if not pairs:
+        return table
+    with _one_evolution(identifier), table.update_schema() as update:
+        for old, new in pairs:
+            update.rename_column(old, new)
+    return table.refresh()
 
+
+def _evolve(table: "Table", wanted: "Schema", identifier: str) -> "Table":
     current = table.schema()
     names = {f.name: f for f in current.fields}
     added = [f for f in wanted.fields if f.name not in names]
+    widened: list[NestedField] = []
     for field in wanted.fields:
         old = names.get(field.name)
-        if old is not None and old.field_type != field.field_type:
+        if old is None or old.field_type == field.field_type:
+            continue
+        if promotes(manifest_type_of(old.field_type), manifest_type_of(field.field_type)):
+            widened.append(field)
+        else:
             raise PermanentError(
                 f"{identifier}: column {field.name} is {old.field_type} in the table and {field.field_type} in the "
                 "manifest. Give the changed column a new name (a removed column keeps its name and type)."
             )
     required = {f.name for f in wanted.fields if f.required}
     relaxed = [f.name for f in current.fields if f.required and f.name not in required]
-    if not (added or relaxed):
+    if not (added or relaxed or widened):
         return table
+    with _one_evolution(identifier), table.update_schema() as update:
+        for field in added:
+            update.add_column(field.name, field.field_type, doc=field.doc)
+        for field in widened:
+            update.update_column(field.name, field_type=field.field_type)
+        for name in relaxed:
+            update.make_column_optional(name)
+    return table.refresh()
+
+
+@contextmanager
+def _one_evolution(identifier: str) -> Iterator[None]:
+    from pyiceberg.exceptions import CommitFailedException
+
     try:
-        with table.update_schema() as update:
-            for field in added:
-                update.add_column(field.name, field.field_type, doc=field.doc)
-            for name in relaxed:
-                update.make_column_optional(name)
+        yield
     except CommitFailedException as e:
         raise ConflictError(f"{identifier}: the table changed while its columns were evolved ({e}).") from e
-    return table.refresh()

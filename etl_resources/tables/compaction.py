@@ -152,6 +152,7 @@ def _rewrite(engine: "duckdb.DuckDBPyConnection", address: TableAddress, table: 
     """Path of the new file, streamed from the old ones and proved equal to them."""
     import duckdb
 
+    address = address.as_stored(table)
     every = table.schema()  # also columns that the contract no longer has: a partition of before has their values
     schema, ids = read_schema(every), field_ids(every, every.column_names)
     folder = staged_folder(address.location, rewrite.partition, rewrite.epoch, rewrite.token_prefix)
@@ -183,7 +184,7 @@ def _content(engine: "duckdb.DuckDBPyConnection", address: TableAddress, scan: s
 
 def same_columns(address: TableAddress, table: "Table") -> bool:
     """Whether the table has the manifest's columns; between an edit and the next run it hasn't."""
-    expected = {*address.contract.names, *([META_RUN_ID] if address.with_run_id else [])}
+    expected = {*address.as_stored(table).contract.names, *([META_RUN_ID] if address.with_run_id else [])}
     return {f.name for f in table.schema().fields} == expected
 
 

@@ -87,7 +87,7 @@ def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress, *, strict: bo
     return PinnedTable(
         address.asset,
         snapshot.snapshot_id if snapshot else None,
-        read_schema(table.schema(), address.columns),
+        read_schema(table.schema(), address.columns, address.contract),
         heads,
         publishes,
         partitioned,

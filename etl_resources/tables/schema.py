@@ -7,11 +7,12 @@ from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID
 from etl_resources.identifiers import quote
 from etl_resources.manifest_columns import DECIMAL
+from etl_resources.schema_drift import promotes
 
 if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
-    from pyiceberg.types import PrimitiveType
+    from pyiceberg.types import NestedField, PrimitiveType
 
 PARTITION_FIELD = "partition_month"
 _PARTITION_FIELD_ID = 1000
@@ -79,14 +80,28 @@ def field_ids(schema: "Schema", columns: Collection[str]) -> str:
     return "{" + ", ".join(f"{quote(f.name)}: {f.field_id}" for f in schema.fields if f.name in columns) + "}"
 
 
-def read_schema(schema: "Schema", columns: Collection[str] | None = None) -> str:
-    """SCHEMA option of DuckDB's read_parquet: columns by field id, so that older files read as the current schema."""
+def read_schema(schema: "Schema", columns: Collection[str] | None = None, contract: Contract | None = None) -> str:
+    """SCHEMA option of DuckDB's read_parquet: columns by field id, so that older files read as the current schema.
+
+    contract: a column that was widened beyond it is read as it says; a value that doesn't fit ends the reading.
+    """
+    declared = {c.name: c.type for c in contract.columns} if contract else {}
     entries = [
-        f"{f.field_id}: {{name: '{f.name}', type: '{_duckdb_of(f.field_type)}', default_value: NULL}}"
+        f"{f.field_id}: {{name: '{f.name}', type: '{_read_as(f, declared.get(f.name))}', default_value: NULL}}"
         for f in schema.fields
         if columns is None or f.name in columns
     ]
     return "MAP {" + ", ".join(entries) + "}"
+
+
+def _read_as(field: "NestedField", declared: str | None) -> str:
+    stored = manifest_type_of(field.field_type)
+    return duckdb_type(declared if declared is not None and promotes(declared, stored) else stored)
+
+
+def fields_of(schema: "Schema") -> dict[str, str]:
+    """Column → manifest type, of all columns that a table has."""
+    return {f.name: manifest_type_of(f.field_type) for f in schema.fields}
 
 
 def _iceberg_type(column_type: str) -> "PrimitiveType":
@@ -114,7 +129,7 @@ def _iceberg_type(column_type: str) -> "PrimitiveType":
     return simple[column_type]
 
 
-def _duckdb_of(field_type: object) -> str:
-    names = {"long": "bigint", "int": "int", "string": "string", "date": "date", "timestamptz": "timestamptz"}
+def manifest_type_of(field_type: object) -> str:
+    """Manifest type of an Iceberg type."""
     text = str(field_type).replace(" ", "")
-    return duckdb_type(names.get(text, text))
+    return "bigint" if text == "long" else text

@@ -10,7 +10,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
-from etl_resources.tables.catalog import ensure_table, open_catalog
+from etl_resources.tables.catalog import create_table, ensure_table, open_catalog
 from etl_resources.tables.data_files import data_files
 from etl_resources.tables.evidence import write_evidence
 from etl_resources.tables.head import read_head
@@ -69,6 +69,16 @@ class TableStore:
     def ensure(self, address: TableAddress) -> "Table":
         """The table, created or evolved to its contract."""
         return ensure_table(
+            self.catalog,
+            address.identifier,
+            address.location,
+            address.contract,
+            with_run_id=address.with_run_id,
+        )
+
+    def created(self, address: TableAddress) -> "Table":
+        """The table as it is, created if it isn't there."""
+        return create_table(
             self.catalog,
             address.identifier,
             address.location,

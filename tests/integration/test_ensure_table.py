@@ -136,6 +136,33 @@ def test_a_required_column_may_become_optional(catalog: Catalog, tmp_path: Path)
     assert not any(f.required for f in catalog.load_table(IDENTIFIER).schema().fields)
 
 
+def test_a_renamed_column_keeps_its_field_and_its_values(tmp_path: Path, catalog: Catalog) -> None:
+    """Dropped and added it would be null in what was published; the second writer finds it renamed."""
+    local = LocalTable(catalog, tmp_path)
+    local.commit("a", 1, {JAN: 10})
+    field = catalog.load_table(IDENTIFIER).schema().find_field("amount").field_id
+    renamed = with_columns(*CONTRACT.columns[:2], replace(CONTRACT.columns[2], name="price", renamed_from="amount"))
+    table = ensure_table(catalog, IDENTIFIER, local.location, renamed)
+    assert ensure(catalog, tmp_path, renamed) == ["order_id", "order_date", "price"]
+    assert table.schema().find_field("price").field_id == field
+    scan = parquet_scan(read_head(table)[JAN].data_paths, read_schema(table.schema()))
+    assert local.engine.execute(f"select price::int from {scan}").fetchall() == [(10,), (10,)]
+
+
+def test_a_wider_type_widens_the_column_by_its_field(tmp_path: Path, catalog: Catalog) -> None:
+    """More digits of the same scale, and bigint for int: old files are read as the wider type, none is rewritten."""
+    local = LocalTable(catalog, tmp_path)
+    local.commit("a", 1, {JAN: 10})
+    wider = with_columns(*CONTRACT.columns[:2], replace(CONTRACT.columns[2], type="decimal(20,2)"))
+    table = ensure_table(catalog, IDENTIFIER, local.location, wider)
+    assert str(table.schema().find_field("amount").field_type) == "decimal(20, 2)"
+    scan = parquet_scan(read_head(table)[JAN].data_paths, read_schema(table.schema()))
+    assert local.engine.execute(f"select amount::text, typeof(amount) from {scan}").fetchall() == [
+        ("10.00", "DECIMAL(20,2)"),
+        ("10.00", "DECIMAL(20,2)"),
+    ]
+
+
 def test_a_changed_type_is_refused_before_anything_changes(catalog: Catalog, tmp_path: Path) -> None:
     """Old partitions can't be read as the new type; the message says which column and what to do."""
     ensure(catalog, tmp_path, CONTRACT)

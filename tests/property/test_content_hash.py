@@ -170,3 +170,20 @@ def test_another_name_is_another_content() -> None:
         contract = Contract((ContractColumn(first, "int"), ContractColumn(second, "int")), (first,), None)
         texts.add(duckdb.execute(f"select {content_hash(contract, 'duckdb')} from (select 2, 1) t({names})").fetchone())
     assert len(texts) == 3
+
+
+def test_a_column_that_nobody_declares_counts_where_it_has_a_value() -> None:
+    """Partitions of before it existed keep their version; two that swap their values, or their names, don't."""
+    declared = (ContractColumn("k", "int"),)
+    added = [ContractColumn(n, "string", evolved=True) for n in ("a", "b")]
+
+    def hash_of(columns: tuple[ContractColumn, ...], values: str) -> object:
+        contract = Contract(columns, ("k",), None)
+        rows = f"(select 1 as k, {values})"
+        return duckdb.execute(f"select {content_hash(contract, 'duckdb')} from {rows}").fetchone()
+
+    before = hash_of(declared, "null as a")
+    assert hash_of((*declared, *added), "null::varchar as a, null::varchar as b") == before
+    others = {hash_of((*declared, *added), v) for v in ("'x' as a, null::varchar as b", "null::varchar as a, 'x' as b")}
+    assert len({before, *others}) == 3
+    assert hash_of((*declared, *reversed(added)), "'x' as a, null::varchar as b") in others

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from project_edits import GDP, KPI, LINES, ORDERS, PLATFORM, edit, errors_of, project, prove_told
 
+from tests.projects import CUSTOMERS
+
 __all__ = ["project"]  # a fixture is used by its name
 
 # fmt: off
@@ -56,6 +58,19 @@ CASES = {
     "source key": (
         ORDERS, "key: [order_id]", "key: [order]", "key: [order]",
         "key 'order' is not a column of source; did you",
+    ),
+    "mode of schema evolution": (
+        ORDERS, "bronze: {}", "bronze: {schema_evolution: follow}", "bronze:",
+        "bronze.schema_evolution: 'follow' is not valid; valid: evolve, freeze, quarantine",
+    ),
+    "former name that is one of today": (
+        ORDERS, "order_date: date", "order_date: {type: date, renamed_from: order_id}", "order_date: {type",
+        "column 'order_date' is renamed from 'order_id', which is a column of source: take that one out",
+    ),
+    "former name of two": (
+        ORDERS, "    status: string\n",
+        "    status: {type: string, renamed_from: state}\n    other: {type: string, renamed_from: state}\n",
+        "    other: {type", "column 'other' is renamed from 'state', which another column was renamed from, too: keep",
     ),
     "table key": (
         KPI, "key: [month, nation, currency]", "key: [month, land]", "key:",
@@ -214,3 +229,16 @@ def test_a_source_of_another_kind_than_its_system_is_refused(project: Path) -> N
     edit(project / PLATFORM, "{kind: postgres,", "{kind: s3_files,")
     message = "system 'erp' is of kind s3_files, the source of kind postgres; valid: none (platform.yaml)"
     assert [e.partition(": ")[2] for e in errors_of(project)] == [message, message]
+
+
+def test_bronze_that_follows_its_source_is_not_served_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target has the columns of a contract; those that nobody declared would be in one store and not in the other."""
+    shutil.copytree(CUSTOMERS, tmp_path / "p")
+    monkeypatch.chdir(tmp_path)
+    manifest = tmp_path / "p/datasets/customers/manifest.yaml"
+    before, _, rest = (
+        manifest.read_text().replace("bronze: {}", "bronze: {schema_evolution: evolve}").partition("silver:")
+    )
+    manifest.write_text(f"{before}serving:{rest.partition('serving:')[2]}")
+    (told,) = errors_of(tmp_path / "p")
+    assert told.startswith("p/datasets/customers/manifest.yaml:17: bronze that evolves isn't served")
