@@ -45,7 +45,7 @@ end $$"""
 
 
 def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]) -> None:
-    """Create what is missing; add new columns; let columns be empty that the contract doesn't require.
+    """Create what is missing; rename and add columns; let those be empty that the contract doesn't require.
 
     Raises PermanentError when a column's type or the key differs.
     """
@@ -59,6 +59,11 @@ def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: 
             connection.execute(f"delete from {COMMITS} where target = %s", (target,))  # of a table that was dropped
             _create(connection, target, contract, key)
             return
+        for c in contract.columns:
+            if c.renamed_from in found and c.name not in found:
+                renamed = f"rename column {quote(c.renamed_from)} to {quote(c.name)}"
+                connection.execute(f"alter table {quote_qualified(target)} {renamed}")
+                found[c.name] = found.pop(c.renamed_from)
         _prove_key(connection, target, key)
         for c in contract.columns:
             kind = found.get(c.name)

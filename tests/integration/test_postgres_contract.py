@@ -114,6 +114,23 @@ def test_a_column_that_is_no_longer_required_lets_rows_in(platform: Settings, ch
     query(platform.require_postgres(), insert)
 
 
+def test_a_renamed_column_is_renamed_with_its_values_also_in_the_key(platform: Settings) -> None:
+    """Added beside the old one it would be empty until each partition is served again, and the key be refused."""
+    old = new_sink(platform, "replace")
+    serve_through(old, platform, {"2024-01": Rows(3, 3)})
+    names = {"order_id": "order_number", "amount": "price"}
+    columns = tuple(
+        replace(c, name=names[c.name], renamed_from=c.name) if c.name in names else c for c in CONTRACT.columns
+    )
+    before = query(platform.require_postgres(), f"select order_id, amount from {old.target} order by 1")
+    new = replace(old, contract=replace(CONTRACT, columns=columns), key=("order_number", "line"))
+
+    new.ensure()
+    new.ensure()
+
+    assert query(platform.require_postgres(), f"select order_number, price from {old.target} order by 1") == before
+
+
 def test_a_column_that_is_required_still_is(platform: Settings) -> None:
     """Only what the contract dropped is dropped from the table; the key and the platform's own rules stay."""
     sink = replace(new_sink(platform, "replace"), contract=with_nullable("amount", nullable=False))
