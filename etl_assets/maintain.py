@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from etl_assets.graph.runtime import Runtime
+from etl_assets.raw_cleanup import clean_raw
 from etl_resources.classify import classify
 from etl_resources.errors import PermanentError
 from etl_resources.suggest import hint
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from etl_assets.event_log_purge import PurgedEvents
+    from etl_resources.ledger.ledger import Ledger
 
 Progress = Callable[[str], None]
 
@@ -84,6 +86,7 @@ def maintain(
             progress(f"{name}: looking" if dry_run else f"{name}: maintaining")
             try:
                 done.append(maintain_table(runtime.store.catalog, ledger, engine, address, policy, dry_run=dry_run))
+                _clean_raw(runtime, ledger, name, done[-1], dry_run)
             except Exception as e:
                 known = classify(e)
                 if known is None:
@@ -94,6 +97,13 @@ def maintain(
         progress("Dagster: old runs")
         events = _purge(runtime, instance, checks, dry_run)
     return MaintenanceReport(done, events, failed)
+
+
+def _clean_raw(runtime: Runtime, ledger: "Ledger", name: str, done: TableMaintenance, dry_run: bool) -> None:
+    cleaned = clean_raw(runtime, ledger, runtime.project.tables[name], dry_run=dry_run)
+    done.raw_objects = len(cleaned.objects) + len(cleaned.uploads)
+    done.raw_bytes = sum(o.size_bytes for o in cleaned.objects)
+    done.notes += cleaned.notes
 
 
 def _purge(
@@ -112,6 +122,7 @@ def _what(done: TableMaintenance) -> str:
         f"{done.snapshots_expired} snapshots expired, {done.snapshots_kept} kept" if done.snapshots_expired else "",
         _deleted(done.data_files, "data files", done.data_bytes),
         _deleted(done.metadata_files, "metadata files", done.metadata_bytes),
+        _deleted(done.raw_objects, "raw objects", done.raw_bytes),
     ]
     return "; ".join(f for f in found if f) or "nothing to do"
 

@@ -14,6 +14,7 @@ from etl_resources.errors import ManifestErrors
 from etl_resources.logic_version import serving_logic_version, table_logic_version
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest import Dataset, Platform
+from etl_resources.manifest_sources import PostgresSource
 from etl_resources.manifest_tables import Window
 from etl_resources.manifest_targets import AnyTarget
 from etl_resources.quality.audit import check_name
@@ -51,6 +52,22 @@ class TableNode:
     def name(self) -> str:
         """Name in SQL, e.g. silver.sales_orders."""
         return f"{self.layer}.{self.dataset.dataset}"
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether it is the bronze of a source without tables: files, pages."""
+        return self.layer == "bronze" and not isinstance(self.dataset.source, PostgresSource)
+
+    @property
+    def captured_in(self) -> tuple[str, ...]:
+        """What orders its captures (Ledger.ordering_captures): its system, and its own name where it is captured alone.
+
+        () for what isn't captured.
+        """
+        source = self.dataset.source
+        if self.layer != "bronze" or source is None:
+            return ()
+        return (source.system, self.dataset.dataset) if self.is_delivered else (source.system,)
 
     def read_by(self, partition: str) -> str:
         """Its partition that a dependant's partition reads: the same period, or all of a table without partitions."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode
+from etl_assets.raw_cleanup import clean_raw
 from etl_assets.serving_recovery import drop_indexes, rebuild_serving, settle_serving
 from etl_resources.classify import classify
 from etl_resources.conventions import BRANCH_PREFIX
@@ -169,6 +170,12 @@ class _Session:
                     self._tell(name, f"{orphan.path} deleted, {orphan.size_bytes} bytes", orphan.why)
             with self._step(name):
                 self._abort_uploads(name, ObjectStore.of(catalog, address.location), guard)
+            with self._step(name):
+                cleaned = clean_raw(self.runtime, self.ledger, self.runtime.project.tables[name], dry_run=dry_run)
+                for raw in cleaned.objects:
+                    self._tell(name, f"{raw.path} deleted, {raw.size_bytes} bytes", "no delivery needs it")
+                for path in cleaned.uploads:
+                    self._tell(name, f"unfinished upload of {path} aborted", "its capture is over")
 
     def _settle_one(self, asset: str) -> dict[str, str]:
         address, node = self.runtime.addresses.get(asset), self._serving.get(asset)

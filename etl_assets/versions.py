@@ -100,10 +100,9 @@ def roll_back(
 ) -> RolledBack:
     """Put an older version's content back, pin it, and tell Dagster. Dry: only what would be done."""
     node = known_table(runtime, name)
-    system = node.dataset.source.system if node.layer == "bronze" and node.dataset.source else None
     with Ledger.open(runtime.settings) as ledger, connect(runtime.settings) as engine:
         address = runtime.addresses[name].as_stored(_load(runtime, name))
-        rollback = Rollback(runtime.store, ledger, engine, address, system)
+        rollback = Rollback(runtime.store, ledger, engine, address, node.captured_in)
         outcome = None
         if not dry_run:
             outcome = rollback.run(wanted, partitions, f"rollback-{uuid4().hex[:12]}", reason)

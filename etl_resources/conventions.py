@@ -13,6 +13,7 @@ META_RUN_ID = "meta_run_id"
 """Column that bronze adds: the run that delivered the row (G2). It is audit data, outside the content hash."""
 
 _RAW_FILE = re.compile(r"/run_id=([^/]+)/([0-9a-f]{16})/(.+)$")
+_RAW_NOTE = re.compile(r"/run_id=([^/]+)/(delivery|page)-[0-9a-f]{16}\.json$")
 _STAGED_FILE = re.compile(r"/partition=([0-9A-Za-z-]+)/epoch=(\d+)-([0-9a-f]+)/")
 
 
@@ -91,6 +92,17 @@ def parse_raw_path(path: str) -> tuple[str, str, str] | None:
     """(run id, marker, name) of an original object's path; None for anything else in the raw zone."""
     found = _RAW_FILE.search(path)
     return (found[1], found[2], unquote(found[3])) if found else None
+
+
+def raw_note(dataset: str, run_id: str, kind: str, marker: str) -> str:
+    """Path below the raw location of a note: which objects a `delivery` has, or how a `page` was asked for."""
+    return f"{raw_folder(dataset, run_id)}/{kind}-{marker}.json"
+
+
+def parse_raw_note(path: str) -> tuple[str, str] | None:
+    """(run id, kind) of a raw_note's path; None for anything else in the raw zone."""
+    found = _RAW_NOTE.search(path)
+    return (found[1], found[2]) if found else None
 
 
 def _zone(layer: str) -> str:

@@ -38,7 +38,7 @@ FAILPOINTS: Mapping[str, str] = {
     "capture.intended": "A table's intent is written, none of its files.",
     "capture.files_written": "A table's files are in S3, the ledger knows nothing of them.",
     "capture.totals_recorded": "Control totals are recorded, no table is staged.",
-    "deliver.observed": "A delivered source is observed and its epoch drawn, nothing is landed.",
+    "deliver.observed": "A delivered source is observed, its epoch drawn, its attempt open; no file is landed.",
     "deliver.landed": "The original bytes are in the raw zone, nothing is made of them.",
     "deliver.files_written": "A delivered table's files are in S3, not audited.",
     "stage.file_written": "A computed partition's file is in S3, not audited.",

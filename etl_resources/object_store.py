@@ -94,14 +94,13 @@ class ObjectStore:
             deleted += len(batch)
         return deleted
 
-    def open_uploads(self) -> Iterator[OpenUpload]:
-        """Unfinished multipart uploads below the location."""
-        pages = self.client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self.bucket, Prefix=f"{self._folder}/"
-        )
+    def open_uploads(self, folder: str = "") -> Iterator[OpenUpload]:
+        """Unfinished multipart uploads below {location}/, or {location}/{folder}/."""
+        prefix = f"{self._folder}/{folder}/" if folder else f"{self._folder}/"
+        pages = self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=prefix)
         for page in pages:
             for found in page.get("Uploads", ()):
-                if found["Key"].startswith(f"{self._folder}/"):  # not every store applies the prefix
+                if found["Key"].startswith(prefix):  # not every store applies the prefix
                     yield OpenUpload(f"s3://{self.bucket}/{found['Key']}", found["UploadId"], found["Initiated"])
 
     def abort(self, upload: OpenUpload) -> None:

@@ -51,13 +51,13 @@ class RollbackOutcome:
 
 @dataclass(frozen=True)
 class Rollback:
-    """One table to be rolled back. `system`: the system of record whose captures write it, if any do."""
+    """One table to be rolled back. `captured_in`: what orders the captures that write it (Ledger.ordering_captures)."""
 
     store: TableStore
     ledger: Ledger
     engine: "duckdb.DuckDBPyConnection"
     address: TableAddress
-    system: str | None = None
+    captured_in: tuple[str, ...] = ()
 
     def plan(self, wanted: str, partitions: Collection[str] = ()) -> RollbackPlan:
         """What differs from the version, in these partitions (default: all); writes nothing.
@@ -109,8 +109,8 @@ class Rollback:
         """Intent and pins in one transaction, ordered with planners and captures: a later one sees the pins."""
         asset = self.address.asset
         with ExitStack() as locks:
-            if self.system is not None:
-                locks.enter_context(self.ledger.ordering_captures(self.system))
+            if self.captured_in:
+                locks.enter_context(self.ledger.ordering_captures(*self.captured_in))
             locks.enter_context(self.ledger.planning(asset))
             epoch = self.ledger.draw_epoch(above=max(plan.epochs.values(), default=0))
             attempt = self.ledger.open_attempt(asset, run_id)

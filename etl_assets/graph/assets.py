@@ -16,7 +16,7 @@ from etl_assets.graph.asset_parts import (
     table_metadata,
 )
 from etl_assets.graph.column_lineage import columns_of
-from etl_assets.graph.delivered_assets import build_delivered, is_delivered
+from etl_assets.graph.delivered_assets import build_delivered
 from etl_assets.graph.outcome import (
     AssetIdentity,
     check_events,
@@ -44,7 +44,7 @@ def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition
     for (system, _), nodes in captures.items():
         assets += [source_asset_spec(project, system, n) for n in nodes]
         assets.append(_bronze(project, runtime, system, nodes))
-    delivered = [n for n in project.tables.values() if is_delivered(n)]
+    delivered = [n for n in project.tables.values() if n.is_delivered]
     assets += [source_asset_spec(project, n.dataset.source.system, n) for n in delivered if n.dataset.source]
     assets += [build_delivered(project, runtime, n) for n in delivered]
     assets += [_table(project, runtime, n) for n in project.tables.values() if n.layer != "bronze"]

@@ -20,13 +20,7 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.io_managers.failure import failing_clearly
-from etl_resources.manifest_sources import PostgresSource
 from etl_resources.quality.audit import ROWS_ACCOUNTED, UNIQUE_KEY
-
-
-def is_delivered(node: TableNode) -> bool:
-    """Whether a table is the bronze of a source without tables: files, pages."""
-    return node.layer == "bronze" and not isinstance(node.dataset.source, PostgresSource)
 
 
 def build_delivered(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefinition:

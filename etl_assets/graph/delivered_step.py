@@ -23,7 +23,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.extract.batch_stream import DeliveredRows
 from etl_resources.extract.capture import write_empty
 from etl_resources.extract.delivered_rows import WrittenRows, write_delivered
-from etl_resources.extract.delivery import DeliveredSource, Delivery
+from etl_resources.extract.delivery import Delivery
 from etl_resources.extract.raw_zone import RawZone
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
@@ -68,44 +68,51 @@ class DeliveredStep:
 
     def run(self) -> PartitionOutcome:
         """Observe, and if it changed land, write, audit and stage it. Publishing is the caller's."""
-        store, source = self._runtime.store, self._node.dataset.source
-        assert source is not None  # noqa: S101  (only bronze tables with a source come here)
+        store = self._runtime.store
         store.settle(self._ledger, self._address)
         raw = ObjectStore.of(store.catalog, raw_location(self._runtime.bucket))
         zone = RawZone(raw, self._node.dataset.dataset, self._run_id)
-        delivered = self._runtime.delivered_source(self._node, raw)
-        delivery, epoch = self._observe(delivered, zone, source.system)
+        source = self._runtime.delivered_source(self._node, raw)
+        above = max(store.published_epochs(self._address).values(), default=0)
+        with self._ledger.ordering_captures(*self._node.captured_in) as record_capture:
+            zone.newest_capture = newest_capture(
+                self._ledger.connection, self._node.captured_in[0], besides=self._run_id
+            )
+            delivery = source.observe(zone)
+            epoch = record_capture(self._run_id, above)
+            published = store.pin(self._ledger, self._address, strict=False)  # after observing, never before
+            current = published.publishes.get(WHOLE)
+            kept = self._kept(delivery, current)
+            attempt = "" if kept else self._intend(epoch)  # in the lock: the raw zone's cleaning waits for either
         failpoint("deliver.observed", self._node.name)
-        published = store.pin(self._ledger, self._address, strict=False)  # after observing, never before
-        current = published.publishes.get(WHOLE)
+        report(self._node.name, "observed", changed=int(kept is None), unchanged=int(kept is not None))
+        return kept or self._capture(delivery, zone, epoch, attempt, current)
+
+    def _kept(self, delivery: Delivery, current: Publish | None) -> PartitionOutcome | None:
+        """What is published is pinned or still as delivered."""
         pin = current_pins(self._ledger.connection, [self._node.name]).get((self._node.name, WHOLE))
+        if pin is not None and current is None:
+            message = f"{self._node.name} isn't published and can't be captured: {pin}."
+            return PartitionOutcome(WHOLE, "failed", error=PermanentError(message))
+        if current is None:
+            return None
         if pin is not None:
-            return self._kept(current, str(pin))
-        if current and current.fingerprint == delivery.fingerprint and current.token == self._token(current.version):
-            report(self._node.name, "observed", changed=0, unchanged=1)
+            return pruned_outcome(current, str(pin))
+        if current.fingerprint == delivery.fingerprint and current.token == self._token(current.version):
             return pruned_outcome(current, f"source fingerprint is still {delivery.fingerprint}")
-        report(self._node.name, "observed", changed=1, unchanged=0)
-        return self._capture(delivery, zone, epoch, current)
+        return None
 
-    def _observe(self, source: DeliveredSource, zone: RawZone, system: str) -> tuple[Delivery, int]:
-        """A higher epoch always belongs to a later observation."""
-        above = max(self._runtime.store.published_epochs(self._address).values(), default=0)
-        with self._ledger.ordering_captures(system) as record_capture:
-            zone.newest_capture = newest_capture(self._ledger.connection, system, besides=self._run_id)
-            return source.observe(zone), record_capture(self._run_id, above)
-
-    def _kept(self, current: Publish | None, why: str) -> PartitionOutcome:
-        if current is not None:
-            return pruned_outcome(current, why)
-        message = f"{self._node.name} isn't published and can't be captured: {why}."
-        return PartitionOutcome(WHOLE, "failed", error=PermanentError(message))
-
-    def _capture(self, delivery: Delivery, zone: RawZone, epoch: int, current: Publish | None) -> PartitionOutcome:
-        started = time.monotonic()
+    def _intend(self, epoch: int) -> str:
         attempt = self._ledger.open_attempt(self._node.name, self._run_id)
         self._ledger.intend(attempt, [IntendedPartition(WHOLE, epoch, None)])
+        return attempt
+
+    def _capture(
+        self, delivery: Delivery, zone: RawZone, epoch: int, attempt: str, current: Publish | None
+    ) -> PartitionOutcome:
+        started = time.monotonic()
         landed = delivery.land(zone)
-        record = zone.record(delivery.fingerprint, landed, {"run_id": self._run_id, "attempt": attempt})
+        record = zone.record(delivery.fingerprint, landed, attempt)
         failpoint("deliver.landed", self._node.name)
         report(self._node.name, "landed", objects=len(landed))
         size = self._runtime.size(self._node)

@@ -69,7 +69,7 @@ class DeliveredSource(Protocol):
     """A source that can be observed. Implementations: s3_files, http_api."""
 
     def observe(self, zone: RawZone) -> Delivery:
-        """What lies at the source now. Called inside the lock that orders captures of its system.
+        """What lies at the source now. Called inside the lock that orders its captures.
 
         Raises PermanentError when there is nothing (a wrong name must not empty a table), TransientError while a
         delivery is still being written.

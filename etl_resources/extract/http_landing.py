@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from etl_resources.conventions import raw_folder
+from etl_resources.conventions import parse_raw_note, raw_folder, raw_note
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.http_client import Answer, HttpClient
 from etl_resources.extract.http_rows import PageRows
@@ -98,7 +98,8 @@ class PageLanding:
             newest_capture=self._zone.newest_capture,
         )
         text = json.dumps(asdict(marker), indent=1).encode()
-        path = f"{self._zone.location}/{self._folder}/page-{marker_of(marker.request)}.json"
+        note = raw_note(self._zone.dataset, self._zone.run_id, "page", marker_of(marker.request))
+        path = f"{self._zone.location}/{note}"
         retry_transient(lambda: self._zone.store.write(path, text), self._what)
         return LandedPage(raw, marker, document, rows)
 
@@ -131,7 +132,7 @@ class PageLanding:
 
         def read() -> list[bytes]:
             listed = [o.path for o in store.list(self._folder)]
-            return [store.read(path) for path in listed if path.rpartition("/")[2].startswith("page-")]
+            return [store.read(path) for path in listed if (parse_raw_note(path) or ("", ""))[1] == "page"]
 
         found = [PageMarker(**json.loads(text)) for text in retry_transient(read, self._what)]
         return {m.request: m for m in found if m.newest_capture == self._zone.newest_capture}

@@ -6,12 +6,12 @@ twice. S3 shows an object only when it is complete: what is there is whole.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
-from etl_resources.conventions import parse_raw_path, raw_folder, raw_location, raw_name
+from etl_resources.conventions import parse_raw_path, raw_location, raw_name, raw_note
+from etl_resources.errors import PermanentError
 from etl_resources.extract.object_stream import ObjectStream
 from etl_resources.object_store import ObjectStore, bucket_and_key
 from etl_resources.retries import retry_transient
@@ -30,6 +30,25 @@ class RawObject:
     """s3://…/raw/{dataset}/run_id=…/{marker}/{name}"""
     run_id: str
     """The run that landed it."""
+
+
+@dataclass(frozen=True)
+class RecordedDelivery:
+    """What RawZone.record wrote down of a delivery."""
+
+    path: str
+    attempt: str
+    objects: tuple[str, ...]
+    """Paths, of any run's folder."""
+
+    @classmethod
+    def parse(cls, path: str, content: bytes) -> "RecordedDelivery":
+        """Raises PermanentError when it isn't one."""
+        try:
+            told = json.loads(content)
+            return cls(path, told["attempt"], tuple(o["path"] for o in told["objects"]))
+        except (ValueError, TypeError, KeyError) as e:
+            raise PermanentError(f"{path} is no record of a delivery ({e!r}). Look who changed it.") from e
 
 
 def marker_of(*identity: object) -> str:
@@ -81,11 +100,12 @@ class RawZone:
             self.remember(name, marker, len(content))
         return self.landed[name, marker]
 
-    def record(self, fingerprint: str, objects: Sequence[RawObject], about: Mapping[str, Any]) -> str:
-        """Write down which objects a delivery consists of, after all are landed. Path of the record."""
-        path = f"{self.location}/{raw_folder(self.dataset, self.run_id)}/delivery-{marker_of(fingerprint)}.json"
+    def record(self, fingerprint: str, objects: Sequence[RawObject], attempt: str) -> str:
+        """Write down which objects an attempt's delivery consists of, after all are landed. Path of the record."""
+        path = f"{self.location}/{raw_note(self.dataset, self.run_id, 'delivery', marker_of(fingerprint))}"
         entries = [{k: v for k, v in asdict(o).items() if k != "run_id"} for o in objects]
-        content = json.dumps({"fingerprint": fingerprint, **about, "objects": entries}, indent=1).encode()
+        about = {"fingerprint": fingerprint, "run_id": self.run_id, "attempt": attempt}
+        content = json.dumps({**about, "objects": entries}, indent=1).encode()
         retry_transient(lambda: self.store.write(path, content), self._what)
         return path
 

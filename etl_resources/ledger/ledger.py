@@ -19,6 +19,7 @@ from etl_resources.ledger.records import (
     RECORD_VERSION,
     IntendedPartition,
     Publish,
+    capture_lock,
     publish_of,
 )
 from etl_resources.run_token import inputs_as_json
@@ -71,13 +72,13 @@ class Ledger:
         failpoint("plan.recorded", asset)
 
     @contextmanager
-    def ordering_captures(self, system: str) -> Iterator[Callable[[str, int], int]]:
+    def ordering_captures(self, system: str, dataset: str = "") -> Iterator[Callable[[str, int], int]]:
         """Yields record(run_id, above) → epoch; take the snapshot before calling it, inside this lock.
 
-        Then a higher epoch always belongs to a later snapshot.
+        Then a higher epoch belongs to a later snapshot. dataset: where a system's are captured one by one.
         """
-        key = f"capture:{system}"
-        with self._waiting(f"another capture of {system}"):
+        key = capture_lock(system, dataset)
+        with self._waiting(f"another {key.replace(':', ' of ')}"):
             self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (key,))
         try:
             yield lambda run_id, above: self._record_capture(system, run_id, above)

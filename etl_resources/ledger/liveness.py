@@ -4,7 +4,8 @@ An attempt lives as long as the session that opened it: it holds an advisory loc
 looked at, not the row, so the answer holds also when the ledger's rows were lost.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,42 @@ def live_attempts(connection: "psycopg.Connection[Any]") -> list[LiveAttempt]:
         f"select attempt, asset, created_at from etl.intents where state = 'open' and not {_DEAD} order by created_at"
     ).fetchall()
     return [LiveAttempt(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class DeliveredAttempt:
+    """An attempt at a table that is delivered whole."""
+
+    attempt: str
+    state: str
+    """open, published, failed or abandoned."""
+    is_live: bool
+    record: str | None
+    """Path of its delivery's record in the raw zone; None before it staged, and for a rollback."""
+
+
+def delivered_attempts(ledger: Ledger, asset: str) -> list[DeliveredAttempt]:
+    """Every attempt that the ledger knows."""
+    rows = ledger.connection.execute(
+        "with mine as materialized (select attempt, state from etl.intents where asset = %s), "
+        f"opened as materialized (select attempt, not {_DEAD} as live from mine where state = 'open') "
+        "select attempt, state, coalesce(live, false), staged ->> 'raw' "
+        "from mine left join opened using (attempt) left join etl.intent_partitions using (attempt)",
+        (asset,),
+    ).fetchall()
+    return [DeliveredAttempt(*row) for row in rows]
+
+
+@contextmanager
+def alone(ledger: Ledger, lock: str) -> Iterator[bool]:
+    """Whether nobody else holds the lock; if so this session does, until the end. It dies with the session."""
+    row = ledger.connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (lock,)).fetchone()
+    held = bool(row and row[0])
+    try:
+        yield held
+    finally:
+        if held and not ledger.connection.closed:
+            ledger.connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (lock,))
 
 
 def clock(ledger: Ledger) -> datetime:

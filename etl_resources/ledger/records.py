@@ -68,6 +68,11 @@ on conflict (asset, number) do update set snapshot_id = excluded.snapshot_id, at
 """
 
 
+def capture_lock(system: str, dataset: str = "") -> str:
+    """Name of the lock that orders the captures of a system, or of one dataset of it."""
+    return f"capture:{system}/{dataset}".rstrip("/")
+
+
 def publish_of(row: Sequence[Any]) -> Publish:
     """A row of PUBLISH_COLUMNS."""
     (

@@ -3,14 +3,13 @@
 Readers and writers need not stop. Two maintenances of a table take turns: the second one leaves it alone.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.liveness import LiveAttempt, live_attempts
+from etl_resources.ledger.liveness import LiveAttempt, alone, live_attempts
 from etl_resources.progress import report
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
@@ -69,6 +68,9 @@ class TableMaintenance:
     data_files: int = 0
     """Deleted data files."""
     data_bytes: int = 0
+    raw_objects: int = 0
+    """Deleted objects of the raw zone, and aborted uploads."""
+    raw_bytes: int = 0
     notes: list[str] = field(default_factory=list)
     """What was left undone, and why."""
 
@@ -95,8 +97,8 @@ def maintain_table(
     except NoSuchTableError:
         done.notes.append("not published yet")
         return done
-    with _alone(ledger, address.asset) as alone:
-        if not alone:
+    with alone(ledger, f"maintain:{address.asset}") as is_alone:
+        if not is_alone:
             done.notes.append("left alone: another maintenance of it is at work")
             return done
         if not dry_run:
@@ -112,19 +114,6 @@ def maintain_table(
         deleted=done.metadata_files + done.data_files,
     )
     return done
-
-
-@contextmanager
-def _alone(ledger: Ledger, asset: str) -> Iterator[bool]:
-    """Whether this session is the only one that maintains the table; the lock dies with the session."""
-    key = f"maintain:{asset}"
-    row = ledger.connection.execute("select pg_try_advisory_lock(hashtextextended(%s, 0))", (key,)).fetchone()
-    held = bool(row and row[0])
-    try:
-        yield held
-    finally:
-        if held and not ledger.connection.closed:
-            ledger.connection.execute("select pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
 
 
 def _compact(

@@ -222,10 +222,9 @@ class RollbackWriter(Writer):
 
     def roll_back(self, number: int, months: Sequence[str]) -> int | None:
         """Its epoch; None when nothing differs."""
-        node = self.runtime.project.tables[self.asset]
-        system = node.dataset.source.system if node.layer == "bronze" and node.dataset.source else None
+        node, address = self.runtime.project.tables[self.asset], self.runtime.addresses[self.asset]
         with embedded.connect(self.runtime.settings) as engine:
-            rollback = Rollback(self.runtime.store, self.ledger, engine, self.runtime.addresses[self.asset], system)
+            rollback = Rollback(self.runtime.store, self.ledger, engine, address, node.captured_in)
             outcome = rollback.run(str(number), months, f"rollback-{self.run_id[:12]}", "")
         return outcome.epoch if outcome else None
 
