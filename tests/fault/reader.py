@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from etl_resources.calendar import WHOLE
 from etl_resources.engines.embedded import connect
-from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.quality.audit import read_back
 from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.sinks.postgres_sink import PostgresSink
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import read_schema
@@ -67,11 +69,14 @@ class Reader:
                     self._note(asset, partition, head.epoch, read_back(engine, address.contract, scan).version)
 
     def _look_at_serving(self) -> None:
-        (node,) = self.lake.runtime.project.serving
-        sink = self.lake.runtime.sink(node)
-        month = f"to_char({quote(sink.contract.partition_column)}, 'YYYY-MM')"
+        for node in self.lake.runtime.project.serving:
+            self._look_at(self.lake.runtime.postgres_sink(node))
+
+    def _look_at(self, sink: PostgresSink) -> None:
+        column = sink.contract.partition_column
+        partition = f"to_char({quote(column)}, 'YYYY-MM')" if column else literal(WHOLE)
         served = (
-            f"select {month}, count(*), {content_hash(sink.contract, 'postgres')} "
+            f"select {partition}, count(*), {content_hash(sink.contract, 'postgres')} "
             f"from {quote_qualified(sink.target)} group by 1"
         )
         with psycopg.connect(self.lake.platform_dsn) as connection:

@@ -141,7 +141,7 @@ SCENARIOS: Mapping[str, Reach] = {
 }
 """Failpoint → how to get there. A failpoint that is missing here has no fault test: test_failpoints.py says so."""
 DELIVERED = tuple(p for p in FAILPOINTS if p.startswith("deliver."))
-"""Failpoints that only a source of files or pages passes: tests/fault/test_delivered_faults.py."""
+"""Failpoints that only a source of files or pages passes: test_delivered_faults.py, deliveries.py."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Arrival:
 
 def bring_to(lake: Lake, point: str, match: str, action: str, nth: int = 1, **changed: str) -> Arrival:
     """A run that ends, breaks or stops at the point. `changed`: its variables."""
-    reach = SCENARIOS[point]
+    reach = SCENARIOS.get(point, Reach())
     if reach.killed_at is not None:
         before = lake.spawn(FIRST, LAST, points=[{"point": reach.killed_at, "match": match, "action": "kill"}])
         assert before.wait() is None, f"{reach.killed_at} was not reached"

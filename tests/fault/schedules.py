@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.fault import sources
+from tests.fault.kinds import KINDS
 from tests.fault.proxy import proxy_to
 from tests.fault.reader import watching
 from tests.fault.scenarios import (
@@ -16,7 +16,6 @@ from tests.fault.scenarios import (
     FOLLOW_UPS,
     IMPATIENT,
     LAST,
-    SCENARIOS,
     Arrival,
     NotReached,
     bring_to,
@@ -25,11 +24,17 @@ from tests.fault.scenarios import (
     kill_stopped,
     succeed,
 )
-from tests.invariants import await_sessions_gone, prove_whole
+from tests.invariants import await_sessions_gone
 from tests.lake import Lake
 
 FAULTS: Mapping[str, int] = {"kill": 12, "raise": 2, "zombie": 3, "no database": 1, "no storage": 1}
 """What happens at the failpoint → how often."""
+LANES = 2
+"""Schedules that are played at the same time, each on a lake of its own."""
+PER_LAKE = 25
+"""Schedules that a lake lives for: its history makes every commit a little slower."""
+DELIVERED = ("files", "pages")
+"""Kinds that take turns, a lake each, in every lane but the first, which is the ERP's."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Schedule:
 
     seed: int
     number: int
+    kind: str
     change: str
     point: str
     match: str
@@ -47,35 +53,47 @@ class Schedule:
 
     def __str__(self) -> str:
         return (
-            f"--fault-seed {self.seed}:{self.number} ({self.change}; {self.fault} at {self.point} of "
+            f"--fault-seed {self.seed}:{self.number} ({self.kind}: {self.change}; {self.fault} at {self.point} of "
             f"{self.match or 'anything'}, call {self.nth}; then {self.follow_up})"
         )
 
 
 def draw(seed: int, number: int) -> Schedule:
-    """The schedule of a number. Every failpoint comes once in each round of as many numbers as there are points."""
-    rounds, place = divmod(number, len(SCENARIOS))
-    deck = sorted(SCENARIOS)
-    Random(f"{seed}, round {rounds}").shuffle(deck)
+    """The schedule of a number. Every failpoint of a kind comes once in each round of as many of its schedules."""
+    name, nth = _kind_of(seed, number)
+    kind = KINDS[name]
+    rounds, place = divmod(nth, len(kind.scenarios))
+    deck = sorted(kind.scenarios)
+    Random(f"{seed}, {name}, round {rounds}").shuffle(deck)
     random, point = Random(f"{seed}, {number}"), deck[place]
-    reach = SCENARIOS[point]
+    reach = kind.scenarios[point]
     return Schedule(
-        seed, number, random.choice([*sources.CHANGES]), point, random.choice(reach.matches),
+        seed, number, name, random.choice([*kind.changes]), point, random.choice(reach.matches),
         random.randint(1, reach.calls),
         "kill" if reach.prepared else random.choices([*FAULTS], [*FAULTS.values()])[0],
         random.choice(FOLLOW_UPS),
     )  # fmt: skip
 
 
+def _kind_of(seed: int, number: int) -> tuple[str, int]:
+    """(kind, how many schedules of that kind come before); a lake's schedules are all of one kind."""
+    place, lane = divmod(number, LANES)
+    if lane == 0:
+        return "erp", place
+    lakes, place = divmod(place, PER_LAKE)
+    rounds, turn = divmod(lakes, len(DELIVERED))
+    return DELIVERED[(turn + seed) % len(DELIVERED)], rounds * PER_LAKE + place
+
+
 def play(lake: Lake, schedule: Schedule) -> bool:
     """Play it on a lake that is whole, and prove that it is whole again. Whether the failpoint was reached."""
-    random, reach = Random(f"{schedule}"), SCENARIOS[schedule.point]
-    sources.CHANGES[schedule.change](lake, random)
+    kind = KINDS[schedule.kind]
+    random, reach = Random(f"{schedule}"), kind.scenarios[schedule.point]
+    kind.changes[schedule.change](lake, random)
     if reach.change is not None:
         reach.change(lake, random)
-    if reach.prepared:
-        for month in sources.MONTHS:  # these need something to publish
-            sources.raise_prices(lake, month)
+    if reach.prepared:  # these need something to publish
+        kind.touch(lake, random)
     reached = True
     with watching(lake):
         try:
@@ -84,7 +102,7 @@ def play(lake: Lake, schedule: Schedule) -> bool:
             reached = False
         await_sessions_gone(lake)
         succeed(lake)
-    prove_whole(lake)
+    kind.prove(lake)
     return reached
 
 
@@ -99,7 +117,7 @@ def _inflict(lake: Lake, schedule: Schedule, random: Random) -> None:
     elif schedule.fault == "zombie":
         zombie = bring_to(lake, *at, "stop", schedule.nth)
         with kill_stopped(zombie.child):
-            sources.raise_prices(lake, random.choice(sources.MONTHS))
+            KINDS[schedule.kind].touch(lake, random)
             lake.spawn(FIRST, LAST, **IMPATIENT).wait()
             go_on(zombie.child)
             zombie.child.wait()

@@ -13,19 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.conftest import SMALL
-from tests.fault.scenarios import FIRST, LAST, SCENARIOS, succeed
-from tests.fault.schedules import FAULTS, Tally, draw, play
-from tests.lake import Lake, new_lake
+from tests.fault.kinds import KINDS
+from tests.fault.scenarios import FIRST, LAST, succeed
+from tests.fault.schedules import FAULTS, LANES, PER_LAKE, Tally, draw, play
+from tests.lake import Lake
 
 pytest_plugins = ["tests.lake"]
 
 TIMEOUT_S = 3 * 3600
 """Of all schedules together."""
-LANES = 2
-"""Schedules that are played at the same time, each on a lake of its own."""
-PER_LAKE = 25
-"""Schedules that a lake lives for: its history makes every commit a little slower."""
 SAVED_FROM = 60
 """Schedules of a run whose figures are kept in benchmarks/results/faults.jsonl."""
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "faults.jsonl"
@@ -71,7 +67,8 @@ def _play_all(
     """On one lake, which a failed schedule ends: the rest goes on with a new one."""
     rest = list(numbers)
     while rest:
-        with _whole_lake(folder / f"from-{rest[0]}", making) as lake:
+        kind = draw(seed, rest[0]).kind
+        with _whole_lake(kind, folder / f"from-{rest[0]}", making) as lake:
             while rest:
                 schedule = draw(seed, rest.pop(0))
                 try:
@@ -83,11 +80,11 @@ def _play_all(
 
 
 @contextmanager
-def _whole_lake(folder: Path, making: threading.Lock) -> Iterator[Lake]:
+def _whole_lake(kind: str, folder: Path, making: threading.Lock) -> Iterator[Lake]:
     folder.mkdir(parents=True)
     with ExitStack() as until_done:
         with making:  # the ERP's template is made once, and settings are read from the process's environment
-            lake = until_done.enter_context(new_lake(folder, SMALL))
+            lake = until_done.enter_context(KINDS[kind].make(folder))
             assert lake.runtime.settings
         succeed(lake, FIRST, LAST)
         yield lake
@@ -118,7 +115,9 @@ def test_a_seed_replays_its_schedule() -> None:
 
 def test_a_round_of_schedules_meets_every_failpoint_and_many_rounds_every_fault() -> None:
     """Chance alone would leave some point out of a run of hundreds."""
-    schedules = [draw(1, n) for n in range(20 * len(SCENARIOS))]
+    schedules = [draw(1, n) for n in range(800)]
 
-    assert {s.point for s in schedules[: len(SCENARIOS)]} == set(SCENARIOS)
     assert {s.fault for s in schedules} == set(FAULTS)
+    for name, kind in KINDS.items():
+        points = [s.point for s in schedules if s.kind == name]
+        assert set(points[: len(kind.scenarios)]) == set(kind.scenarios), name
