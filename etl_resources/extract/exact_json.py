@@ -31,16 +31,26 @@ def exact_lines(lines: "pa.StringArray") -> "pa.StringArray":
 def numbers_as_text(line: str) -> str:
     """A JSON object with the numbers among its values as strings, and its objects and lists as strings of JSON.
 
-    What is no JSON object is returned as it is.
+    What is no JSON object is returned as it is; one that is nested too deeply, as text that is none either.
     """
     try:
-        value = json.loads(line, parse_float=_Number, parse_int=_Number)
+        value = json.loads(line, parse_float=_Number, parse_int=_Number, object_pairs_hook=_first_of_each)
+        if not isinstance(value, dict):
+            return line
+        text = {k: v if isinstance(v, str | bool | None) else _written(v) for k, v in value.items()}
     except ValueError:
         return line
-    if not isinstance(value, dict):
-        return line
-    text = {k: v if isinstance(v, str | bool | None) else _written(v) for k, v in value.items()}
+    except RecursionError:
+        return f"nested too deeply: {line}"
     return json.dumps(text, separators=(",", ":"))
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """As the engine reads an object that names a value twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found.setdefault(name, value)
+    return found
 
 
 def _written(value: Any) -> str:

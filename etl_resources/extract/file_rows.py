@@ -14,6 +14,7 @@ from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.extract.exact_json import exact_lines
 from etl_resources.extract.raw_zone import RawObject, RawZone
 from etl_resources.extract.read_ahead import ReadAhead
+from etl_resources.extract.split_rows import BLOCK_BYTES, EndMark, WrongRows, told
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.retries import retry_transient
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow import csv
 
-BLOCK_BYTES = 8 * 1024**2
-"""Text is split block by block; a row can't be longer."""
 LOOKED_AT_ROWS = 1_000
 """Rows of a JSON file in which new keys are looked for."""
 BLOCKS_AHEAD = 3
@@ -82,7 +81,7 @@ def beginning(source: S3FilesSource, zone: RawZone, raw: RawObject, *, header: b
     with zone.open(raw) as stream:
         ahead = ReadAhead(_unpacked(stream, compression_of(source, raw.name)), 2)
         try:
-            reader = _reader(source, ahead, () if header else (LINE,), [])
+            reader = _reader(source, ahead, () if header else (LINE,), WrongRows())
             if header:
                 return list(reader.schema.names)
             batch = ahead.next_of(reader)
@@ -174,17 +173,19 @@ def _batches(
 
     for raw in objects:
         with zone.open(raw) as stream:
-            ahead = ReadAhead(_unpacked(stream, compression_of(source, raw.name)), BLOCKS_AHEAD)
+            text = _unpacked(stream, compression_of(source, raw.name))
+            mark = EndMark(text, source.csv.quote) if source.format == "csv" else None
+            ahead = ReadAhead(mark or text, BLOCKS_AHEAD)
             try:
-                yield from _file(source, schema, reading, raw.name, ahead)
+                yield from _file(source, schema, reading, raw.name, ahead, mark)
             except (pa.ArrowException, OSError, KeyError, ValueError) as e:
                 if stream.failure is not None:
                     raise stream.failure from e
                 if _NO_ROWS in str(e) and source.format != "csv":
                     continue
                 raise PermanentError(
-                    f"{raw.name} can't be read as {source.format}: {str(e).splitlines()[0]}. Nothing of this delivery "
-                    f"is published; deliver the file again. Its bytes: {raw.path}"
+                    f"{raw.name} can't be read as {source.format}: {told(e)}. Nothing of this delivery is "
+                    f"published; deliver the file again. Its bytes: {raw.path}"
                 ) from e
             finally:
                 ahead.give_up()
@@ -197,13 +198,18 @@ def _unpacked(stream: Any, compression: str | None) -> Any:
 
 
 def _file(
-    source: S3FilesSource, schema: "pa.Schema", reading: Reading, name: str, ahead: ReadAhead
+    source: S3FilesSource,
+    schema: "pa.Schema",
+    reading: Reading,
+    name: str,
+    ahead: ReadAhead,
+    mark: EndMark | None,
 ) -> "Iterator[pa.RecordBatch]":
+    """mark: that of CSV."""
     import pyarrow as pa
 
-    wrong: list[str] = []
-    is_csv = source.format == "csv"
-    columns = list(reading.columns or source.columns) if is_csv else [LINE]
+    wrong = WrongRows()
+    columns = list(reading.columns or source.columns) if mark else [LINE]
     reader = _reader(source, ahead, columns, wrong, missing=bool(reading.nulls or reading.lacking))
     lacks = reading.lacking.get(name)
 
@@ -215,25 +221,23 @@ def _file(
     while True:
         batch = ahead.next_of(reader)
         if batch is not None:
-            values = batch.columns if is_csv else [exact_lines(batch.column(0))]
-            yield batch_of(values, pa.nulls(batch.num_rows, pa.string()))
-        if wrong:
-            rejected, wrong[:] = list(wrong), []
+            values = mark.taken_from(batch).columns if mark else [exact_lines(batch.column(0))]
+            yield batch_of(values, pa.nulls(len(values[0]), pa.string()))
+        rejected = [text for text in wrong.taken() if not (mark and mark.is_in(text))]
+        if rejected:
             yield batch_of([pa.nulls(len(rejected), pa.string())] * len(columns), pa.array(rejected, pa.string()))
         if batch is None:
-            return
+            break
+    if mark and not mark.found:
+        raise ValueError(f"it ends inside of a value: the last {source.csv.quote} that opens one is never closed")
 
 
 def _reader(
-    source: S3FilesSource, ahead: ReadAhead, columns: Sequence[str], wrong: list[str], *, missing: bool = False
+    source: S3FilesSource, ahead: ReadAhead, columns: Sequence[str], wrong: WrongRows, *, missing: bool = False
 ) -> "csv.CSVStreamingReader":
     """Batches of text. columns: those that are read, (): all of the file's; missing: whether some may not be there."""
     import pyarrow as pa
     from pyarrow import csv
-
-    def keep(row: csv.InvalidRow) -> str:
-        wrong.append(row.text)
-        return "skip"
 
     dialect = source.csv
     is_csv = source.format == "csv"
@@ -244,7 +248,7 @@ def _reader(
             delimiter=dialect.delimiter if is_csv else _NEVER_INSIDE,
             quote_char=dialect.quote if is_csv else False,
             newlines_in_values=is_csv,
-            invalid_row_handler=keep,
+            invalid_row_handler=wrong.keep,
         ),
         csv.ConvertOptions(
             column_types={c: pa.string() for c in columns},
