@@ -88,13 +88,14 @@ class JsonPath:
         """Columns of the keys that it passes."""
         return tuple(s.capture for s in self.steps if s.capture)
 
-    def walk(self, document: Any) -> Iterator[Found]:
+    def walk(self, document: Any, *, null_is_empty: bool = False) -> Iterator[Found]:
         """Every value, in the document's order.
 
         A document that isn't of this form up to the first array or mapping raises PathError: it is another page than
-        was described. Further down, what doesn't fit is a Found with a problem. A null array or mapping is empty.
+        was described, also where null is there (`null_is_empty`: then there is no value). Further down, what doesn't
+        fit is a Found with a problem, and null is empty.
         """
-        return _walk(self.steps, (document,), {})
+        return _walk(self.steps, (document,), {}, null_is_empty)
 
     def value(self, start: Any) -> Any:
         """The value of a path without fan-out below `start`. Raises KeyError where a key of it is missing."""
@@ -125,30 +126,36 @@ class JsonPath:
         return path
 
 
-def _walk(steps: tuple[Step, ...], passed: tuple[Any, ...], captured: Mapping[str, str]) -> Iterator[Found]:
+def _walk(
+    steps: tuple[Step, ...], passed: tuple[Any, ...], captured: Mapping[str, str], null_is_empty: bool
+) -> Iterator[Found]:
     node, done = passed[-1], len(passed) - 1
     if done == len(steps):
         yield Found(node, captured, passed)
         return
     step = steps[done]
-    if step.fans_out and node is None:
+    if step.fans_out and node is None and (null_is_empty or _fan_out(steps[:done])):
         return
     kind, expected = (dict, "a mapping") if step.key or step.capture else (list, "an array")
     problem = f"is not {expected}" if not isinstance(node, kind) else None
     if problem is None and step.key is not None and step.key not in node:
         problem = f"has no {step.key!r}"
     if problem is not None:
-        if not any(s.fans_out for s in steps[:done]):
-            raise PathError(f"{_place(steps[:done])} {problem}")
+        if not _fan_out(steps[:done]):
+            raise PathError(f"{_place(steps[:done])} {'is null' if node is None else problem}")
         yield Found(node, captured, passed, f"{_place(steps[:done])} {problem}")
     elif step.key is not None:
-        yield from _walk(steps, (*passed, node[step.key]), captured)
+        yield from _walk(steps, (*passed, node[step.key]), captured, null_is_empty)
     elif step.capture is not None:
         for key, value in node.items():
-            yield from _walk(steps, (*passed, value), {**captured, step.capture: key})
+            yield from _walk(steps, (*passed, value), {**captured, step.capture: key}, null_is_empty)
     else:
         for value in node:
-            yield from _walk(steps, (*passed, value), captured)
+            yield from _walk(steps, (*passed, value), captured, null_is_empty)
+
+
+def _fan_out(steps: tuple[Step, ...]) -> bool:
+    return any(s.fans_out for s in steps)
 
 
 def _place(steps: tuple[Step, ...]) -> str:
@@ -179,6 +186,14 @@ def json_text(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(json_text(v) for v in value) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+def is_whole(text: str) -> bool:
+    """Whether UTF-8 holds it: JSON may escape half of a character, such as \\ud83d alone."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _refuse(constant: str) -> Any:

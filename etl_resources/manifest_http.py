@@ -125,6 +125,11 @@ class HttpApiSource(Strict):
     query: dict[str, str] = Field(default_factory=dict, description="Query parameters, values in quotes.")
     pages: Pages | None = Field(default=None, description="How pages follow each other; omitted: there is one.")
     rows: JsonPathText = Field(description="Where a page's rows are.")
+    null_rows: Literal["refuse", "empty"] = Field(
+        default="refuse",
+        description="What a page with null in place of its rows is: an error, or a page without rows (some services "
+        "write an empty list so).",
+    )
     value: Identifier | None = Field(
         default=None, description="Column of the value itself, where `rows` leads to scalars instead of mappings."
     )

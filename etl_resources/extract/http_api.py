@@ -69,13 +69,17 @@ class ApiDelivery:
 
         def documents() -> Iterator[tuple[str, Any]]:
             for page in landed:
-                yield requests.get(page.path, page.name), parse_json(self._read(page))
+                yield requests.get(page.path, page.name), self._parsed(page)
 
         stream = BatchStream(engine, f"delivered_{self.zone.dataset}", rows.schema, lambda: rows.batches(documents()))
         return DeliveredRows(stream.name, (stream,))
 
-    def _read(self, page: RawObject) -> bytes:
-        return retry_transient(lambda: self.zone.store.read(page.path), f"bronze.{self.zone.dataset}")
+    def _parsed(self, page: RawObject) -> Any:
+        body = retry_transient(lambda: self.zone.store.read(page.path), f"bronze.{self.zone.dataset}")
+        try:
+            return parse_json(body)
+        except (ValueError, RecursionError) as e:  # it was parsed when it was received, at another depth of calls
+            raise PermanentError(f"{page.path} isn't the page that was received, or nested too deeply: {e}.") from None
 
 
 class HttpApi:
@@ -113,10 +117,10 @@ class HttpApi:
                     report(f"bronze.{zone.dataset}", "fetching", pages=len(pages), rows=rows)
                 url = paging.after(SeenPage(len(pages), url, page.document, page.marker.next_link, page.rows, rows))
         report(f"bronze.{zone.dataset}", "fetched", pages=len(pages), rows=rows)
-        self._prove_complete(page, rows)
+        self._prove_complete(landing, page, rows)
         return ApiDelivery(self._source, zone, tuple(pages), frozenset(columns))
 
-    def _prove_complete(self, last: LandedPage, rows: int) -> None:
+    def _prove_complete(self, landing: PageLanding, last: LandedPage, rows: int) -> None:
         if rows == 0:
             raise PermanentError(
                 f"{self._source.system} delivers no row from {last.marker.request}. What is published stays. "
@@ -124,6 +128,7 @@ class HttpApi:
             )
         total = total_of(self._source, last.document)
         if total is not None and total != rows:
+            landing.forget()
             raise TransientError(
                 f"{last.marker.request} tells {total} rows in all, its pages had {rows}: the source changed "
                 "while it was read. Run again."

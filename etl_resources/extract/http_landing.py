@@ -76,6 +76,10 @@ class PageLanding:
         document = parse_json(body)
         return LandedPage(raw, marker, document, self._rows.count(document))
 
+    def forget(self) -> None:
+        """Its pages don't belong together: a later try of this run shall ask for all of them again."""
+        retry_transient(lambda: self._zone.store.delete(self._notes()), self._what)
+
     def _fetch(self, connected: "httpx.Client", url: str) -> LandedPage:
         def fetch() -> tuple[Answer, Any, int]:
             answer = self._client.get(connected, url)
@@ -131,15 +135,15 @@ class PageLanding:
         store = self._zone.store
 
         def read() -> list[bytes]:
-            listed = [o.path for o in store.list(self._folder)]
-            return [store.read(path) for path in listed if (parse_raw_note(path) or ("", ""))[1] == "page"]
+            return [store.read(path) for path in self._notes()]
 
         found = [PageMarker(**json.loads(text)) for text in retry_transient(read, self._what)]
         return {m.request: m for m in found if m.newest_capture == self._zone.newest_capture}
 
-    @property
-    def _folder(self) -> str:
-        return raw_folder(self._zone.dataset, self._zone.run_id)
+    def _notes(self) -> list[str]:
+        """Paths of the markers of this run's pages."""
+        listed = self._zone.store.list(raw_folder(self._zone.dataset, self._zone.run_id))
+        return [o.path for o in listed if (parse_raw_note(o.path) or ("", ""))[1] == "page"]
 
     @property
     def _what(self) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from etl_resources.errors import PermanentError
 from etl_resources.extract.http_client import HttpClient
-from etl_resources.json_path import JsonPath, text_of
+from etl_resources.json_path import JsonPath, is_whole, text_of
 from etl_resources.manifest_http import CursorPages, DateRangePages, HttpApiSource, LinkPages, NumberedPages
 
 
@@ -126,9 +126,12 @@ def _url(
 
 def _value(path: str, document: Any) -> str | None:
     try:
-        return text_of(JsonPath(path).value(document))
+        value = text_of(JsonPath(path).value(document))
     except KeyError:
         return None
+    if value is not None and not is_whole(value):
+        raise PermanentError(f"{path!r} has half of a character there, {value!a}: no address can have it")
+    return value
 
 
 def _ranges(start: date, end: date, every: str, today: date) -> Iterator[tuple[date, date]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.extract.batch_stream import ORIGIN, UNREADABLE
 from etl_resources.extract.delivery import DECLARED, Reading
-from etl_resources.json_path import Found, JsonPath, json_text, text_of
+from etl_resources.json_path import Found, JsonPath, is_whole, json_text, text_of
 from etl_resources.manifest_http import DateRangePages, HttpApiSource
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ class PageRows:
 
     def count(self, document: Any) -> int:
         """Rows of a page, readable or not. Raises PathError when the page is of another form."""
-        return sum(1 for _ in self.path.walk(document))
+        return sum(1 for _ in self._found(document))
+
+    def _found(self, document: Any) -> Iterator[Found]:
+        return self.path.walk(document, null_is_empty=self.source.null_rows == "empty")
 
     @cached_property
     def schema(self) -> "pa.Schema":
@@ -71,7 +74,7 @@ class PageRows:
         overlapping = isinstance(self.source.pages, DateRangePages)
         before: set[Row] = set()
         for origin, document in pages:
-            found = (self._row(f) for f in self.path.walk(document))
+            found = (self._row(f) for f in self._found(document))
             here: set[Row] = set()
             while batch := list(islice(found, BATCH_ROWS)):
                 yield self._batch([row for row in batch if row not in before], origin)
@@ -89,9 +92,18 @@ class PageRows:
         try:
             return (*(self._value(column, found) for column in self.columns), None)
         except _NoRowError as e:
-            return (*(None for _ in self.columns), f"{e}: {json_text(found.value)}")
+            return (*(None for _ in self.columns), f"{e}: {_shown(found.value)}")
 
     def _value(self, column: str, found: Found) -> str | None:
+        try:
+            value = self._text(column, found)
+        except RecursionError:
+            raise _NoRowError(f"{column} is nested too deeply") from None
+        if value is not None and not is_whole(value):
+            raise _NoRowError(f"{column} has half of a character")
+        return value
+
+    def _text(self, column: str, found: Found) -> str | None:
         if found.problem is not None:
             raise _NoRowError(found.problem)
         if column in found.captured:
@@ -118,3 +130,11 @@ class PageRows:
     @cached_property
     def _fields(self) -> dict[str, JsonPath]:
         return {column: JsonPath(path) for column, path in self.source.fields.items()}
+
+
+def _shown(value: Any) -> str:
+    """JSON of what is no row, as far as there is any; its page is kept as received."""
+    try:
+        return json_text(value).encode("utf-8", "backslashreplace").decode()
+    except RecursionError:
+        return "see the page"

@@ -151,6 +151,29 @@ def test_what_is_no_row_is_kept_with_its_page(api: Api, zone: RawZone) -> None:
     assert rows(observe(api, zone, missing="null"))[1] == ("2", None)
 
 
+def test_odd_json_is_kept_as_what_is_no_row(api: Api, zone: RawZone) -> None:
+    """Half a character, or an object nested deeper than can be written: legal JSON, that no column holds."""
+    deep = "[" * 600 + "]" * 600
+    api.answers = {
+        "/orders": page(
+            f'{{"data": [{{"id": 1, "amount": "\\ud83d"}}, {{"id": 2, "amount": {deep}}}, {{"id": "\\ud83d\\ude00"}}, '
+            '{"id": 4, "amount": "\\ud83d\\ude00"}]}'
+        )
+    }
+    assert rows(observe(api, zone), "id, amount, _unreadable") == [
+        (None, None, 'amount has half of a character: {"id": 1, "amount": "\\ud83d"}'),
+        (None, None, "amount is nested too deeply: see the page"),
+        (None, None, 'amount is missing: {"id": "\U0001f600"}'),
+        ("4", "\U0001f600", None),
+    ]
+
+
+def test_a_null_in_place_of_the_rows_ends_the_pages_where_that_is_said(api: Api, zone: RawZone) -> None:
+    """Services written in Go send null for an empty list."""
+    api.answers = {"/orders?page=1": page({"data": data(1, 2)}), "/orders?page=2": page({"data": None})}
+    assert ids(observe(api, zone, pages={"by": "page"}, null_rows="empty")) == [1, 2]
+
+
 def test_nested_rows_take_values_from_around_them(api: Api, zone: RawZone) -> None:
     """Lines inside of orders, amounts inside of objects: the usual form of a shop's API."""
     api.answers = {"/orders": page('{"data": [{"id": 7, "lines": [{"amount": {"value": 12345678901234567.89}}]}]}')}

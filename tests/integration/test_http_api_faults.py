@@ -187,6 +187,25 @@ def test_a_page_that_comes_again_ends_the_run(api: Api, zone: RawZone, name: str
     assert re.search(told, message), message
 
 
+def test_a_null_in_place_of_the_rows_is_no_last_page(api: Api, zone: RawZone) -> None:
+    """A throttled service answers 200 and null at page 2 of 20: the other 18 would be missing without a word."""
+    api.answers = {"/orders?page=1": page({"data": data(1, 2)}), "/orders?page=2": page({"data": None})}
+    assert "page=2: data is null" in failure(api, zone, PermanentError, pages={"by": "page"})
+
+
+def test_pages_that_do_not_belong_together_are_asked_for_again_by_the_same_run(api: Api, zone: RawZone) -> None:
+    """A retry that took them from the raw zone would find the same difference each time."""
+    pages = {"by": "page", "total": "total"}
+    first, second = "/orders?page=1", "/orders?page=2"
+    api.answers = {first: page({"data": data(1, 2), "total": 3}), second: page({"data": data(4), "total": 4})}
+    api.answers["/orders?page=3"] = page({"data": [], "total": 4})
+    with pytest.raises(DataPipelineError, match="tells 4 rows in all, its pages had 3"):
+        observe(api, zone, pages=pages)
+    api.answers[second] = page({"data": data(3, 4), "total": 4})
+
+    assert ids(observe(api, zone, pages=pages)) == [1, 2, 3, 4]
+
+
 def test_a_total_that_is_not_reached_is_told(api: Api, zone: RawZone) -> None:
     """Rows that were deleted or added between two pages shift all others."""
     pages = {"by": "offset", "total": "total"}

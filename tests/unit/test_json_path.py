@@ -18,7 +18,7 @@ def walked(path: str, document: str) -> list[tuple[object, dict[str, str]]]:
         ("a[].b[]", '{"a": [{"b": [1, 2]}, {"b": []}, {"b": [3]}]}', ["1", "2", "3"]),
         ("a[][]", '{"a": [[1], [2, 3]]}', ["1", "2", "3"]),
         ("data[]", '{"data": []}', []),
-        ("data[]", '{"data": null}', []),
+        ("a[].b[]", '{"a": [{"b": null}, {"b": [1]}]}', ["1"]),
     ],
 )
 def test_every_element_is_found(path: str, document: str, values: list[object]) -> None:
@@ -43,12 +43,21 @@ def test_keys_of_mappings_are_captured() -> None:
         ("data[]", '{"data": {"a": 1}}', "data is not an array"),
         ("a.{day}", '{"a": [1]}', "a is not a mapping"),
         ("data[]", "[1]", "the document is not a mapping"),
+        ("data[]", '{"data": null}', "data is null"),
+        ("a.b[]", '{"a": null}', "a is null"),
     ],
 )
 def test_another_document_is_told(path: str, document: str, told: str) -> None:
     """An answer that says "quota" in its own words must not look like a page without rows."""
     with pytest.raises(PathError, match=told):
         walked(path, document)
+
+
+def test_null_rows_are_empty_where_that_is_said() -> None:
+    """Some services write an empty list so; a throttled one may mean that it has no answer now."""
+    assert list(JsonPath("data[]").walk({"data": None}, null_is_empty=True)) == []
+    with pytest.raises(PathError, match="has no 'data'"):
+        list(JsonPath("data[]").walk({}, null_is_empty=True))
 
 
 def test_an_element_of_another_form_is_kept_with_its_problem() -> None:
