@@ -37,7 +37,7 @@ class PageRows:
 
     def found(self, document: Any) -> set[str]:
         """Columns that rows of a page have: the keys of mappings, and what the source names otherwise."""
-        rows = [row.value for row in self.path.walk(document) if row.problem is None]
+        rows = [row.value for row in self._found(document) if row.problem is None]
         if not rows:
             return set()
         keys = {key for row in rows if isinstance(row, dict) for key in row}

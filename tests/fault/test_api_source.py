@@ -193,8 +193,8 @@ def test_a_run_that_goes_on_after_another_has_captured_asks_for_everything_again
 
 
 def test_rows_that_are_no_rows_are_dead_letters_with_their_page(published: Rates) -> None:
-    """A text instead of a rate, an object instead of a number: the others are published, these are kept."""
-    published.serve({**USD, "2024-02": '"n/a"', "2024-03": '{"bid": 1}'})
+    """No number, an object instead of one: these are kept. A number that is sent as text is one, and published."""
+    published.serve({"2024-01": '"1.0953"', "2024-02": '"n/a"', "2024-03": '{"bid": 1}'})
     run = published.run()
     assert run.success, run.error
     assert published.published() == six_digits({"2024-01": USD["2024-01"]})
