@@ -1,6 +1,7 @@
 """The raw zone: what no delivery needs goes, what an auditor, a retry or a running capture needs stays."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -190,9 +191,11 @@ def test_page_markers_stay_with_the_run_that_published_them(stack: object, tmp_p
 
 def test_datasets_of_one_api_do_not_wait_for_each_other(stack: object, tmp_path: Path) -> None:
     """A slow API holds the lock that orders its captures for minutes."""
-    with new_lake(tmp_path, scale=None, project=RATES) as lake, lake.environment(ETL_LOCK_TIMEOUT_S="1"):
-        settings = load_settings()
-    with Ledger.open(settings) as slow, Ledger.open(settings) as quick, slow.ordering_captures("ecb", "currency_rates"):
+    with new_lake(tmp_path, scale=None, project=RATES) as lake, ExitStack() as open_until_here:
+        with lake.environment(ETL_LOCK_TIMEOUT_S="1"):
+            settings = load_settings()
+        slow, quick = (open_until_here.enter_context(Ledger.open(settings)) for _ in range(2))
+        open_until_here.enter_context(slow.ordering_captures("ecb", "currency_rates"))
         with quick.ordering_captures("ecb", "interest_rates") as record:
             assert record("run", 0) > 0
         with pytest.raises(TransientError, match="another capture of ecb/currency_rates"):
