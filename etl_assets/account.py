@@ -16,7 +16,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import SOURCE_SEPARATOR
 from etl_resources.ledger.records import Publish
 from etl_resources.quality.conservation import COUNTS, Account, rows_of
-from etl_resources.run_token import ABSENT
+from etl_resources.run_token import ABSENT, InputVersion
 from etl_resources.suggest import hint
 
 NOT_CONSERVED = "each row is made of several, and the manifest names no sum that is conserved"
@@ -222,6 +222,21 @@ class _Walk:
         hop = self._hop(asset)
         hop.partitions.append(partition)
         _sum_into(hop.counts, {"read": captured, "written": captured})
+
+
+def rejected_behind(ledger: Ledger, inputs: Iterable[InputVersion]) -> list[dict[str, Any]]:
+    """Rows that were rejected on the way to these inputs: asset, reason, rows. The most frequent first."""
+    walk = _Walk(ledger)
+    for i in inputs:
+        if not i.looked_up and i.version != ABSENT:
+            for publish in ledger.at_epochs(i.asset, {i.partition: i.epoch}).values():
+                walk.follow(publish)
+    found = [
+        {"asset": hop.asset, "reason": reason, "rows": rows}
+        for hop in walk.hops.values()
+        for reason, rows in hop.reasons.items()
+    ]
+    return sorted(found, key=lambda r: -r["rows"])
 
 
 def _sum_into(into: dict[str, int], counts: Mapping[str, int]) -> None:

@@ -8,6 +8,7 @@ from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
 from etl_assets.project_sql_checks import sql_errors
+from etl_assets.reconciliations import reconciliations
 from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors
@@ -17,7 +18,7 @@ from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.manifest_tables import Window
 from etl_resources.manifest_targets import AnyTarget
-from etl_resources.quality.audit import check_name
+from etl_resources.quality.audit import RECONCILED, check_name
 from etl_resources.settings import load_settings
 
 ASSETS_FOLDER = Path(__file__).parent
@@ -104,16 +105,12 @@ class Project:
     """By name, sources first."""
     serving: tuple[ServingNode, ...]
     control_sql: Mapping[str, str] = field(repr=False)
-    """kpi dataset: text of its reconcile.sql."""
+    """Control totals by name (etl_assets/reconciliations): the SQL of each."""
 
     def controls(self, system: str) -> Mapping[str, str]:
-        """Text of the control totals that kpi datasets take in a system, by dataset."""
-        found = {}
-        for name, text in self.control_sql.items():
-            kpi = self.datasets[name].kpi
-            if kpi and kpi.accept and kpi.accept.reconcile.system == system:
-                found[name] = text
-        return found
+        """SQL of the control totals that are taken in a system, by name."""
+        declared = [r for dataset in self.datasets.values() for r in reconciliations(dataset)]
+        return {r.control: self.control_sql[r.control] for r in declared if r.rule.system == system}
 
 
 def project_folder() -> Path:
@@ -155,6 +152,7 @@ def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
 
 def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft]) -> TableNode:
     control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
+    declared = [r for r in reconciliations(draft.file.model) if r.layer == draft.layer and r.check != RECONCILED]
     queries = _queries(files, draft)
     version = table_logic_version(
         draft.layer,
@@ -163,7 +161,7 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
         files.platform.model.calendar,
         sql=draft.sql,
         control_sql=control.text if control else None,
-        queries=queries,
+        queries={**queries, **{r.check: files.controls[r.control].text for r in declared}},
     )
     inputs = tuple(r.name for r in draft.references)
     dataset = draft.file.model

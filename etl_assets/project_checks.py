@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from etl_assets.project_column_checks import column_errors
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_resolve import TableDraft
+from etl_assets.reconciliations import reconciliations
 from etl_resources.conventions import META_RUN_ID, database_name, table_name
 from etl_resources.errors import ManifestError
 from etl_resources.manifest import Calendar, Dataset, Platform
@@ -43,7 +44,7 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
 
 def _names_of_platform(file: File, platform: Platform) -> Iterator[ManifestError]:
     dataset = file.model
-    given: list[tuple[str, str, Iterable[str], tuple[str, ...]]] = [
+    given: list[tuple[str, str, Iterable[str], tuple[str | int, ...]]] = [
         ("tenant", dataset.tenant, platform.tenants, ("tenant",)),
         ("size", dataset.runner.size, platform.sizes, ("runner", "size")),
         (
@@ -55,9 +56,7 @@ def _names_of_platform(file: File, platform: Platform) -> Iterator[ManifestError
     ]
     if dataset.source:
         given.append(("system", dataset.source.system, platform.systems, ("source", "system")))
-    if dataset.kpi and dataset.kpi.accept:
-        at = ("kpi", "accept", "reconcile", "system")
-        given.append(("system", dataset.kpi.accept.reconcile.system, platform.systems, at))
+    given += [("system", r.rule.system, platform.systems, (*r.at, "system")) for r in reconciliations(dataset)]
     for kind, name, valid, path in given:
         if name not in valid:
             yield file.error(f"unknown {kind} {name!r}; {hint(name, valid)} (platform.yaml)", *path)

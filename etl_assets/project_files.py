@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from etl_assets.reconciliations import reconciliations
 from etl_resources.errors import ManifestError, ManifestErrors
 from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_file import ManifestFile, read_manifest, shown
@@ -33,7 +34,7 @@ class ProjectFiles:
     transforms: Mapping[tuple[str, str], SqlFile]
     """(dataset, layer): the transform that the manifest names."""
     controls: Mapping[str, SqlFile]
-    """kpi dataset: its reconcile.sql."""
+    """Control totals by name (etl_assets/reconciliations): the SQL of each."""
     queries: Mapping[tuple[str, str, int], SqlFile]
     """(dataset, layer, number of the check): its SQL."""
     unreadable: frozenset[str]
@@ -63,11 +64,10 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
                 sql = _read_sql(file, check.sql, errors, layer, "checks", i, "sql") if check.sql else None
                 if sql:
                     queries[name, layer, i] = sql
-        if file.model.kpi and file.model.kpi.accept:
-            at = ("kpi", "accept", "reconcile", "sql")
-            sql = _read_sql(file, file.model.kpi.accept.reconcile.sql, errors, *at)
+        for found in reconciliations(file.model):
+            sql = _read_sql(file, found.rule.sql, errors, *found.at, "sql")
             if sql:
-                controls[name] = sql
+                controls[found.control] = sql
     files = None
     if platform:
         files = ProjectFiles(root, platform, datasets, transforms, controls, queries, frozenset(unreadable))

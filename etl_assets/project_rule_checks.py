@@ -10,12 +10,13 @@ from etl_resources.quality.audit import (
     ROWS_ACCOUNTED,
     STORED_CONTENT,
     UNIQUE_KEY,
+    WITHIN_CHANGE,
     check_name,
 )
 from etl_resources.quality.declared_checks import reference_name, rule_name
 from etl_resources.sql_expression import expression_problems
 
-OWN_CHECKS = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED)
+OWN_CHECKS = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED, WITHIN_CHANGE)
 """Names of checks that the platform makes of every table or kpi."""
 
 

@@ -42,13 +42,12 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
         yield from _grain(draft)
         if draft.layer in READS:
             yield from conservation_errors(draft, drafts)
+            yield from reconcile_errors(files, draft, drafts)
         yield from input_errors(draft, drafts)
         if draft.layer in READS:
             yield from lookup_errors(draft, drafts, READS[draft.layer], files.unreadable)
         if draft.query is not None:
             yield from reference_errors(draft, drafts, files.unreadable)
-        if draft.layer == "kpi":
-            yield from reconcile_errors(files, draft, drafts)
     yield from _cycles(drafts)
 
 

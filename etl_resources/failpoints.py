@@ -43,6 +43,8 @@ FAILPOINTS: Mapping[str, str] = {
     "deliver.files_written": "A delivered table's files are in S3, not audited.",
     "stage.file_written": "A computed partition's file is in S3, not audited.",
     "stage.rejected_kept": "A partition's rejected rows are dead letters, its file isn't audited.",
+    "acceptance.held": "A KPI's partition waits for a person, nothing of it is published.",
+    "acceptance.recorded": "A person's acceptance is in the ledger, nothing is published by it.",
     "audit.passed": "A partition of an Iceberg table passed its audit, nothing is staged.",
     "stage.recorded": "What will be staged is in the ledger, no snapshot of it exists.",
     "stage.before_swap": "The staged snapshot's manifests are written, the catalog doesn't know them.",

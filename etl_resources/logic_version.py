@@ -53,13 +53,15 @@ def table_logic_version(
     if queries:
         parts["queries"] = sorted(map(normalise_sql, queries.values()))
     if dataset.kpi and dataset.kpi.accept and layer == "kpi":
-        accept = dataset.kpi.accept.reconcile
-        parts["reconcile"] = {
-            "system": accept.system,
-            "compare": accept.compare,
-            "sql": normalise_sql(control_sql or ""),
-            **accept.model_dump(mode="json", exclude_defaults=True, include={"by", "rejected"}),
-        }
+        if accept := dataset.kpi.accept.reconcile:
+            parts["reconcile"] = {
+                "system": accept.system,
+                "compare": accept.compare,
+                "sql": normalise_sql(control_sql or ""),
+                **accept.model_dump(mode="json", exclude_defaults=True, include={"by", "rejected"}),
+            }
+        if limit := dataset.kpi.accept.change:
+            parts["change"] = limit.model_dump(mode="json", exclude_defaults=True)
     return _digest(parts)
 
 

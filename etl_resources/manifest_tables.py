@@ -24,6 +24,39 @@ class Freshness(Strict):
     within_days: int = Field(ge=0, description="Days from its newest value to the last day of the period, or to today.")
 
 
+class Rejected(Strict):
+    """Dead letters that count as captured and not published: those of exactly the partition that was read."""
+
+    table: TableName = Field(description="Input, read for the same period, whose rejected rows are counted.")
+    columns: dict[Identifier, Identifier] = Field(
+        min_length=1, description="Measure: the input's column that is summed, or `rows` for their number."
+    )
+
+
+class Reconcile(Strict):
+    """Control totals of the system of record, in the captured snapshot, that the table must equal (M15)."""
+
+    system: Identifier = Field(description="Entry of `systems` in platform.yaml.")
+    sql: FileName = Field(description="One SELECT for that system with the dates %(start)s and %(end)s (excluded).")
+    compare: dict[Identifier, str] = Field(
+        min_length=1, description="Measure: largest absolute difference, a quoted decimal such as '0.01'."
+    )
+    by: tuple[Identifier, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Columns of the key by which both sides are summed before they are compared; omitted: each row.",
+    )
+    rejected: Rejected | None = Field(
+        default=None, description="captured = published + rejected: where the rejected rows are. Needs `by`."
+    )
+
+    @model_validator(mode="after")
+    def _groups(self) -> "Reconcile":
+        if self.rejected is not None and self.by is None:
+            raise ValueError("rejected needs `by`: the groups to which rejected rows are added")
+        return self
+
+
 class Check(Strict):
     """A rule on a whole partition: exactly one of the fields before severity."""
 
@@ -39,6 +72,9 @@ class Check(Strict):
     freshness: Freshness | None = Field(default=None, description="How old the newest row may be.")
     sql: FileName | None = Field(
         default=None, description="One SELECT over the partition and the table's inputs that gives rows that offend."
+    )
+    reconcile: Reconcile | None = Field(
+        default=None, description="Control totals of the system of record, by the groups of `by`."
     )
     severity: Literal["error", "warn"] = Field(default="error", description="error: not published.")
     name: Identifier | None = Field(default=None, description="Unique in the table; omitted: that of the check.")
@@ -189,43 +225,28 @@ class Silver(Table):
     )
 
 
-class Rejected(Strict):
-    """Dead letters that count as captured and not published: those of exactly the partition that was read."""
+class ChangeLimit(Strict):
+    """How far the sums of a partition may move when it is published again: by late data, or by another logic."""
 
-    table: TableName = Field(description="Input, read for the same period, whose rejected rows are counted.")
-    columns: dict[Identifier, Identifier] = Field(
-        min_length=1, description="Measure: the input's column that is summed, or `rows` for their number."
+    within: dict[Identifier, str] = Field(
+        min_length=1, description="Measure: largest change of its sum, as a share of the published one: '0.10'."
     )
-
-
-class Reconcile(Strict):
-    """Control totals of the system of record, in the captured snapshot, that the table must equal (M15)."""
-
-    system: Identifier = Field(description="Entry of `systems` in platform.yaml.")
-    sql: FileName = Field(description="One SELECT for that system with the dates %(start)s and %(end)s (excluded).")
-    compare: dict[Identifier, str] = Field(
-        min_length=1, description="Measure: largest absolute difference, a quoted decimal such as '0.01'."
+    by: tuple[Identifier, ...] = Field(
+        default=(), description="Columns of the key by which the sums are compared; omitted: all rows together."
     )
-    by: tuple[Identifier, ...] | None = Field(
-        default=None,
-        min_length=1,
-        description="Columns of the key by which both sides are summed before they are compared; omitted: each row.",
-    )
-    rejected: Rejected | None = Field(
-        default=None, description="captured = published + rejected: where the rejected rows are. Needs `by`."
-    )
-
-    @model_validator(mode="after")
-    def _groups(self) -> "Reconcile":
-        if self.rejected is not None and self.by is None:
-            raise ValueError("rejected needs `by`: the groups to which rejected rows are added")
-        return self
 
 
 class Accept(Strict):
-    """What must hold before a KPI is published."""
+    """What must hold before a KPI is published; else it waits for a person. At least one of the two."""
 
-    reconcile: Reconcile = Field(description="Control totals of the system of record.")
+    reconcile: Reconcile | None = Field(default=None, description="Control totals of the system of record.")
+    change: ChangeLimit | None = Field(default=None, description="How far it may move from what is published.")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "Accept":
+        if self.reconcile is None and self.change is None:
+            raise ValueError("accept names reconcile, change or both")
+        return self
 
 
 class Kpi(Derived):

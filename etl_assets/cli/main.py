@@ -5,6 +5,7 @@ import sys
 import typer
 
 from etl_assets.cli import (
+    acceptance,
     account,
     demo,
     lineage,
@@ -33,6 +34,7 @@ transform_tests.register(app)
 lineage.register(app)
 account.register(app)
 schema_changes.register(app)
+acceptance.register(app)
 demo.register(app)
 query.register(app)
 versions.register(app)

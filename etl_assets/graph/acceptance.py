@@ -1,60 +1,81 @@
-"""What must hold of a KPI's partition before it is published: the totals of the capture that it was made from (M15)."""
+"""What must hold of a KPI's partition before it is published (M15), and what becomes of one of which it doesn't.
 
-from typing import TYPE_CHECKING
+A partition that fails only its acceptance is held: its file stays, the differences are told, a person may accept it.
+An acceptance is of exactly that token and that content, which the ordinary step then publishes.
+"""
 
-from etl_assets.project import TableNode
-from etl_resources.errors import PermanentError
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from etl_assets.account import rejected_behind
+from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import quote
+from etl_resources.ledger.held import Acceptance, Held, acceptance_of, hold
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.lineage import capture_epochs
-from etl_resources.manifest_tables import Reconcile
-from etl_resources.planning import Plan, PlannedPartition
-from etl_resources.quality.audit import CheckResult
-from etl_resources.quality.dead_letters import rejected_sums
-from etl_resources.quality.reconciliation import Row, reconcile, reconcile_groups
+from etl_resources.manifest_tables import ChangeLimit
+from etl_resources.planning import PlannedPartition
+from etl_resources.quality.audit import RECONCILED, WITHIN_CHANGE, CheckResult
+from etl_resources.quality.reconciliation import Row, within_change
 
 if TYPE_CHECKING:
     import duckdb
 
 
-def accept(
-    engine: "duckdb.DuckDBPyConnection",
-    ledger: Ledger,
-    node: TableNode,
-    control: str,
-    the_plan: Plan,
-    planned: PlannedPartition,
-    scan: str,
-) -> list[CheckResult]:
-    """The reconciliation that the manifest asks for; none for other tables. control: key of its control totals.
+def changed(engine: "duckdb.DuckDBPyConnection", limit: ChangeLimit, scan: str, published: str | None) -> CheckResult:
+    """How far a partition moved from what is published of it. Both: table expressions; None: nothing is."""
+    if published is None:
+        return CheckResult(WITHIN_CHANGE, passed=True, metadata={"note": "nothing is published to differ from"})
+    names = [*limit.by, *limit.within]
+    sums = ", ".join([*map(quote, limit.by), *(f"coalesce(sum({quote(m)}), 0)" for m in limit.within)])
 
-    Raises PermanentError when there is nothing to compare with.
+    def rows(side: str) -> list[Row]:
+        found = engine.execute(f"select {sums} from {side} group by all").fetchall()
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+    return within_change(rows(scan), rows(published), limit.by, limit.within)
+
+
+def accepted_or_held(
+    ledger: Ledger, planned: PlannedPartition, written: Held, checks: Sequence[CheckResult]
+) -> tuple[list[CheckResult], Acceptance | None]:
+    """Checks of acceptance that failed, as a person's acceptance of this content leaves them: warnings.
+
+    Without one the partition waits from here on, visible and unpublished; its checks still block.
     """
-    kpi = node.dataset.kpi
-    if node.layer != "kpi" or kpi is None or kpi.accept is None:
-        return []
-    rule = kpi.accept.reconcile
+    failed = [
+        {"name": c.name, "metadata": dict(c.metadata), "differences": [asdict(d) for d in c.differences]}
+        for c in checks
+        if c.blocks
+    ]
+    held = replace(written, judged=_digest(failed))
     with ledger.alone:
-        epochs = capture_epochs(ledger.connection, planned.inputs).get((rule.system, planned.partition), set())
-        found = ledger.totals(control, planned.partition, epochs)
-        rejected = _rejected(ledger, rule, the_plan, planned)
-    if found is None:
-        raise PermanentError(
-            f"{node.name}, partition {planned.partition}: the captures that it is made from took no control "
-            f"totals of {node.dataset.dataset}. Materialize bronze of system {rule.system} again."
-        )
-    capture, totals = found
-    names = dict.fromkeys((*node.contract.key, *rule.compare))
-    cursor = engine.execute(f"select {', '.join(map(quote, names))} from {scan}")
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    if rule.by is None:
-        return [reconcile(rows, totals, node.contract.key, rule.compare, capture)]
-    return [reconcile_groups(rows, rejected, totals, rule.by, rule.compare, capture)]
+        accepted = acceptance_of(ledger.connection, held)
+        if accepted is not None:
+            told = accepted.as_json()
+            return [
+                c if c.passed else replace(c, severity="warn", metadata={**c.metadata, **told}) for c in checks
+            ], accepted
+        findings = {"checks": failed, "rejected": rejected_behind(ledger, planned.inputs)}
+        hold(ledger.connection, replace(held, findings=findings))
+    failpoint("acceptance.held", written.asset)
+    return list(checks), None
 
 
-def _rejected(ledger: Ledger, rule: Reconcile, the_plan: Plan, planned: PlannedPartition) -> list[Row]:
-    """Sums of the rows that the publish which was read had rejected."""
-    if rule.rejected is None or rule.by is None:
-        return []
-    publish = the_plan.inputs[rule.rejected.table].publishes[planned.partition]
-    return list(rejected_sums(ledger.connection, publish, rule.by, rule.rejected.columns))
+def _digest(failed: Sequence[Mapping[str, Any]]) -> str:
+    """Of what was found, whichever capture it was found in."""
+    told = [
+        [check["name"], {k: v for k, v in check["metadata"].items() if k != "capture"}, check["differences"]]
+        for check in failed
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def held_note(blocked: Sequence[CheckResult], asset: str, partition: str) -> str:
+    """What to do about a partition that failed by these checks; nothing if they aren't of acceptance alone."""
+    if not all(c.name in (RECONCILED, WITHIN_CHANGE) for c in blocked):
+        return ""
+    explain, publish = (f"`data-pipeline {verb} {asset} {partition}`" for verb in ("acceptance show", "accept"))
+    return f" It is held: {explain} explains, {publish} publishes it."

@@ -9,7 +9,14 @@ from etl_assets.graph import keys
 from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome
 from etl_assets.graph.partitions import partitions_def, told
 from etl_assets.project import Project, TableNode
-from etl_resources.quality.audit import CONTRACT_HELD, RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY
+from etl_resources.quality.audit import (
+    CONTRACT_HELD,
+    RECONCILED,
+    ROWS_ACCOUNTED,
+    STORED_CONTENT,
+    UNIQUE_KEY,
+    WITHIN_CHANGE,
+)
 from etl_resources.quality.declared_checks import DeclaredCheck
 
 TABLES, POSTGRES, ELASTICSEARCH = "tables", "postgres", "elasticsearch"
@@ -21,6 +28,7 @@ _BASE_CHECKS = {
     STORED_CONTENT: "what is stored, read back, has the hash of what was written",
     CONTRACT_HELD: "every written row keeps the contract, judged a second time, by pandera",
     RECONCILED: "equals the control totals of the captured snapshot",
+    WITHIN_CHANGE: "its sums are near those of what is published",
 }
 
 

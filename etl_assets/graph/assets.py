@@ -29,7 +29,14 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.manifest_sources import PostgresSource
-from etl_resources.quality.audit import CONTRACT_HELD, RECONCILED, ROWS_ACCOUNTED, STORED_CONTENT, UNIQUE_KEY
+from etl_resources.quality.audit import (
+    CONTRACT_HELD,
+    RECONCILED,
+    ROWS_ACCOUNTED,
+    STORED_CONTENT,
+    UNIQUE_KEY,
+    WITHIN_CHANGE,
+)
 from etl_resources.quality.declared_checks import DeclaredCheck, declared_checks
 
 
@@ -132,7 +139,8 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
     declared = declared_checks(node.contract, node.dataset.table(node.layer))
     names = [ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, *(c.name for c in declared)]
     if node.dataset.kpi and node.dataset.kpi.accept:
-        names.append(RECONCILED)
+        accept = node.dataset.kpi.accept
+        names += [RECONCILED] * (accept.reconcile is not None) + [WITHIN_CHANGE] * (accept.change is not None)
     identity = AssetIdentity(
         keys.table_key(node.name),
         node.logic_version[:16],

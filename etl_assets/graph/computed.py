@@ -87,6 +87,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                     "stage_seconds": c.written.evidence["stage_s"],
                     **c.written.evidence["counts"],
                     "rejected_share": rejected_share(c.written.evidence["counts"]),
+                    **c.written.evidence.get("accepted", {}),
                 },
             )
         )

@@ -78,7 +78,8 @@ def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) 
                 passed=result.passed,
                 severity=dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN,
                 blocking=result.severity == "error",
-                metadata={k: _metadata(v) for k, v in {"partition": outcome.partition, **result.metadata}.items()},
+                metadata={k: _metadata(v) for k, v in {"partition": outcome.partition, **result.metadata}.items()}
+                | _differences(result),
             )
 
 
@@ -155,6 +156,15 @@ def raise_failures(asset: str, outcomes: Sequence[PartitionOutcome]) -> None:
         + " | ".join(lines),
         allow_retries=False,
     )
+
+
+def _differences(result: CheckResult) -> dict[str, Any]:
+    """What a comparison found, as a table."""
+    if not result.differences:
+        return {}
+    lines = [f"| group | measure | here | {result.differences[0].other} |", "|---|---|---:|---:|"]
+    lines += [f"| {d.group.replace('|', '¦')} | {d.measure} | {d.here} | {d.there} |" for d in result.differences]
+    return {"differences_by_group": dg.MetadataValue.md("\n".join(lines))}
 
 
 def _metadata(value: Any) -> Any:

@@ -9,31 +9,33 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from etl_assets.graph.acceptance import accept
+from etl_assets.graph.acceptance import accepted_or_held, changed, held_note
 from etl_assets.graph.audits import audit_declared
 from etl_assets.graph.computed import Computed, hold_back_linked, tell
+from etl_assets.graph.kpi_versions import logic_of, name_old_logic
 from etl_assets.graph.outcome import (
     AssetIdentity,
     event_pointers,
 )
 from etl_assets.graph.partitions import requested
+from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.relations import input_windows, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_assets.transforms import transform_of
 from etl_resources.conventions import staged_folder
 from etl_resources.engines.embedded import connect
-from etl_resources.engines.transform import JUDGED, engine_error, run_transform
+from etl_resources.engines.transform import JUDGED, TransformResult, engine_error, run_transform
 from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.extract.capture import write_empty
 from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
+from etl_resources.ledger.held import Acceptance, Held, release
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.lineage import control_key
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
-from etl_resources.quality.audit import account_of, audit_transform, read_back
+from etl_resources.quality.audit import CheckResult, account_of, audit_transform, read_back
 from etl_resources.quality.conservation import rows_published
 from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.retries import retry_transient, with_retries_of_here
@@ -59,8 +61,9 @@ class TableStep:
         contract = node.dataset.table(node.layer)
         self._declared = contract
         self._schema = read_schema(table.schema())
-        dataset = node.dataset.dataset
-        self._control = control_key(dataset, runtime.project.control_sql.get(dataset, ""))
+        self._reconciler = Reconciler(ledger, node, runtime.project.control_sql)
+        kpi = node.dataset.kpi if node.layer == "kpi" else None
+        self._limit = kpi.accept.change if kpi and kpi.accept else None
         self._transform = transform_of(node, field_ids(table.schema(), self._address.columns))
 
     def plan(self, requested: Sequence[str]) -> Plan:
@@ -108,6 +111,9 @@ class TableStep:
         """The good partitions on the attempt's branch."""
         written = [c.written for c in computed if c.written is not None]
         assert the_plan.attempt is not None  # noqa: S101  (there is something to do)
+        if self._node.layer == "kpi":
+            replaced = [c.planned for c in computed if c.written is not None]
+            name_old_logic(self._runtime.store.catalog, self._ledger, self._address, self._node, replaced)
         if not written:
             self._ledger.settle(the_plan.attempt, "failed", "no partition passed its audit")
             return None
@@ -140,7 +146,9 @@ class TableStep:
             account = account_of(result, self._transform, rows_published(planned.inputs))
             checks = audit_transform(result, stored, account, self._declared.checks)
             checks += audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)
-            checks += accept(engine, self._ledger, self._node, self._control, the_plan, planned, scan)
+            checks += self._reconciler.checks(engine, the_plan, planned, scan)
+            acceptance, accepted = self._accept(engine, the_plan, planned, result, checks, scan)
+            checks += acceptance
             alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
             paths = (result.path,)
             if alias is not None:
@@ -149,7 +157,8 @@ class TableStep:
             raise engine_error(what, e) from e
         blocked = [c for c in checks if c.blocks]
         if blocked:
-            error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.")
+            note = held_note(blocked, self._node.name, planned.partition)
+            error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.{note}")
             return Computed(planned, None, checks, error)
         failpoint("audit.passed", what)
         staged = StagedPartition(planned.partition, planned.token, planned.epoch, result.version, result.written, alias)
@@ -157,9 +166,36 @@ class TableStep:
             "counts": account.counts,
             "account": account.as_json(),
             "linked": planned.linked,
+            **({"accepted": accepted.as_json()} if accepted else {}),
+            **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
             "stage_s": round(time.monotonic() - started, 3),
         }
         return Computed(planned, WrittenPartition(staged, paths, evidence), checks)
+
+    def _accept(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        the_plan: Plan,
+        planned: PlannedPartition,
+        result: TransformResult,
+        checks: Sequence[CheckResult],
+        scan: str,
+    ) -> tuple[list[CheckResult], Acceptance | None]:
+        """The checks of a KPI's acceptance. What they alone refuse, a person may have accepted."""
+        found = self._reconciler.acceptance(engine, the_plan, planned, scan)
+        if self._limit is not None:
+            before = self._published_scan(planned.partition) if planned.current else None
+            found.append(changed(engine, self._limit, scan, before))
+        if any(c.blocks for c in checks) or not any(c.blocks for c in found):
+            return found, None
+        name, attempt = self._node.name, the_plan.attempt or ""
+        place = (name, planned.partition, planned.token, result.version)
+        written = Held(*place, planned.epoch, attempt, self._run_id, result.written, result.path)
+        return accepted_or_held(self._ledger, planned, written, found)
+
+    def _published_scan(self, partition: str) -> str:
+        table = self._runtime.store.catalog.load_table(self._address.identifier)
+        return parquet_scan(read_head(table)[partition].data_paths, self._schema)
 
     def _marker(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition) -> str:
         return write_empty(
@@ -202,6 +238,8 @@ def run_table_step(
         partitions = requested(context, node.dataset.partitions)
         pointers = event_pointers(context.instance, identity, partitions)
         the_plan = step.plan(partitions)
+        if node.layer == "kpi":
+            release(ledger.connection, node.name, the_plan.pruned)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = step.compute(the_plan) if the_plan.todo else []
         batch = step.stage(the_plan, computed) if computed else None

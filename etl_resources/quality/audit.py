@@ -16,16 +16,32 @@ from etl_resources.quality.content_hash import content_hash, version_of
 if TYPE_CHECKING:
     import duckdb
 
-ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED = (
+ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED, WITHIN_CHANGE = (
     "rows_accounted",
     "unique_key",
     "stored_content",
     "contract_held",
     "reconciled",
+    "within_change",
 )
 _OF_NUMBERS = ("rejected_share", "rejected_rows", "rows")
 """Kinds of declared checks that numbers of rows decide."""
 Severity = Literal["error", "warn"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One group and measure that differs from what it is compared with."""
+
+    group: str
+    measure: str
+    here: str | None
+    there: str | None
+    other: str
+    """What it is compared with, e.g. in the capture."""
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.measure} {self.here} here, {self.there} {self.other}"
 
 
 @dataclass(frozen=True)
@@ -36,6 +52,8 @@ class CheckResult:
     passed: bool
     severity: Severity = "error"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    differences: Sequence[Difference] = ()
+    """What a comparison found, for people; the first ones."""
 
     @property
     def blocks(self) -> bool:

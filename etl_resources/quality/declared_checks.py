@@ -35,6 +35,7 @@ _WHOLE = {
     "unique": "these columns are unique together",
     "freshness": "the newest row is new enough",
     "sql": "the query finds no offending row",
+    "reconcile": "its sums equal the control totals of the captured snapshot",
 }
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from etl_resources.conventions import parse_staged_path
+from etl_resources.ledger.held import kept_paths
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import clock, epoch_states, in_use, others_hold_locks
 from etl_resources.object_store import ObjectStore, StoredObject
@@ -66,6 +67,7 @@ def find_orphans(
         unreferenced = set(old) - referenced_paths(catalog.load_table(address.identifier))
     except NoSuchTableError:
         return []
+    unreferenced -= kept_paths(ledger.connection, address.asset)
     return list(_ended(ledger, address.asset, since, [old[path] for path in sorted(unreferenced)]))
 
 

@@ -207,10 +207,10 @@ def test_a_group_is_published_or_rejected_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("rejected", "message"),
     [
-        (REJECTED[:1], "RUB: 0 rows here, 1 in the capture"),
+        (REJECTED[:1], "RUB: rows 0 here, 1 in the capture"),
         ([{**REJECTED[0], "revenue": Decimal("4.99")}, REJECTED[1]], "EUR: revenue 15.00 here, 15.01 in the capture"),
         ([{**REJECTED[0], "revenue": None}, REJECTED[1]], "EUR: revenue None here, 15.01 in the capture"),
-        ([*REJECTED, {"currency": "USD", "lines": 1, "revenue": Decimal(1)}], "USD: 1 rows here, 0 in the capture"),
+        ([*REJECTED, {"currency": "USD", "lines": 1, "revenue": Decimal(1)}], "USD: rows 1 here, 0 in the capture"),
     ],
 )
 def test_a_row_that_is_neither_is_a_difference(rejected: list[dict[str, Any]], message: str) -> None:

@@ -1,0 +1,57 @@
+"""A run of an asset and its dependants in this process, under the project's own Dagster instance."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etl_assets.graph.runtime import Runtime
+
+
+def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], tuple[str, Sequence[str]]]:
+    """Runs (asset, first, last partition) with all that depends on the asset: run id and errors.
+
+    tag: name of the run's tag whose value is the asset. Without Elasticsearch (no Java on a laptop) its targets are
+    left out, as the demo does.
+    """
+    import os
+    from pathlib import Path
+
+    import dagster as dg
+
+    from etl_assets.automation.schedules import ALL_LAYERS
+    from etl_assets.definitions import build_definitions
+    from etl_assets.graph.keys import serving_key, table_key
+    from etl_resources.manifest_targets import ElasticsearchTarget
+    from etl_resources.stack.dagster_servers import write_dagster_home
+
+    definitions = build_definitions(runtime.project)
+    job, graph = definitions.resolve_job_def(ALL_LAYERS), definitions.resolve_asset_graph()
+    os.environ.setdefault("DAGSTER_HOME", str(write_dagster_home(runtime.settings.home, Path.cwd())))
+    left_out: set[dg.AssetKey] = set()
+    if not runtime.settings.elasticsearch_url:
+        left_out = {serving_key(n.name) for n in runtime.project.serving if isinstance(n.target, ElasticsearchTarget)}
+
+    def run(asset: str, first: str, last: str) -> tuple[str, Sequence[str]]:
+        wanted = dg.AssetSelection.keys(table_key(asset)).downstream().resolve(graph)
+        with dg.DagsterInstance.get() as instance:
+            done = job.execute_in_process(
+                instance=instance,
+                raise_on_error=False,
+                asset_selection=sorted((wanted & graph.executable_asset_keys) - left_out),
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                tags={
+                    "dagster/asset_partition_range_start": first,
+                    "dagster/asset_partition_range_end": last,
+                    tag: asset,
+                },
+            )
+        return done.run_id, [_failure(e) for e in done.all_events if e.is_step_failure]
+
+    return run
+
+
+def _failure(event: Any) -> str:
+    failure = event.step_failure_data
+    told = failure.user_failure_data.description if failure.user_failure_data else None
+    crashed = failure.error.message.strip() if failure.error else "no reason given"
+    return f"{event.step_key}: {told or crashed}"
