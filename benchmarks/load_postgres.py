@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -145,24 +146,37 @@ def psql(settings: Settings, script: str) -> None:
 
 
 def product(
-    settings: Settings, engine: duckdb.DuckDBPyConnection, sink: PostgresSink, folder: Path, months: list[str]
+    settings: Settings, engine: duckdb.DuckDBPyConnection, target: PostgresSink, folder: Path, months: list[str]
 ) -> None:
     """What the step of a serving asset does with these months, without Dagster."""
-    with Ledger.open(settings) as ledger:
+    with Ledger.open(settings) as ledger, target.session() as sink:
         epoch, attempt = ledger.draw_epoch(), ledger.open_attempt(sink.asset, "bench")
         ledger.intend(attempt, [IntendedPartition(m, epoch, "token", ()) for m in months])
         sink.begin(attempt, epoch)
-        staged = []
-        for month in months:
-            planned = PlannedPartition(month, "token", epoch, (), None)
-            scan = f"read_parquet('{folder}/month={month}/*.parquet', hive_partitioning = false)"
-            found = sink.write(engine, ledger, attempt, planned, scan)
-            assert found.keys == found.rows
-            staged.append(StagedPartition(month, "token", epoch, found.version, found.rows, None))
-            evidence = {"version": found.version, "rows": found.rows, "size_bytes": found.size_bytes}
-            ledger.record_staged(attempt, month, "token", evidence)
+        with ThreadPoolExecutor(sink.writers) as pool:
+            staged = list(pool.map(partial(write, engine, ledger, sink, attempt, epoch, folder), months))
         outcome = ServingBatch(sink, ledger, attempt, "bench", staged, lambda _: None).publish()
         assert len(outcome.published) == len(months)
+
+
+def write(
+    engine: duckdb.DuckDBPyConnection,
+    ledger: Ledger,
+    sink: PostgresSink,
+    attempt: str,
+    epoch: int,
+    folder: Path,
+    month: str,
+) -> StagedPartition:
+    planned = PlannedPartition(month, "token", epoch, (), None)
+    scan = f"read_parquet('{folder}/month={month}/*.parquet', hive_partitioning = false)"
+    with engine.cursor() as cursor:
+        found = sink.write(cursor, ledger, attempt, planned, scan)
+    assert found.keys == found.rows
+    with ledger.alone:
+        evidence = {"version": found.version, "rows": found.rows, "size_bytes": found.size_bytes}
+        ledger.record_staged(attempt, month, "token", evidence)
+    return StagedPartition(month, "token", epoch, found.version, found.rows, None)
 
 
 if __name__ == "__main__":

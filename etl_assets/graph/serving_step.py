@@ -39,8 +39,11 @@ def run_serving_step(
     context: dg.AssetExecutionContext, runtime: Runtime, node: ServingNode, identity: AssetIdentity
 ) -> Iterator[Any]:
     """The body of a serving asset."""
-    sink = runtime.sink(node)
-    with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
+    with (
+        failing_clearly(context.run_id),
+        Ledger.open(runtime.settings) as ledger,
+        runtime.sink(node).session() as sink,
+    ):
         partitions = requested(context, node.table.dataset.partitions)
         sink.ensure()
         sink.settle(ledger)

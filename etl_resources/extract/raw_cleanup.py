@@ -23,7 +23,7 @@ from etl_resources.retries import retry_transient, with_retries_of_here
 
 READERS = 8
 """Records read at once."""
-OVER = ("failed", "abandoned")
+OVER = ("failed", "abandoned", "superseded")
 
 
 @dataclass

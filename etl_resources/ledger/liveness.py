@@ -52,7 +52,7 @@ class DeliveredAttempt:
 
     attempt: str
     state: str
-    """open, published, failed or abandoned."""
+    """open, published, failed or abandoned; superseded: it was fenced, another had published a newer delivery."""
     is_live: bool
     record: str | None
     """Path of its delivery's record in the raw zone; None before it staged, and for a rollback."""
@@ -61,10 +61,16 @@ class DeliveredAttempt:
 def delivered_attempts(ledger: Ledger, asset: str) -> list[DeliveredAttempt]:
     """Every attempt that the ledger knows."""
     rows = ledger.connection.execute(
-        "with mine as materialized (select attempt, state from etl.intents where asset = %s), "
+        "with mine as materialized (select asset, attempt, state from etl.intents where asset = %s), "
         f"opened as materialized (select attempt, not {_DEAD} as live from mine where state = 'open') "
-        "select attempt, state, coalesce(live, false), staged ->> 'raw' "
-        "from mine left join opened using (attempt) left join etl.intent_partitions using (attempt)",
+        "select mine.attempt, "
+        "case when mine.state = 'published' and own.epoch is null and newer.epoch is not null then 'superseded' "
+        "else mine.state end, "
+        "coalesce(live, false), staged ->> 'raw' "
+        "from mine left join opened using (attempt) left join etl.intent_partitions p using (attempt) "
+        "left join etl.publishes own using (asset, partition, epoch) "
+        "left join lateral (select max(n.epoch) as epoch from etl.publishes n "
+        "where n.asset = mine.asset and n.partition = p.partition and n.epoch > p.epoch) newer on true",
         (asset,),
     ).fetchall()
     return [DeliveredAttempt(*row) for row in rows]

@@ -5,13 +5,15 @@ and their numbers stay text until DuckDB casts them to the contract's types.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.quality.stored_content import StoredContent
-from etl_resources.retries import retry_transient
+from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.sinks.elasticsearch_documents import as_text, typed_columns
 
 if TYPE_CHECKING:
@@ -25,34 +27,34 @@ Hit = Mapping[str, Any]
 
 
 def hits(client: "Elasticsearch", index: str, query: Mapping[str, Any] | None = None) -> Iterator[list[Hit]]:
-    """Documents of one moment, page by page.
+    """Documents of one moment, page by page; the next page is fetched while one is used.
 
     Raises TransientError when a shard doesn't answer: never a part.
     """
     opened = retry_transient(lambda: client.open_point_in_time(index=index, keep_alive=_KEEP_ALIVE), index)
-    pit, after = opened["id"], None
+    request: dict[str, Any] = {
+        "pit": {"id": opened["id"], "keep_alive": _KEEP_ALIVE},
+        "size": PAGE_DOCUMENTS,
+        "sort": ["_shard_doc"],
+        "track_total_hits": False,
+        "allow_partial_search_results": False,
+        "query": query or {"match_all": {}},
+    }
+    fetch = with_retries_of_here(partial(_page, client, index))
     try:
-        while True:
-            request: dict[str, Any] = {
-                "pit": {"id": pit, "keep_alive": _KEEP_ALIVE},
-                "size": PAGE_DOCUMENTS,
-                "sort": ["_shard_doc"],
-                "track_total_hits": False,
-                "allow_partial_search_results": False,
-                "query": query or {"match_all": {}},
-            }
-            if after is not None:
-                request["search_after"] = after
-            page = _page(client, index, request)
-            found = page["hits"]["hits"]
-            if found:
-                yield found
-            if len(found) < PAGE_DOCUMENTS:
-                return
-            pit, after = page["pit_id"], found[-1]["sort"]
+        with ThreadPoolExecutor(1) as ahead:
+            coming: Future[Mapping[str, Any]] | None = ahead.submit(fetch, request)
+            while coming:
+                page, coming = coming.result(), None
+                found = page["hits"]["hits"]
+                if len(found) == PAGE_DOCUMENTS:
+                    request["pit"]["id"], request["search_after"] = page["pit_id"], found[-1]["sort"]
+                    coming = ahead.submit(fetch, request)
+                if found:
+                    yield found
     finally:
         with suppress(Exception):  # it ends by itself; what went wrong before matters more
-            client.close_point_in_time(id=pit)
+            client.close_point_in_time(id=request["pit"]["id"])
 
 
 def _page(client: "Elasticsearch", index: str, request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,10 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import stream
@@ -70,6 +70,11 @@ class ElasticsearchSink(ABC):
         from etl_resources.sinks.elasticsearch_client import connect
 
         return connect(self.settings, numbers_as_text=True)
+
+    @contextmanager
+    def session(self) -> "Iterator[Self]":
+        """As ServingSink: the client keeps its connections anyway."""
+        yield self
 
     @property
     @abstractmethod

@@ -5,8 +5,8 @@ The commit table lives in the target's database, so that data, token and epoch c
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import stream
@@ -14,13 +14,14 @@ from etl_resources.errors import FencedError, PermanentError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.ledger.attempt_records import partition_records
-from etl_resources.ledger.connection import connect_again, typed_errors
+from etl_resources.ledger.connection import typed_errors
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.partition_sql import PartitionBy
 from etl_resources.planning import PlannedPartition
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
+from etl_resources.sinks.postgres_connections import borrowed, closing_all
 from etl_resources.sinks.postgres_copy import BATCH_ROWS, copy_rows
 from etl_resources.sinks.postgres_recovery import settle_target
 from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
@@ -50,25 +51,25 @@ class PostgresSink:
     key: tuple[str, ...]
     contract: Contract
     asset: str
+    idle: "list[psycopg.Connection[Any]] | None" = None
+    """Connections of the session that nobody uses; None outside of a session."""
+
+    @contextmanager
+    def session(self) -> "Iterator[Self]":
+        """This sink, keeping its connections until the end: making one takes longer than writing a small month."""
+        with closing_all() as idle:
+            yield replace(self, idle=idle)
 
     @contextmanager
     def connection(self) -> "Iterator[psycopg.Connection[Any]]":
         """A connection to the target's database."""
-        with (
-            connect_again(
-                self.settings.require_postgres(),
-                setting="ETL_POSTGRES_DSN",
-                timeout_s=self.settings.postgres_connect_timeout_s,
-            ) as connection,
-            typed_errors(f"Serving table {self.target}"),
-        ):
-            connection.execute(f"set lock_timeout = '{self.settings.lock_timeout_s}s'")
+        with typed_errors(f"Serving table {self.target}"), borrowed(self.settings, self.idle) as connection:
             yield connection
 
     @property
     def writers(self) -> int:
-        """One: a part is made under a lock of the whole staging table."""
-        return 1
+        """Two: the server reads one part back while the other is sent."""
+        return 2
 
     def ensure(self) -> None:
         """Target, commit table and staging schema exist and fit the contract."""
@@ -107,12 +108,13 @@ class PostgresSink:
     ) -> StagedRows:
         """A partition as it stands in the staging table after COPY. Written again, it replaces what was there."""
         names, keys = (", ".join(map(quote, c)) for c in (self.contract.names, self.key))
-        part, value = self._staging_part(attempt, planned.partition), literal(planned.partition)
+        staging, part = self.staging_table(attempt), self._staging_part(attempt, planned.partition)
+        value = literal(planned.partition)
         with self.connection() as connection, connection.transaction():
             connection.execute(
                 f"set local synchronous_commit = off; drop table if exists {part}; "  # a crash empties it anyway
-                f"create unlogged table {part} partition of {self.staging_table(attempt)} "
-                f"({PARTITION_COLUMN} default {value}) for values in ({value})".encode()
+                f"create unlogged table {part} (like {staging}) with (autovacuum_enabled = off); "
+                f"alter table {part} alter {PARTITION_COLUMN} set default {value}".encode()
             )
             batches = stream(engine, f"select {names} from {scan}", BATCH_ROWS)
             size_bytes = copy_rows(connection, part, names, batches)
@@ -120,6 +122,8 @@ class PostgresSink:
                 f"select count(*), (select count(*) from (select distinct {keys} from {part}) as keys), "
                 f"{content_hash(self.contract, 'postgres')} from {part}".encode()
             ).fetchone()
+            # last, because it locks the staging table; when an heir has dropped that, the part goes with this error
+            connection.execute(f"alter table {staging} attach partition {part} for values in ({value})".encode())
         assert counted is not None  # noqa: S101  (an aggregate always returns a row)
         rows, distinct, digest = counted
         failpoint("postgres.copied", f"{self.asset}, partition {planned.partition}")
@@ -148,16 +152,12 @@ class PostgresSink:
         with self.connection() as connection, connection.transaction():
             winners = self._winners(connection, batch)
             failpoint("postgres.locked", self.asset)
-            changed = [p.partition for p in winners if p.alias_of is None]
+            written = [p for p in winners if p.alias_of is None]
+            changed = [p.partition for p in written]
             if self.load == "replace":  # all before the first insert: a row that moved has one key in both
-                for partition in changed:
-                    self._clear(connection, partition)
-            for partition in changed:
-                self._fill(connection, batch.attempt, partition)
-            if self.load == "upsert":  # after the last one: a row that moved has left its old partition by then
-                for partition in changed:
-                    self._delete_vanished(connection, batch.attempt, partition)
-            self._prove_rows(connection, [p for p in winners if p.alias_of is None])
+                self._clear(connection, changed)
+            self._fill(connection, batch.attempt, changed)
+            self._prove_rows(connection, batch.attempt, written)
             failpoint("postgres.replaced", self.asset)
             records = partition_records(batch.ledger.connection, batch.attempt)
             for p in winners:
@@ -203,42 +203,36 @@ class PostgresSink:
         """One writer of the target at a time; whoever has it knows that no transaction is still about to commit."""
         connection.execute("select pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"serve:{self.target}",))
 
-    def _clear(self, connection: "psycopg.Connection[Any]", partition: str) -> None:
-        rows = PartitionBy.of(self.contract).keep([partition])
+    def _clear(self, connection: "psycopg.Connection[Any]", partitions: Sequence[str]) -> None:
+        rows = PartitionBy.of(self.contract).keep(partitions)
         connection.execute(f"delete from {quote_qualified(self.target)} where {rows}".encode())
 
-    def _fill(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
-        names = ", ".join(map(quote, self.contract.names))
-        rows = f"select {names} from {self.staging_table(attempt)} where {PARTITION_COLUMN} = %s"
+    def _fill(self, connection: "psycopg.Connection[Any]", attempt: str, partitions: Sequence[str]) -> None:
+        """In the order of the key, which its index likes."""
+        names, keys = (", ".join(map(quote, c)) for c in (self.contract.names, self.key))
+        staged = f"select {names} from {self.staging_table(attempt)} where {PARTITION_COLUMN} = any(%s) order by {keys}"
         conflict = ""
         if self.load == "upsert":
             others = [quote(c) for c in self.contract.names if c not in self.key]
             change = ", ".join(f"{c} = excluded.{c}" for c in others)
             old, new = (", ".join(f"{row}.{c}" for c in others) for row in ("served", "excluded"))
             action = f"do update set {change} where ({old}) is distinct from ({new})" if others else "do nothing"
-            conflict = f"on conflict ({', '.join(map(quote, self.key))}) {action}"
-        insert = f"insert into {quote_qualified(self.target)} as served ({names}) {rows} {conflict}"
-        connection.execute(insert.encode(), (partition,))
+            conflict = f"on conflict ({keys}) {action}"
+        insert = f"insert into {quote_qualified(self.target)} as served ({names}) {staged} {conflict}"
+        connection.execute(insert.encode(), (list(partitions),))
 
-    def _delete_vanished(self, connection: "psycopg.Connection[Any]", attempt: str, partition: str) -> None:
-        """Served rows of the partition that aren't among its staged ones."""
-        rows = PartitionBy.of(self.contract).keep([partition])
-        same = " and ".join(f"staged.{c} = served.{c}" for c in map(quote, self.key))
-        staged = f"select from {self.staging_table(attempt)} as staged where staged.{PARTITION_COLUMN} = %s and {same}"
-        delete = f"delete from {quote_qualified(self.target)} as served where {rows} and not exists ({staged})"
-        connection.execute(delete.encode(), (partition,))
+    def _prove_rows(
+        self, connection: "psycopg.Connection[Any]", attempt: str, filled: Sequence[StagedPartition]
+    ) -> None:
+        """The target holds as many rows as were audited; what an upsert left over is deleted before.
 
-    def _prove_rows(self, connection: "psycopg.Connection[Any]", filled: Sequence[StagedPartition]) -> None:
-        """The target holds as many rows as were audited. Raises PermanentError, which rolls the transaction back."""
-        by = PartitionBy.of(self.contract)
-        found: dict[str, int] = dict(
-            connection.execute(
-                f"select {by.key('postgres')}, count(*) from {quote_qualified(self.target)} "
-                f"where {by.keep([p.partition for p in filled])} group by 1".encode()
-            ).fetchall()
-            if filled
-            else ()
-        )
+        Raises PermanentError, which rolls the transaction back.
+        """
+        partitions = [p.partition for p in filled]
+        found = self._served_rows(connection, partitions)
+        if self.load == "upsert" and any(found.get(p.partition, 0) > p.rows for p in filled):
+            self._delete_vanished(connection, attempt, partitions)
+            found = self._served_rows(connection, partitions)
         for p in filled:
             if found.get(p.partition, 0) != p.rows:
                 raise PermanentError(
@@ -246,6 +240,22 @@ class PostgresSink:
                     f"{found.get(p.partition, 0)}. What it had stays: does a trigger or a rule of the database "
                     "change what is inserted?"
                 )
+
+    def _served_rows(self, connection: "psycopg.Connection[Any]", partitions: Sequence[str]) -> dict[str, int]:
+        by = PartitionBy.of(self.contract)
+        rows = connection.execute(
+            f"select {by.key('postgres')}, count(*) from {quote_qualified(self.target)} "
+            f"where {by.keep(partitions)} group by 1".encode()
+        ).fetchall()
+        return dict(rows)
+
+    def _delete_vanished(self, connection: "psycopg.Connection[Any]", attempt: str, partitions: Sequence[str]) -> None:
+        """Served rows of the partitions that aren't among their staged ones, which are all served by now."""
+        rows = PartitionBy.of(self.contract).keep(partitions)
+        same = " and ".join(f"staged.{c} = served.{c}" for c in map(quote, self.key))
+        staged = f"select from {self.staging_table(attempt)} as staged where {PARTITION_COLUMN} = any(%s) and {same}"
+        delete = f"delete from {quote_qualified(self.target)} as served where {rows} and not exists ({staged})"
+        connection.execute(delete.encode(), (list(partitions),))
 
     def _record_commit(
         self, connection: "psycopg.Connection[Any]", batch: ServingBatch, p: StagedPartition, record: str

@@ -4,6 +4,7 @@ write → audit → publish, and settle first what died before. What a store nee
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,6 +37,9 @@ class ServingSink(Protocol):
     @property
     def asset(self) -> str:
         """Name of the serving asset, e.g. postgres.analytics.kpi_net_revenue."""
+
+    def session(self) -> "AbstractContextManager[ServingSink]":
+        """This sink for the length of a step: what is dear to open stays open."""
 
     @property
     def writers(self) -> int:

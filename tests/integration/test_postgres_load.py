@@ -149,7 +149,7 @@ def test_an_upsert_touches_what_changed_only(stack: object) -> None:
         sink.begin(name, epoch)
         write(sink, name, engine_with(rows))
         with sink.connection() as connection, connection.transaction():
-            sink._fill(connection, name, MONTH)
+            sink._fill(connection, name, [MONTH])
             connection.execute(f"drop table {sink.staging_table(name)}".encode())
             mine = connection.execute(f"select big from {sink.target} where xmin = pg_current_xact_id()::xid".encode())
             return {big for (big,) in mine.fetchall()}

@@ -115,6 +115,23 @@ def test_what_a_dead_run_landed_is_kept_once_another_published_it(crm: CrmLake) 
     crm.prove_right()
 
 
+def test_what_a_fenced_run_landed_goes(crm: CrmLake) -> None:
+    """It woke up after a newer delivery was published: its attempt is settled, and nothing of it was ever shown."""
+    crm.drop("b.jsonl.gz", [customer(2, 6)])
+    late = stopped_run(crm.lake, "publish.before_swap", "bronze.customers", first=MONTH)
+    with kill_stopped(late):
+        crm.drop("b.jsonl.gz", [customer(2, 7)])
+        newer = crm.lake.spawn(MONTH, **IMPATIENT).wait()
+        assert newer is not None
+        assert newer.success, newer.error
+        go_on(late)
+        late.wait()
+    await_sessions_gone(crm.lake)
+
+    assert cleaned(crm.lake).raw_objects == 2  # its record, and the file that no other delivery names
+    crm.prove_right()
+
+
 def test_a_capture_under_way_is_left_alone(crm: CrmLake) -> None:
     """It may take over whatever lies there, whether it observes or has landed already."""
     crm.drop("b.jsonl.gz", [customer(2, 6)])
