@@ -39,8 +39,9 @@ class Loss:
 LOSSES: Mapping[str, Loss] = {
     "extract stream": Loss(
         ORDERS, LOST,
-        Mutation("etl_resources.extract.capture", "capture_table", "from {snapshot.read_sql(table, some, alias)}",
-                 "from (from {snapshot.read_sql(table, some, alias)} offset 1)"),
+        Mutation("etl_resources.extract.capture", "capture_table",
+                 "from ({_rows(snapshot, table, address, some, alias)})",
+                 "from (from ({_rows(snapshot, table, address, some, alias)}) offset 1)"),
     ),
     "file of an input": Loss(
         SILVER_LINES, LOST,
@@ -82,8 +83,8 @@ LOSSES: Mapping[str, Loss] = {
     ),
     "served table": Loss(
         SERVED, "the target would hold",
-        Mutation("etl_resources.sinks.postgres_sink", "PostgresSink._fill", "where {PARTITION_COLUMN} = %s",
-                 "where {PARTITION_COLUMN} = %s offset 1"),
+        Mutation("etl_resources.sinks.postgres_sink", "PostgresSink._fill", "order by {keys}",
+                 "order by {keys} offset 1"),
     ),
 }  # fmt: skip
 MONTHS = {name: f"2024-{i:02d}" for i, name in enumerate(LOSSES, start=1)}
