@@ -204,7 +204,7 @@ class SearchTarget:
         assert content == {p: v for p, (_, v) in recorded.items()}
         wanted = {p: r.version(p, "isfinite(order_date)") for p, r in rows.items()}
         assert content == wanted
-        assert self.ledger("select attempt from etl.intents where state = 'open'") == []
+        assert self.ledger("select attempt from etl.intents where state = 'open' and asset = %s", self.asset) == []
         prove_no_leftovers(self.sink)
 
 

@@ -16,9 +16,10 @@ from etl_assets.graph.outcome import (
 from etl_assets.graph.partitions import requested
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode
+from etl_resources.classify import classify
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
-from etl_resources.errors import DataPipelineError, PermanentError
+from etl_resources.errors import PermanentError
 from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
@@ -80,8 +81,11 @@ def _stage(runtime: Runtime, sink: ServingSink, ledger: Ledger, the_plan: Plan) 
         try:
             with engine.cursor() as cursor:
                 return _write(cursor, sink, ledger, the_plan, planned)
-        except DataPipelineError as e:
-            return Computed(planned, None, error=e)
+        except Exception as e:
+            known = classify(e)  # a client's own error concerns this partition, too
+            if known is None:
+                raise
+            return Computed(planned, None, error=known)
 
     with ThreadPoolExecutor(sink.writers) as pool:
         return hold_back_linked(list(pool.map(with_retries_of_here(one), the_plan.todo)), the_plan)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
+from etl_resources.classify import classify
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import stream
-from etl_resources.errors import PermanentError, TransientError, UnknownCommitError
+from etl_resources.errors import TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal
 from etl_resources.ledger.ledger import Ledger
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
 _REFUSED = "etl_refused"
-COMMIT_ERRORS = (TransientError, PermanentError, UnknownCommitError)
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,11 @@ class ElasticsearchSink(ABC):
         """
         try:
             published = self.commit(batch)
-        except COMMIT_ERRORS as e:
-            published = self._settle(batch, e)
+        except Exception as e:
+            known = classify(e)  # the client's errors are raised as they are
+            if known is None:
+                raise
+            published = self._settle(batch, known)
         failpoint("elasticsearch.published", self.asset)
         names = self._record_published(batch, published)
         failpoint("elasticsearch.recorded", self.asset)
