@@ -149,7 +149,7 @@ def test_a_row_that_comes_to_be_known_is_accepted_where_it_was_missed_and_nowher
     erp.show(State({1: (date(2024, 1, 6), "EUR"), 2: (date(2024, 2, 10), "CHF"), 3: (date(2024, 2, 11), "EUR")}))
     first = lake.materialize(JANUARY, FEBRUARY, SILVER)
     assert first.success, first.error
-    assert lake.rows(ORDERS, "order_id") == [(1,), (3,)]
+    assert sorted(lake.rows(ORDERS, "order_id")) == [(1,), (3,)]
     assert first.materializations(ORDERS)[FEBRUARY].metadata["rejected"].value == 1
     assert first.materializations(ORDERS)[FEBRUARY].metadata["rejected_share"].value == 0.5
 
