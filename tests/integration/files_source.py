@@ -1,9 +1,11 @@
 """A system that delivers files: its own bucket, filled as a CRM would, and the source that reads it."""
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import uuid4
+
+import pytest
 
 from etl_resources.engines.embedded import connect
 from etl_resources.extract.batch_stream import DeliveredRows
@@ -60,6 +62,14 @@ class Crm:
             address = f"s3+{endpoint.replace('://', f'://{self.keys[0]}:{self.keys[1]}@')}/{self.bucket}"
         bucket = SourceBucket.of(address, "env:CRM", load_settings(), self.store)
         return S3Files(files_source(**fields), bucket)
+
+
+@pytest.fixture
+def crm(stack: object) -> Iterator[Crm]:
+    """An empty bucket of a source system."""
+    made = Crm()
+    yield made
+    made.remove()
 
 
 def files_source(**fields: Any) -> S3FilesSource:

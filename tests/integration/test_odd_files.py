@@ -4,7 +4,6 @@ import io
 import json
 import time
 import zlib
-from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,15 +12,8 @@ import pytest
 from etl_resources.errors import PermanentError
 from tests.integration.files_source import Crm, read
 
+pytest_plugins = ["tests.integration.files_source"]
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def crm(stack: object) -> Iterator[Crm]:
-    """An empty bucket of a source system."""
-    made = Crm()
-    yield made
-    made.remove()
 
 
 def test_an_object_nested_deeper_than_it_can_be_read_is_no_row(crm: Crm) -> None:

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,15 +15,8 @@ from etl_resources.extract.source_bucket import SourceBucket
 from etl_resources.settings import load_settings
 from tests.integration.files_source import Crm, read
 
+pytest_plugins = ["tests.integration.files_source"]
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def crm(stack: object) -> Iterator[Crm]:
-    """An empty bucket of a source system."""
-    made = Crm()
-    yield made
-    made.remove()
 
 
 def lines(first: int, count: int) -> str:
