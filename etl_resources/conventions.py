@@ -105,6 +105,12 @@ def parse_raw_note(path: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
+def raw_note_kind(path: str) -> str:
+    """Kind of a raw_note, by its path; empty for anything else in the raw zone."""
+    note = parse_raw_note(path)
+    return note[1] if note else ""
+
+
 def _zone(layer: str) -> str:
     if layer not in LAYERS:
         raise ValueError(f"Layer {layer!r} is not one of {', '.join(LAYERS)}.")

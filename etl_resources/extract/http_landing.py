@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from etl_resources.conventions import parse_raw_note, raw_folder, raw_note
+from etl_resources.conventions import raw_folder, raw_note, raw_note_kind
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.http_client import Answer, HttpClient
 from etl_resources.extract.http_rows import PageRows
@@ -143,7 +143,7 @@ class PageLanding:
     def _notes(self) -> list[str]:
         """Paths of the markers of this run's pages."""
         listed = self._zone.store.list(raw_folder(self._zone.dataset, self._zone.run_id))
-        return [o.path for o in listed if (parse_raw_note(o.path) or ("", ""))[1] == "page"]
+        return [o.path for o in listed if raw_note_kind(o.path) == "page"]
 
     @property
     def _what(self) -> str:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from etl_resources.conventions import parse_raw_note, parse_raw_path
+from etl_resources.conventions import parse_raw_note, parse_raw_path, raw_note_kind
 from etl_resources.extract.raw_zone import RecordedDelivery
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import DeliveredAttempt, alone, delivered_attempts
@@ -47,7 +47,7 @@ def clean_raw_zone(
     """
     before, done = store.now() - older_than, RawCleanup()
     listed = list(store.list(dataset))
-    records = _read(store, [o.path for o in listed if _kind(o.path) == "delivery"])
+    records = _read(store, [o.path for o in listed if raw_note_kind(o.path) == "delivery"])
     with alone(ledger, capture_lock(system, dataset)) as nobody_observes:
         attempts = delivered_attempts(ledger, f"bronze.{dataset}")
         if not nobody_observes or any(a.is_live for a in attempts):
@@ -104,11 +104,6 @@ def _may_go(path: str, runs: Collection[str]) -> bool:
     return kind == "delivery" or run_id not in runs
 
 
-def _kind(path: str) -> str:
-    note = parse_raw_note(path)
-    return note[1] if note else ""
-
-
 def _notes_first(found: StoredObject) -> tuple[bool, str]:
     """What names others goes before them: a retry trusts the page markers of its run."""
-    return not _kind(found.path), found.path
+    return not raw_note_kind(found.path), found.path

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from etl_resources.conventions import parse_raw_note, parse_raw_path, raw_location
+from etl_resources.conventions import parse_raw_path, raw_location, raw_note_kind
 from etl_resources.extract.raw_cleanup import clean_raw_zone
 from etl_resources.extract.raw_zone import RecordedDelivery
 from etl_resources.ledger.ledger import Ledger
@@ -211,7 +211,7 @@ def prove_raw_zone(lake: Lake, dataset: str) -> None:
     recorded = {p for (p,) in lake.platform(
         "select staged ->> 'raw' from etl.publishes join etl.intent_partitions using (attempt, partition, epoch) "
         "where asset = %s", node.name)}  # fmt: skip
-    records = {path for path in there if (parse_raw_note(path) or ("", ""))[1] == "delivery"}
+    records = {path for path in there if raw_note_kind(path) == "delivery"}
     assert records == recorded
     named = {path for record in records for path in RecordedDelivery.parse(record, store.read(record)).objects}
     assert {path for path in there if parse_raw_path(path)} == named
