@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -36,7 +37,10 @@ def test_every_random_schedule_ends_whole(stack: object, request: pytest.Fixture
     reporter = request.config.pluginmanager.get_plugin("terminalreporter")
 
     def tell(line: str) -> None:
-        reporter.write(f"{line}\n", flush=True)
+        if reporter is None:  # a worker of pytest-xdist: shown with a failure
+            sys.stdout.write(f"{line}\n")
+        else:
+            reporter.write(f"{line}\n", flush=True)
 
     tell(f"\n--faults {len(numbers)} --fault-seed {seed}")
     started = time.monotonic()
