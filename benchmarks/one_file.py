@@ -1,8 +1,9 @@
 """One object of many GB → bronze, in a process whose memory is measured: it mustn't grow with the object.
 
-Plain JSON Lines with a key per row in another service than the platform's (as far as the product knows), so that every byte
-is streamed: into the raw zone by multipart, from there through typing and judging into Parquet, and back for the audit. The
-engine has the memory of the size `medium`. Needs about 2.5 times the object on the disk, and removes everything at its end.
+Plain JSON Lines with a key per row in another service than the platform's (as far as the product knows), so that every
+byte is streamed: into the raw zone by multipart, from there through typing and judging into Parquet, and back for the
+audit. The engine has the memory of the size `medium`. Needs about 2.5 times the object on the disk, and removes
+everything at its end.
 
     python -m benchmarks.one_file [--gb 20]
 """
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,7 @@ def bronze(rows: int) -> dict[str, Any]:
         stored = read_back(engine, CONTRACT, parquet_scan(list(written.paths), SCHEMA))
         moments.append(time.monotonic())
     assert (written.read, written.written, stored.rows, stored.keys) == (rows, rows, rows, rows), (written, stored)
-    seconds = [round(b - a, 1) for a, b in zip(moments, moments[1:], strict=False)]
+    seconds = [round(b - a, 1) for a, b in pairwise(moments)]
     return {**dict(zip(("landed s", "typed s", "read back s"), seconds, strict=True)), "peak RSS MB": peak_rss_mb()}
 
 
