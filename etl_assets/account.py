@@ -197,7 +197,10 @@ class _Walk:
             hop.notes.append(NOT_CONSERVED)
 
     def _upstream(self, publish: Publish, hop: Hop) -> list[Publish]:
-        """The publishes that were read, as the ledger has them; what is looked up is no row's way."""
+        """The publishes that were read, as the ledger has them; what is looked up is no row's way.
+
+        A newer publish of the same content stands for the one that was read: what it rejects is rejected now.
+        """
         found: list[Publish] = []
         read = [i for i in publish.inputs if not (i.looked_up or i.version == ABSENT or SOURCE_SEPARATOR in i.asset)]
         for asset in dict.fromkeys(i.asset for i in read):
@@ -215,6 +218,8 @@ class _Walk:
                 elif newest[partition].version != i.version:
                     note = f"epoch {i.epoch} of {what} was read; epoch {newest[partition].epoch} is published since"
                     hop.notes.append(f"{publish.partition}: {note}")
+                else:
+                    known[partition] = newest[partition]
             found += known.values()
         return found
 

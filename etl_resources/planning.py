@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import duckdb
 
 
+Compared = Callable[[Mapping[str, PinnedTable], Sequence[InputVersion], str], "tuple[list[InputVersion], str | None]"]
+"""What a partition is compared with, given what it reads of the pinned inputs, as versions; or why it can't be."""
+
+
 @dataclass(frozen=True)
 class PlannedPartition:
     """A partition to compute; `current` is what is published of it now."""
@@ -66,11 +70,12 @@ def plan(
     published_epochs: Callable[[], Mapping[str, int]],
     windows: Mapping[str, InputWindow] | None = None,
     lookups: Lookups | None = None,
+    compared: Compared | None = None,
 ) -> Plan:
     """The plan of one step; records the intent when there is something to do.
 
     windows: of the inputs of which a partition reads others than its own period. lookups: inputs of which it reads only
-    what it looks up.
+    what it looks up. compared: control totals, which change although no input does.
     """
     windows, lookups = windows or {}, lookups or Lookups((), _no_engine)
     elsewhere = lookups.assets | windows.keys()
@@ -92,6 +97,9 @@ def plan(
                     refused[partition] = f"{pins[partition]}. The ledger lost its publish: run `data-pipeline recover`."
                 continue
             versions, problem = _input_versions(ledger, inputs, windows, lookups, partition)
+            if compared and not problem:
+                totals, problem = compared(inputs, versions, partition)
+                versions = (*versions, *totals)
             if problem:
                 refused[partition] = problem
                 continue
@@ -221,7 +229,7 @@ def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]
                 f"{the_plan.asset}, partition {p.partition} exchanged rows with {', '.join(held)}, which a rollback "
                 "pinned meanwhile. Run again."
             )
-    for asset in {i.asset for p in the_plan.todo for i in p.inputs} - set(the_plan.elsewhere):
+    for asset in {i.asset for p in the_plan.todo for i in p.inputs if not i.looked_up} - set(the_plan.elsewhere):
         read = {p.partition: i.epoch for p in the_plan.todo for i in p.inputs if i.asset == asset}
         used = {p.partition: _epochs_read(p.current, p.partition).get(asset, -1) for p in the_plan.todo}
         newer, first = ledger.linked_since(asset, read), ledger.linked_since(asset, used)

@@ -19,7 +19,8 @@ class InputVersion:
     epoch: int = 0
     """Which publish of that content was read; audit data, not part of the token."""
     looked_up: bool = False
-    """The version is of the rows that were looked up, not of the partition: what it was captured with is no matter."""
+    """The version is of what was looked up: rows of a table, or the control totals of a capture. No row of the output
+    stems from it, and what it was captured with is no matter."""
 
 
 def run_token(*, tenant: str, asset: str, partition: str, logic_version: str, inputs: Iterable[InputVersion]) -> str:

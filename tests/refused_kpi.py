@@ -37,8 +37,8 @@ class RefusedKpi:
         self.state = GOOD
         self.erp.show(GOOD)
 
-    def run(self, **changed: str) -> Any:
-        return self.lake.materialize(MONTH, **changed)
+    def run(self, *, last: str | None = None, **changed: str) -> Any:
+        return self.lake.materialize(MONTH, last, **changed)
 
     def waiting(self) -> list[Held]:
         return waiting(self.lake.runtime)

@@ -1,23 +1,30 @@
 """A partition that was written against the control totals of the capture that it was made from."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etl_assets.project import TableNode
 from etl_assets.reconciliations import Reconciliation, reconciliations
-from etl_resources.errors import PermanentError
+from etl_resources.errors import PermanentError, TransientError
 from etl_resources.identifiers import quote
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.lineage import capture_epochs, control_key
+from etl_resources.ledger.lineage import capture_epochs, control_input, control_key
 from etl_resources.manifest_tables import Reconcile
 from etl_resources.planning import Plan, PlannedPartition
 from etl_resources.quality.audit import RECONCILED, CheckResult
+from etl_resources.quality.content_hash import version_of
 from etl_resources.quality.dead_letters import rejected_sums
 from etl_resources.quality.reconciliation import Row, reconcile, reconcile_groups
+from etl_resources.run_token import InputVersion
+from etl_resources.tables.input_tables import PinnedTable
 
 if TYPE_CHECKING:
     import duckdb
+
+LOST = "the ledger lost the control totals that this was planned with. Run again."
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,35 @@ class Reconciler:
     def _declared(self) -> list[Reconciliation]:
         return [d for d in reconciliations(self.node.dataset) if d.layer == self.node.layer]
 
+    def read(
+        self, pinned: Mapping[str, PinnedTable], inputs: Sequence[InputVersion], partition: str
+    ) -> tuple[list[InputVersion], str | None]:
+        """What one partition will be compared with, as input versions; or why there is nothing to compare with.
+
+        Their content is the version: other totals are compared again, although no table has changed.
+        """
+        found = dict[str, InputVersion]()
+        epochs = capture_epochs(self.ledger.connection, inputs) if self._declared else {}
+        for declared in self._declared:
+            system, control = declared.rule.system, self._control(declared)
+            totals = self.ledger.totals(control, partition, epochs.get((system, partition), ()))
+            if totals is None:
+                return [], (
+                    f"{self.node.name}, partition {partition}: the captures that it is made from took no control "
+                    f"totals of {declared.control}. Materialize bronze of system {system} again."
+                )
+            capture, rows = totals
+            try:
+                rejected = self._rejected(declared.rule, pinned, partition)
+            except PermanentError as e:
+                return [], str(e)
+            name = control_input(control)
+            found[name] = InputVersion(name, partition, _version(rows, rejected), capture, looked_up=True)
+        return list(found.values()), None
+
+    def _control(self, declared: Reconciliation) -> str:
+        return control_key(declared.control, self.control_sql[declared.control])
+
     def _compared(
         self,
         engine: "duckdb.DuckDBPyConnection",
@@ -57,19 +93,15 @@ class Reconciler:
         planned: PlannedPartition,
         scan: str,
     ) -> CheckResult:
-        """Raises PermanentError when there is nothing to compare with."""
-        rule, key = declared.rule, self.node.contract.key
-        control = control_key(declared.control, self.control_sql[declared.control])
+        """With the totals that were planned with."""
+        rule, key, control = declared.rule, self.node.contract.key, self._control(declared)
+        capture = next(i.epoch for i in planned.inputs if i.asset == control_input(control))
         with self.ledger.alone:
-            epochs = capture_epochs(self.ledger.connection, planned.inputs)
-            found = self.ledger.totals(control, planned.partition, epochs.get((rule.system, planned.partition), set()))
-            rejected = self._rejected(rule, the_plan, planned)
+            found = self.ledger.totals(control, planned.partition, [capture])
+            rejected = self._rejected(rule, the_plan.inputs, planned.partition)
         if found is None:
-            raise PermanentError(
-                f"{self.node.name}, partition {planned.partition}: the captures that it is made from took no control "
-                f"totals of {declared.control}. Materialize bronze of system {rule.system} again."
-            )
-        capture, totals = found
+            raise TransientError(f"{self.node.name}, partition {planned.partition}: {LOST}")
+        _, totals = found
         if rule.by is None:
             names = list(dict.fromkeys((*key, *rule.compare)))
             rows = _rows(engine, names, f"select {', '.join(map(quote, names))} from {scan}")
@@ -82,12 +114,18 @@ class Reconciler:
         rows = _rows(engine, [*rule.by, *rule.compare], query)
         return reconcile_groups(rows, rejected, totals, rule.by, rule.compare, capture)
 
-    def _rejected(self, rule: Reconcile, the_plan: Plan, planned: PlannedPartition) -> list[Row]:
-        """Sums of the rows that the publish which was read had rejected."""
+    def _rejected(self, rule: Reconcile, pinned: Mapping[str, PinnedTable], partition: str) -> list[Row]:
+        """Sums of the rows that the publish which is read had rejected."""
         if rule.rejected is None or rule.by is None:
             return []
-        publish = the_plan.inputs[rule.rejected.table].publishes[planned.partition]
+        publish = pinned[rule.rejected.table].publishes[partition]
         return list(rejected_sums(self.ledger.connection, publish, rule.by, rule.rejected.columns))
+
+
+def _version(totals: Sequence[Row], rejected: Sequence[Row]) -> str:
+    """Of both sides' rows, in any order."""
+    told = [sorted(json.dumps(r, sort_keys=True, default=str) for r in rows) for rows in (totals, rejected)]
+    return version_of(len(totals), hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16])
 
 
 def _rows(engine: "duckdb.DuckDBPyConnection", names: Sequence[str], query: str) -> list[Row]:

@@ -81,6 +81,7 @@ class TableStep:
             published_epochs=lambda: store.published_epochs(self._address),
             windows=input_windows(self._runtime.project, self._node),
             lookups=Lookups(self._node.lookups, self._engine),
+            compared=self._reconciler.read,
         )
 
     def _engine(self) -> "duckdb.DuckDBPyConnection":

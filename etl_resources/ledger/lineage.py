@@ -1,7 +1,7 @@
 """From any input back to the captures that it was made from."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.run_token import InputVersion, inputs_as_json
@@ -22,45 +22,87 @@ def control_key(dataset: str, sql: str) -> str:
     return f"{dataset}@{hashlib.sha256(sql.encode()).hexdigest()[:16]}"
 
 
+def control_input(control: str) -> str:
+    """Name of control totals as an input of what is compared with them; control: their key."""
+    return f"control:{control}"
+
+
 _WALK = """
 with recursive walk as (
-    select i.asset, i.partition, i.version, i.epoch
-    from jsonb_to_recordset(%s) as i(asset text, partition text, version text, epoch bigint)
+    select i.asset, i.partition, i.version
+    from jsonb_to_recordset(%s) as i(asset text, partition text, version text)
     union
-    select i.asset, i.partition, i.version, i.epoch
+    select i.asset, i.partition, i.version
     from walk w
-    join etl.publishes p using (asset, partition, epoch)
+    join etl.publishes p using (asset, partition, version)
     cross join lateral jsonb_to_recordset(p.inputs)
-        as i(asset text, partition text, version text, epoch bigint, looked_up boolean)
-    where i.partition = w.partition and i.looked_up is not true
+        as i(asset text, partition text, version text, looked_up boolean)
+    where i.partition = w.partition and i.looked_up is not true and strpos(i.asset, '/') = 0
 )
-select split_part(source.asset, '/', 1), w.asset, w.partition,
-       array(select p.epoch from etl.publishes p
-             where p.asset = w.asset and p.partition = w.partition and p.version = w.version)
-from walk w
-join etl.publishes p using (asset, partition, epoch)
-cross join lateral jsonb_to_recordset(p.inputs) as source(asset text)
-where strpos(source.asset, '/') > 0
+select p.asset, p.partition, p.version, p.epoch, p.inputs
+from walk w join etl.publishes p using (asset, partition, version)
+order by p.epoch desc
 """
 
+Captures = dict[tuple[str, str], set[int]]
+"""(system, partition) → epochs of captures."""
 
-def capture_epochs(
-    connection: "psycopg.Connection[Any]", inputs: Iterable[InputVersion]
-) -> dict[tuple[str, str], set[int]]:
+
+def capture_epochs(connection: "psycopg.Connection[Any]", inputs: Iterable[InputVersion]) -> Captures:
     """(system, partition) → epochs of the captures that could have given all of these inputs.
 
     An empty set means that the inputs stem from different captures: orders of one moment, lines of another. Only the
     same period is followed below the inputs: another month that a table read as well, or a table that it looked up,
     was captured at its own time.
+
+    Contents are followed, not publishes: when a later capture gives an input the same content, nothing that read it is
+    made again, and yet it is of that capture as well.
     """
     from psycopg.types.json import Jsonb
 
-    common: dict[tuple[str, str], set[int]] = {}
-    rows = connection.execute(_WALK, (Jsonb(inputs_as_json(i for i in inputs if not i.looked_up)),)).fetchall()
-    for system, _asset, partition, epochs in rows:
-        key = (system, partition)
-        common[key] = common[key] & set(epochs) if key in common else set(epochs)
-    return common
+    read = [i for i in inputs if not i.looked_up]
+    rows = connection.execute(_WALK, (Jsonb(inputs_as_json(read)),)).fetchall()
+    return _Contents(rows).of_all(read)
+
+
+class _Contents:
+    """Publishes by their content, newest first."""
+
+    def __init__(self, rows: Iterable[tuple[str, str, str, int, list[dict[str, Any]]]]) -> None:
+        self._publishes: dict[tuple[str, str, str], list[tuple[int, tuple[InputVersion, ...]]]] = {}
+        for asset, partition, version, epoch, inputs in rows:
+            found = tuple(InputVersion(**i) for i in inputs)
+            self._publishes.setdefault((asset, partition, version), []).append((epoch, found))
+        self._known: dict[tuple[str, str, str], list[tuple[int, Captures]]] = {}
+
+    def of_all(self, inputs: Iterable[InputVersion]) -> Captures:
+        """Captures that are of every one of the inputs."""
+        common: Captures = {}
+        for i in inputs:
+            for place, epochs in self._of(i).items():
+                common[place] = common[place] & epochs if place in common else set(epochs)
+        return common
+
+    def _of(self, read: InputVersion) -> Captures:
+        """Of an input that was read: its publish, or a later one of the same content."""
+        content = (read.asset, read.partition, read.version)
+        if content not in self._known:
+            self._known[content] = list(self._since(content))
+        return next((found for epoch, found in reversed(self._known[content]) if epoch >= read.epoch), {})
+
+    def _since(self, content: tuple[str, str, str]) -> Iterator[tuple[int, Captures]]:
+        """Epoch → captures of the publishes from it on, newest first."""
+        partition = content[1]
+        publishes = self._publishes.get(content, [])
+        systems = {
+            i.asset.partition(SOURCE_SEPARATOR)[0] for _, made in publishes for i in made if SOURCE_SEPARATOR in i.asset
+        }
+        captured = {(system, partition): {epoch for epoch, _ in publishes} for system in systems}
+        found: Captures = {}
+        for epoch, made in publishes:
+            below = captured or self.of_all(i for i in made if i.partition == partition and not i.looked_up)
+            found = {place: found.get(place, set()) | below.get(place, set()) for place in found.keys() | below.keys()}
+            yield epoch, found
 
 
 def newest_capture(connection: "psycopg.Connection[Any]", system: str, *, besides: str) -> int:

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from etl_assets.cli.main import app
 from etl_assets.kpi_acceptance import held_rows
+from etl_assets.recover import recover
 from etl_assets.versions import list_versions
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.tables.orphans import delete_orphans
-from tests.property.tiny_sales import REVENUE
+from tests.property.tiny_sales import MONTHS, REVENUE
 from tests.refused_kpi import MONTH, RefusedKpi, refused_kpi
 
 pytestmark = pytest.mark.timeout(300)
@@ -121,6 +122,37 @@ def test_a_kpi_that_is_right_again_waits_no_more(kpi: RefusedKpi) -> None:
     assert kpi.waiting() == []
     with pytest.raises(PermanentError, match=r"partition '2024-01' waits for nobody\. Partitions of it that do: none"):
         kpi.accept()
+
+
+def test_totals_that_change_alone_are_compared_again(kpi: RefusedKpi) -> None:
+    """A row that silver rejects changes no table that the KPI reads, and yet the ERP says something else now."""
+    kpi.correct()
+    first = kpi.run(last=MONTHS[1])
+    assert first.success, first.error
+    kpi.sell("-3.00")
+
+    run = kpi.run(last=MONTHS[1])
+
+    assert {m: run.statuses["gdp/sales"][m] for m in MONTHS[:2]} == dict.fromkeys(MONTHS[:2], "pruned")
+    assert "reconciled: " in run.error
+    assert "EUR: amount 10.11 here, 7.11 in the capture" in run.error
+    assert run.statuses["kpi/revenue"][MONTHS[1]] == "pruned"
+    (held,) = kpi.waiting()
+    assert held.findings["rejected"] == [{"asset": "silver.lines", "reason": "amount is not >= 0", "rows": 1}]
+    done = kpi.accept()
+    assert done.published, (done.problem, done.errors)
+
+    kpi.lake.platform("delete from etl.control_totals")  # captured again: the same totals at another epoch
+    again = kpi.run(last=MONTHS[1])
+    assert again.success, again.error
+    assert again.statuses["bronze/lines"] == dict.fromkeys(MONTHS[:2], "unchanged")
+    assert again.statuses["kpi/revenue"] == dict.fromkeys(MONTHS[:2], "pruned")
+    kpi.lake.platform("drop schema etl cascade")
+    recover(kpi.lake.runtime)
+    rebuilt = kpi.run(last=MONTHS[1])
+    assert rebuilt.success, rebuilt.error
+    assert rebuilt.statuses["kpi/revenue"] == dict.fromkeys(MONTHS[:2], "pruned")
+    kpi.prove_right()
 
 
 def test_of_two_who_accept_one_does(kpi: RefusedKpi) -> None:
