@@ -23,7 +23,8 @@ from etl_resources.errors import PermanentError, TransientError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.manifest_targets import ElasticsearchTarget
-from etl_resources.sinks.elasticsearch_reread import copy_documents, hits
+from etl_resources.sinks.elasticsearch_pages import pages
+from etl_resources.sinks.elasticsearch_reread import copy_documents
 from etl_resources.suggest import hint
 
 if TYPE_CHECKING:
@@ -139,7 +140,8 @@ def _copy_documents(engine: "duckdb.DuckDBPyConnection", runtime: Runtime, node:
     try:
         if not sink.exists() or not sink.published_epochs():
             raise PermanentError(_not_published(node.name))
-        copy_documents(engine, sink.contract, hits(sink.client, sink.target), quote_qualified(node.name))
+        found = pages(sink.client, sink.target, sink.contract)
+        copy_documents(engine, sink.contract, found, quote_qualified(node.name))
     except TransientError as e:
         raise type(e)(f"{node.name} can't be read: {e}") from e
 

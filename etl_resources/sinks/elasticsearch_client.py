@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 CONNECTIONS = 4
 """Requests in flight of one client, at most: more wait for a free connection."""
 _KEY = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
+_PAGE = b'{"pit_id":'
 _SILENT = logging.NullHandler()
 """Else Python prints the client's warnings of failed calls to stderr; what they say is in the error."""
 
 
-def connect(settings: Settings, *, timeout_s: float | None = None, numbers_as_text: bool = False) -> "Elasticsearch":
+def connect(settings: Settings, *, timeout_s: float | None = None, exact: bool = False) -> "Elasticsearch":
     """A client; nothing is sent yet. `timeout_s`: longest wait for one request, else the setting's.
 
-    numbers_as_text: numbers with a point in answers stay text with all their digits, instead of floats.
+    exact: numbers with a point in answers stay text with all their digits, instead of floats; a page of a point in time
+    stays bytes, which elasticsearch_pages reads.
 
     Raises SettingsError when no Elasticsearch is known, its address is none or would carry everything readably over a
     network, credentials are given by halves or twice, or the file of its CA can't be used.
@@ -41,7 +43,7 @@ def connect(settings: Settings, *, timeout_s: float | None = None, numbers_as_te
 
     class ExactSerializer(OrjsonSerializer):
         def json_loads(self, data: bytes) -> Any:
-            return json.loads(data, parse_float=str)
+            return data if data.startswith(_PAGE) else json.loads(data, parse_float=str)
 
     url = settings.require_elasticsearch()
     logging.getLogger("elastic_transport").addHandler(_SILENT)
@@ -52,7 +54,7 @@ def connect(settings: Settings, *, timeout_s: float | None = None, numbers_as_te
             max_retries=0,
             retry_on_timeout=False,
             connections_per_node=CONNECTIONS,
-            serializer=ExactSerializer() if numbers_as_text else OrjsonSerializer(),
+            serializer=ExactSerializer() if exact else OrjsonSerializer(),
             **_credentials(settings),
             **_tls(settings, url),
         )

@@ -73,10 +73,3 @@ def _duckdb(column: ContractColumn) -> str:
     from etl_resources.tables.schema import duckdb_type
 
     return duckdb_type(column.type)
-
-
-def as_text(value: Any) -> str | None:
-    """A value of a reread document as the text that DuckDB casts; decimals come as text already."""
-    if value is None or isinstance(value, str):
-        return value
-    return ("true" if value else "false") if isinstance(value, bool) else str(value)

@@ -27,7 +27,8 @@ from etl_resources.sinks.elasticsearch_aliases import (
 from etl_resources.sinks.elasticsearch_bulk import Loader
 from etl_resources.sinks.elasticsearch_documents import mapping
 from etl_resources.sinks.elasticsearch_names import PartitionIndex, documents, every_index, mark_of
-from etl_resources.sinks.elasticsearch_reread import hits, reread
+from etl_resources.sinks.elasticsearch_pages import Page, pages
+from etl_resources.sinks.elasticsearch_reread import reread
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition, attempts_of
 from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import prove_aliases
@@ -107,11 +108,11 @@ class ReplacingSink(ElasticsearchSink):
     def content(self, engine: "duckdb.DuckDBPyConnection", partition: str) -> StoredContent:
         return reread(self.client, engine, self.contract, str(self.state().partitions()[partition]))
 
-    def documents(self, partitions: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
+    def documents(self, partitions: Sequence[str]) -> Iterator[Page]:
         published = self.state().partitions()
         for partition in partitions:
             if partition in published:
-                yield from hits(self.client, str(published[partition]))
+                yield from pages(self.client, str(published[partition]), self.contract)
 
     def commit(self, batch: ServingBatch) -> list[StagedPartition]:
         """One `_aliases` call for all partitions."""

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
@@ -23,6 +23,7 @@ from etl_resources.settings import Settings
 from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, Chunk, Loader, prove_accepted
 from etl_resources.sinks.elasticsearch_documents import ID_BYTES_MAX, document, document_id
 from etl_resources.sinks.elasticsearch_names import anchor, checked_target
+from etl_resources.sinks.elasticsearch_pages import Page
 from etl_resources.sinks.serving import ServingBatch, StagedRows
 from etl_resources.tables.publish import PublishOutcome
 from etl_resources.tables.stage import StagedPartition
@@ -69,7 +70,7 @@ class ElasticsearchSink(ABC):
         """One client of this sink; it connects when it is used."""
         from etl_resources.sinks.elasticsearch_client import connect
 
-        return connect(self.settings, numbers_as_text=True)
+        return connect(self.settings, exact=True)
 
     @contextmanager
     def session(self) -> "Iterator[Self]":
@@ -123,7 +124,7 @@ class ElasticsearchSink(ABC):
         """A served partition, reread document by document."""
 
     @abstractmethod
-    def documents(self, partitions: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
+    def documents(self, partitions: Sequence[str]) -> Iterator[Page]:
         """Documents of served partitions, page by page."""
 
     @abstractmethod

@@ -39,7 +39,8 @@ from etl_resources.sinks.elasticsearch_names import (
     mark_of,
     version_alias,
 )
-from etl_resources.sinks.elasticsearch_reread import hits, reread
+from etl_resources.sinks.elasticsearch_pages import Page, pages
+from etl_resources.sinks.elasticsearch_reread import reread
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition, attempts_of
 from etl_resources.sinks.elasticsearch_written import (
     epochs_of,
@@ -131,8 +132,9 @@ class UpsertingSink(ElasticsearchSink):
         query = {"term": {PARTITION_FIELD: partition}}
         return reread(self.client, engine, self.contract, documents(self.target), query)
 
-    def documents(self, partitions: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
-        yield from hits(self.client, documents(self.target), {"terms": {PARTITION_FIELD: list(partitions)}})
+    def documents(self, partitions: Sequence[str]) -> Iterator[Page]:
+        query = {"terms": {PARTITION_FIELD: list(partitions)}}
+        yield from pages(self.client, documents(self.target), self.contract, query)
 
     def commit(self, batch: ServingBatch) -> list[StagedPartition]:
         """Show the documents, delete what vanished, then write the commit records, as long as the target is held."""
@@ -203,9 +205,9 @@ class UpsertingSink(ElasticsearchSink):
         where the target has months now, and those of months where it has WHOLE."""
         mine = [] if p.partition == WHOLE else [{"terms": {PARTITION_FIELD: [p.partition, WHOLE]}}]
         older = {"bool": {"filter": [*mine, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}]}}
-        pages = hits(self.client, documents(self.target), older)
+        found = pages(self.client, documents(self.target), None, older)
         loader = _Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset)
-        for kept in loader.load(_deletions([hit["_id"] for hit in page], p.epoch) for page in pages):
+        for kept in loader.load(_deletions(page.ids.to_pylist(), p.epoch) for page in found):
             raise PermanentError(f"{self.asset}: document {kept.id} can't be deleted: {kept.reason}.")
         retry_transient(lambda: self.client.indices.refresh(index=documents(self.target)), self.asset)
 

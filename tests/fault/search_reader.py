@@ -25,7 +25,7 @@ class SearchReader:
 
     def loop(self, done: threading.Event) -> None:
         try:
-            with connect(self.target.settings, numbers_as_text=True) as client:
+            with connect(self.target.settings, exact=True) as client:
                 while True:
                     last = done.wait(PAUSE_S)
                     found = client.search(
