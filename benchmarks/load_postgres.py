@@ -33,6 +33,7 @@ from etl_resources.sinks.postgres_sink import PostgresSink
 from etl_resources.sinks.serving import ServingBatch
 from etl_resources.tables.schema import postgres_type
 from etl_resources.tables.stage import StagedPartition
+from etl_resources.tables.table_store import WrittenPartition
 
 GOAL = 0.7
 CHANGED_SHARE = 20
@@ -155,7 +156,8 @@ def product(
         sink.begin(attempt, epoch)
         with ThreadPoolExecutor(sink.writers) as pool:
             staged = list(pool.map(partial(write, engine, ledger, sink, attempt, epoch, folder), months))
-        outcome = ServingBatch(sink, ledger, attempt, "bench", staged, lambda _: None).publish()
+        ledger.record_staged(attempt, [w.recorded() for w in staged])
+        outcome = ServingBatch(sink, ledger, attempt, "bench", [w.staged for w in staged], lambda _: None).publish()
         assert len(outcome.published) == len(months)
 
 
@@ -167,16 +169,14 @@ def write(
     epoch: int,
     folder: Path,
     month: str,
-) -> StagedPartition:
+) -> WrittenPartition:
     planned = PlannedPartition(month, "token", epoch, (), None)
     scan = f"read_parquet('{folder}/month={month}/*.parquet', hive_partitioning = false)"
     with engine.cursor() as cursor:
         found = sink.write(cursor, ledger, attempt, planned, scan)
     assert found.keys == found.rows
-    with ledger.alone:
-        evidence = {"version": found.version, "rows": found.rows, "size_bytes": found.size_bytes}
-        ledger.record_staged(attempt, month, "token", evidence)
-    return StagedPartition(month, "token", epoch, found.version, found.rows, None)
+    staged = StagedPartition(month, "token", epoch, found.version, found.rows)
+    return WrittenPartition(staged, (), {"size_bytes": found.size_bytes})
 
 
 if __name__ == "__main__":

@@ -104,17 +104,10 @@ def _write(
         found = retry_transient(write, what)
     except duckdb.Error as e:
         raise engine_error(what, e) from e
-    return _audited(sink, ledger, the_plan.attempt, planned, found, started)
+    return _audited(sink, planned, found, started)
 
 
-def _audited(
-    sink: ServingSink,
-    ledger: Ledger,
-    attempt: str,
-    planned: PlannedPartition,
-    found: StagedRows,
-    started: float,
-) -> Computed:
+def _audited(sink: ServingSink, planned: PlannedPartition, found: StagedRows, started: float) -> Computed:
     rows, keys, version = found.rows, found.keys, found.version
     (source,) = planned.inputs
     read, expected = rows_of(source.version), found.expected or source.version
@@ -136,15 +129,9 @@ def _audited(
         "counts": counts,
         "account": account.as_json(),
         "linked": planned.linked,
+        "size_bytes": found.size_bytes,
         "stage_s": round(time.monotonic() - started, 3),
     }
-    with ledger.alone:
-        ledger.record_staged(
-            attempt,
-            planned.partition,
-            planned.token,
-            {"version": version, "rows": rows, "alias_of": alias, "size_bytes": found.size_bytes, **evidence},
-        )
     failpoint("serving.audited", sink.asset)
     return Computed(planned, WrittenPartition(staged, (), evidence), checks)
 
@@ -154,7 +141,9 @@ def _batch(
 ) -> ServingBatch | None:
     if the_plan.attempt is None:
         return None
-    good = [c.written.staged for c in computed if c.written is not None]
+    written = [c.written for c in computed if c.written is not None]
+    ledger.record_staged(the_plan.attempt, [w.recorded() for w in written])
+    good = [w.staged for w in written]
     batch = ServingBatch(
         sink, ledger, the_plan.attempt, run_id, good, lambda served: prove_unmoved(ledger, the_plan, served)
     )

@@ -139,15 +139,16 @@ class Ledger:
                 rows,
             )
 
-    def record_staged(self, attempt: str, partition: str, token: str, staged: Mapping[str, Any]) -> None:
-        """What was staged: version, rows, size_bytes, counts, linked, fingerprint, alias_of, stage_s, and a
-        capture's inputs, whose version is known only now."""
+    def record_staged(self, attempt: str, partitions: Iterable[tuple[str, str, Mapping[str, Any]]]) -> None:
+        """What was staged of (partition, token, staged), all at once or nothing. staged: version, rows, size_bytes,
+        counts, linked, fingerprint, alias_of, stage_s, and a capture's inputs, whose version is known only now."""
         from psycopg.types.json import Jsonb
 
-        self._connection.execute(
-            "update etl.intent_partitions set token = %s, staged = %s where attempt = %s and partition = %s",
-            (token, Jsonb(dict(staged)), attempt, partition),
-        )
+        rows = [(token, Jsonb(dict(staged)), attempt, partition) for partition, token, staged in partitions]
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.executemany(
+                "update etl.intent_partitions set token = %s, staged = %s where attempt = %s and partition = %s", rows
+            )
 
     def record_published(
         self, attempt: str, partitions: Sequence[str], snapshot_id: int | None, number: int | None = None

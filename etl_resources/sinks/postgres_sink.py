@@ -24,10 +24,16 @@ from etl_resources.settings import Settings
 from etl_resources.sinks.postgres_connections import borrowed, closing_all
 from etl_resources.sinks.postgres_copy import BATCH_ROWS, copy_rows
 from etl_resources.sinks.postgres_recovery import settle_target
-from etl_resources.sinks.postgres_tables import COMMITS, STAGING_SCHEMA, ensure_target
+from etl_resources.sinks.postgres_tables import (
+    COMMITS,
+    PARTITION_COLUMN,
+    STAGING_SCHEMA,
+    create_part,
+    create_staging,
+    ensure_target,
+)
 from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import PublishOutcome, prove_aliases
-from etl_resources.tables.schema import postgres_type
 from etl_resources.tables.stage import StagedPartition
 
 if TYPE_CHECKING:
@@ -38,7 +44,6 @@ if TYPE_CHECKING:
 
 MAX_NAME_PART = 40
 """Characters of the target in a staging table's name: Postgres cuts names at 63, and the attempt must stay whole."""
-PARTITION_COLUMN = "etl_partition"
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,8 @@ class PostgresSink:
 
     def begin(self, attempt: str, epoch: int) -> None:  # noqa: ARG002  (signature of ServingSink)
         """A staging table of this attempt; each partition gets a part of its own, which is counted and read alone."""
-        columns = ", ".join(f"{quote(c.name)} {postgres_type(c.type)}" for c in self.contract.columns)
-        with self.connection() as connection:
-            connection.execute(
-                f"create table {self.staging_table(attempt)} ({PARTITION_COLUMN} text, {columns}) "
-                f"partition by list ({PARTITION_COLUMN})".encode()
-            )
+        with self.connection() as connection, connection.transaction():
+            connection.execute(create_staging(self.staging_table(attempt), self.contract))
         failpoint("postgres.staging_created", self.asset)
 
     def write(
@@ -111,11 +112,7 @@ class PostgresSink:
         staging, part = self.staging_table(attempt), self._staging_part(attempt, planned.partition)
         value = literal(planned.partition)
         with self.connection() as connection, connection.transaction():
-            connection.execute(
-                f"set local synchronous_commit = off; drop table if exists {part}; "  # a crash empties it anyway
-                f"create unlogged table {part} (like {staging}) with (autovacuum_enabled = off); "
-                f"alter table {part} alter {PARTITION_COLUMN} set default {value}".encode()
-            )
+            connection.execute(create_part(part, planned.partition, self.contract))
             batches = stream(engine, f"select {names} from {scan}", BATCH_ROWS)
             size_bytes = copy_rows(connection, part, names, batches)
             counted = connection.execute(
@@ -160,8 +157,7 @@ class PostgresSink:
             self._prove_rows(connection, batch.attempt, written)
             failpoint("postgres.replaced", self.asset)
             records = partition_records(batch.ledger.connection, batch.attempt)
-            for p in winners:
-                self._record_commit(connection, batch, p, records[p.partition])
+            self._record_commits(connection, batch, winners, records)
             connection.execute(f"drop table {self.staging_table(batch.attempt)}")
             failpoint("postgres.before_commit", self.asset)
         return winners
@@ -257,14 +253,24 @@ class PostgresSink:
         delete = f"delete from {quote_qualified(self.target)} as served where {rows} and not exists ({staged})"
         connection.execute(delete.encode(), (list(partitions),))
 
-    def _record_commit(
-        self, connection: "psycopg.Connection[Any]", batch: ServingBatch, p: StagedPartition, record: str
+    def _record_commits(
+        self,
+        connection: "psycopg.Connection[Any]",
+        batch: ServingBatch,
+        winners: Sequence[StagedPartition],
+        records: Mapping[str, str],
     ) -> None:
-        connection.execute(
-            f"update {COMMITS} set epoch = %s, token = %s, version = %s, rows = %s, attempt = %s, run_id = %s, "
-            "published_at = now(), evidence = %s where target = %s and partition = %s",
-            (p.epoch, p.token, p.version, p.rows, batch.attempt, batch.run_id, record, self.target, p.partition),
-        )
+        rows = [
+            (p.epoch, p.token, p.version, p.rows, batch.attempt, batch.run_id, records[p.partition], self.target,
+             p.partition)
+            for p in winners
+        ]  # fmt: skip
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f"update {COMMITS} set epoch = %s, token = %s, version = %s, rows = %s, attempt = %s, run_id = %s, "
+                "published_at = now(), evidence = %s where target = %s and partition = %s",
+                rows,
+            )
 
     def _read_back(self, batch: ServingBatch) -> PublishOutcome | None:
         """What a transaction with an unknown end did; None when it didn't commit, and no longer can."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
-from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.tables.schema import postgres_type
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ STAGING_TABLES = f"""
 select relname from pg_class
 where relnamespace = to_regnamespace('{STAGING_SCHEMA}') and relkind in ('r', 'p') and not relispartition"""
 """Staging tables without their parts, which are dropped with them."""
+PARTITION_COLUMN = "etl_partition"
 _DDL_LOCK = 7_201_536_002
 
 _COMMIT_TABLE = f"""
@@ -76,6 +77,27 @@ def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: 
                 )
         for name in _required(connection, target) - {c.name for c in contract.columns if not c.nullable}:
             connection.execute(f"alter table {quote_qualified(target)} alter column {quote(name)} drop not null")
+
+
+def create_staging(table: str, contract: Contract) -> bytes:
+    """DDL of an attempt's staging table. It may be lost in a crash of the server, as its parts are emptied by one."""
+    return (
+        f"set local synchronous_commit = off; create table {table} ({PARTITION_COLUMN} text, {_typed(contract)}) "
+        f"partition by list ({PARTITION_COLUMN})"
+    ).encode()
+
+
+def create_part(part: str, partition: str, contract: Contract) -> bytes:
+    """DDL of a partition's part, which isn't attached yet; one from a try before is dropped."""
+    return (
+        f"set local synchronous_commit = off; drop table if exists {part}; "
+        f"create unlogged table {part} ({PARTITION_COLUMN} text default {literal(partition)}, {_typed(contract)}) "
+        "with (autovacuum_enabled = off)"
+    ).encode()
+
+
+def _typed(contract: Contract) -> str:
+    return ", ".join(f"{quote(c.name)} {postgres_type(c.type)}" for c in contract.columns)
 
 
 def _prove_key(connection: "psycopg.Connection[Any]", target: str, key: Sequence[str]) -> None:

@@ -36,6 +36,12 @@ class WrittenPartition:
     kept: "tuple[DataFile, ...]" = ()
     """Files of an earlier version of the partition that are put back as they are."""
 
+    def recorded(self, **found: Any) -> tuple[str, str, dict[str, Any]]:
+        """As the ledger records what was staged. found: what is known only of what was written."""
+        s = self.staged
+        known = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of}
+        return s.partition, s.token, {**known, **found, **self.evidence}
+
 
 @dataclass
 class StagedBatch:
@@ -118,13 +124,10 @@ class TableStore:
         for (partition, path), file in zip(pairs, files, strict=True):
             paths.setdefault(partition, []).append(path)
             sizes[partition] = sizes.get(partition, 0) + file.file_size_in_bytes
-        with ledger.connection.transaction():
-            for w in written:
-                s = w.staged
-                staged = {"version": s.version, "rows": s.rows, "alias_of": s.alias_of, "files": paths[s.partition]}
-                ledger.record_staged(
-                    attempt, s.partition, s.token, {**staged, "size_bytes": sizes[s.partition], **w.evidence}
-                )
+        ledger.record_staged(
+            attempt,
+            [w.recorded(files=paths[p], size_bytes=sizes[p]) for w in written for p in [w.staged.partition]],
+        )
         write_evidence(table.io, ledger.connection, address.location, attempt)
         failpoint("stage.recorded", address.asset)
         with ledger.committing(address.asset):
