@@ -105,6 +105,8 @@ def _of_storage(error: BaseException, text: str) -> DataPipelineError:
         return SettingsError(f"S3 refused the request: {text}. Check {_S3_SETTINGS}.")
     if is_about_certificates(told):
         return SettingsError(f"S3: {text}. The certificate is not trusted: check ETL_S3_ENDPOINT and the CA bundle.")
+    if isinstance(error, FileNotFoundError) and error.filename is not None:  # of this machine: S3's errors have none
+        return PermanentError(f"There is no file {error.filename}.")
     if isinstance(error, FileNotFoundError) or status in (404, 410) or any(mark in told for mark in _MISSING):
         return PermanentError(f"S3 has no such object: {text}. `data-pipeline verify` tells what is missing.")
     if any(mark in told for mark in _S3_TRANSIENT) or status in (408, 409, 429) or (status or 0) >= 500:

@@ -60,8 +60,10 @@ def run_demo(
     """Bring everything up, create the source, materialize the last `months` partitions of every asset."""
     from etl_assets.project import load_project
     from etl_resources import stack
+    from etl_resources.stack.dagster_servers import PROJECT_FILES, require_project
 
     started = time.monotonic()
+    require_project(project_dir, PROJECT_FILES if ui else PROJECT_FILES[:1])
     project = load_project()
     calendar = project.platform.calendar
     keys = months_between(calendar.start, calendar.end)

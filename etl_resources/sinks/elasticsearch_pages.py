@@ -137,6 +137,8 @@ def _arrow_type(column_type: str) -> "pa.DataType":
 
 def _as_text(value: Any) -> str | None:
     """A value of a document as the text that DuckDB casts; decimals come as text already."""
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()  # half a character is no text of ours
     return ("true" if value else "false") if isinstance(value, bool) else str(value)

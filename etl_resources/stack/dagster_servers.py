@@ -6,6 +6,7 @@ import secrets
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,11 @@ HEARTBEAT_MAX_AGE_S = 120
 
 
 def write_dagster_home(home: Path, project_dir: Path) -> Path:
-    """DAGSTER_HOME of a project: {home}/dagster with the project's dagster.yaml as it is today."""
+    """DAGSTER_HOME of a project: {home}/dagster with the project's dagster.yaml as it is today.
+
+    Raises SettingsError when the folder isn't a project's.
+    """
+    require_project(project_dir)
     folder = home.resolve() / "dagster"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = folder / f".dagster.yaml.{secrets.token_hex(4)}"
@@ -33,11 +38,14 @@ def write_dagster_home(home: Path, project_dir: Path) -> Path:
     return folder
 
 
-def require_project(project_dir: Path) -> None:
-    """Raises SettingsError when the folder isn't a project's: nothing shall be started in a wrong one."""
-    for needed in PROJECT_FILES:
+def require_project(project_dir: Path, files: Sequence[str] = PROJECT_FILES[:1], otherwise: str = "") -> None:
+    """Raises SettingsError when the folder isn't a project's: nothing shall be started in a wrong one.
+
+    files: those that are needed. otherwise: what else can be done, as the end of a sentence.
+    """
+    for needed in files:
         if not (project_dir / needed).exists():
-            raise SettingsError(f"{project_dir} has no {needed}. Run from the project's folder, or use --no-ui.")
+            raise SettingsError(f"{project_dir} has no {needed}. Run from the project's folder{otherwise}.")
 
 
 class _DagsterServer:

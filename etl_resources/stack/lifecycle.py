@@ -60,7 +60,7 @@ def up(
     ours doesn't become ready; the others keep running then.
     """
     if ui:
-        require_project(project_dir)
+        require_project(project_dir, PROJECT_FILES, ", or use --no-ui")
     home = _make_home(settings)
     with exclusive(home, progress):
         state = load(home)

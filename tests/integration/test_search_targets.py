@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from etl_assets.query import run_query
 from etl_assets.recover import recover
 from etl_assets.verify import verify
 from etl_resources.errors import PermanentError, SettingsError, TransientError
+from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from tests.invariants import prove_whole
 from tests.lake import KPI, SERVED, Lake, new_lake
 from tests.projects import SALES
@@ -103,12 +105,18 @@ def test_sql_tells_why_documents_cannot_be_read(searched: Lake, tmp_path: Path) 
         asked(Lake({**searched.env, "ETL_PROJECT": str(renamed)}), "from elasticsearch.kpi_new")
 
 
+def one_of(sink: ElasticsearchSink) -> Any:
+    """A document of the first month as a search gives it."""
+    found = next(sink.documents([FIRST])).ids[0].as_py()
+    return sink.client.search(index=sink.target, query={"ids": {"values": [found]}})["hits"]["hits"][0]
+
+
 @pytest.mark.parametrize("place", [1, 2], ids=["replace", "upsert"])
 def test_a_document_that_somebody_deleted_is_found(searched: Lake, place: int) -> None:
     """A stored hash would still say that all is well."""
     node = searched.runtime.project.serving[place]
     sink = searched.runtime.search_sink(node)
-    (hit, *_) = next(sink.documents([FIRST]))
+    hit = one_of(sink)
     sink.client.delete(index=hit["_index"], id=hit["_id"], refresh=True)
 
     report = verify(searched.runtime, [node.name], [], lambda _: None)
@@ -121,7 +129,7 @@ def test_what_readers_find_beside_the_target_is_told(searched: Lake) -> None:
     """Each published partition may be right, and readers still get more than was published."""
     replaced, upserted = (searched.runtime.search_sink(searched.runtime.project.serving[n]) for n in (1, 2))
     client = replaced.client
-    (hit, *_) = next(upserted.documents([FIRST]))
+    hit = one_of(upserted)
     stray = {**hit["_source"], "etl_partition": "2031-01"}
     client.indices.create(index="stranger", aliases={replaced.target: {}})
     client.index(index=hit["_index"], id="stray", document=stray, refresh=True)

@@ -247,6 +247,9 @@ def test_a_wrong_folder_gets_no_stack(tmp_path: Path) -> None:
     result = Project(tmp_path).run("up")
     assert result.returncode == 1
     assert result.stderr == f"error: {tmp_path} has no dagster.yaml. Run from the project's folder, or use --no-ui.\n"
+    demo = Project(tmp_path).run("demo", "--no-ui")
+    assert demo.returncode == 1
+    assert demo.stderr == f"error: {tmp_path} has no dagster.yaml. Run from the project's folder.\n"
     assert not (tmp_path / ".etl").exists()
 
 

@@ -208,6 +208,9 @@ CASES: Mapping[str, Sequence[Make]] = {
         engine("HTTP Error: HTTP GET error on 's3://b/503.parquet' in region '' (HTTP 404 Not Found)"),
         lambda: FileNotFoundError(errno.ENOENT, "Path does not exist 'b/503'"),
     ],
+    "no such file on this machine": [
+        lambda: FileNotFoundError(errno.ENOENT, "No such file or directory", "/p/dagster.yaml"),
+    ],
     "any other 4xx": [s3("PreconditionFailed", 412), s3("InvalidPart", 400), s3("EntityTooLarge", 400)],
     "certificate not trusted by S3's client": [
         lambda: boto.SSLError(endpoint_url="https://h", error=_CERTIFICATE),
