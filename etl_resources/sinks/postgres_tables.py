@@ -1,9 +1,10 @@
 """DDL of the Postgres sink: target tables from contracts, the commit table, the staging schema."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.contract import Contract
+from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.tables.schema import postgres_type
@@ -46,9 +47,9 @@ end $$"""
 
 
 def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: Contract, key: Sequence[str]) -> None:
-    """Create what is missing; rename and add columns; let those be empty that the contract doesn't require.
+    """Create what is missing; rename, add and widen columns; let those be empty that the contract doesn't require.
 
-    Raises PermanentError when a column's type or the key differs.
+    Raises PermanentError when the key differs, or a column's type in another way than that it becomes wider.
     """
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (_DDL_LOCK,))
@@ -71,12 +72,37 @@ def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: 
             if kind is None:
                 connection.execute(f"alter table {quote_qualified(target)} add column {quote(c.name)} {_type(c.type)}")
             elif kind != postgres_type(c.type):
-                raise PermanentError(
-                    f"Serving table {target}: column {c.name} is {kind} and the manifest says {c.type}. "
-                    "Alter or drop the table, then materialize again."
-                )
+                _widen(connection, target, c, kind)
         for name in _required(connection, target) - {c.name for c in contract.columns if not c.nullable}:
             connection.execute(f"alter table {quote_qualified(target)} alter column {quote(name)} drop not null")
+
+
+def _widen(connection: "psycopg.Connection[Any]", target: str, column: ContractColumn, kind: str) -> None:
+    """Give a column a type that holds all its values with the same text: what is served stays what was published.
+
+    Raises PermanentError where it isn't wider, or where Postgres refuses because something depends on the column.
+    """
+    import psycopg
+
+    wanted = postgres_type(column.type)
+    differs = f"Serving table {target}: column {column.name} is {kind} and the manifest says {column.type}"
+    if not _is_wider(kind, wanted):
+        raise PermanentError(f"{differs}. Alter or drop the table, then materialize again.")
+    try:
+        connection.execute(f"alter table {quote_qualified(target)} alter column {quote(column.name)} type {wanted}")
+    except (psycopg.errors.FeatureNotSupported, psycopg.errors.DependentObjectsStillExist) as e:
+        why = "; ".join(filter(None, (e.diag.message_primary, e.diag.message_detail)))
+        raise PermanentError(f"{differs}. It can't be widened: {why}. Drop that, then materialize again.") from e
+
+
+def _is_wider(kind: str, wanted: str) -> bool:
+    """Whether every value of a type is one of the other, with the same text."""
+    before, after = (re.fullmatch(r"numeric\((\d+),(\d+)\)", t) for t in (kind, wanted))
+    if before and after:
+        return before[2] == after[2] and int(before[1]) <= int(after[1])
+    if wanted == "bigint":
+        return kind in ("smallint", "integer")
+    return wanted == "text" and kind.startswith("character varying")
 
 
 def create_staging(table: str, contract: Contract) -> bytes:

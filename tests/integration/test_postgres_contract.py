@@ -131,6 +131,37 @@ def test_a_renamed_column_is_renamed_with_its_values_also_in_the_key(platform: S
     assert query(platform.require_postgres(), f"select order_number, price from {old.target} order by 1") == before
 
 
+def with_types(**types: str) -> Contract:
+    return replace(CONTRACT, columns=tuple(replace(c, type=types.get(c.name, c.type)) for c in CONTRACT.columns))
+
+
+def test_a_wider_type_widens_the_column_and_no_other_change_of_type_does(platform: Settings) -> None:
+    """What is served keeps its content, also while an attempt of before is still writing; the rest is a person's."""
+    narrow, wide = with_types(amount="decimal(36,10)"), with_types(pieces="bigint")
+    old, rows = replace(new_sink(platform, "upsert"), contract=narrow), {"2024-01": Rows(9, 3)}
+    serve_through(old, platform, rows)
+    before, dsn = served(old), platform.require_postgres()
+    query(dsn, f"alter table {old.target} alter column line type varchar(400)")
+    query(dsn, f"create view {old.target}_view as select amount from {old.target}")
+    new = replace(old, contract=wide)
+
+    told = r"amount is numeric\(36,10\) .* decimal\(38,10\)\. It can't be widened: .*view"
+    with pytest.raises(PermanentError, match=told):
+        new.ensure()
+    query(dsn, f"drop view {old.target}_view")
+    new.ensure()
+
+    types = "select attname::text, format_type(atttypid, atttypmod) from pg_attribute where attrelid = to_regclass(%s)"
+    found = dict(query(dsn, types, (new.target,)))
+    assert (found["pieces"], found["amount"], found["line"]) == ("bigint", "numeric(38,10)", "text")
+    assert served(new) == before
+    assert serve_through(new, platform, {"2024-01": Rows(12, 4)}).errors == []
+    for column, other in (("pieces", "int"), ("amount", "decimal(38,11)"), ("amount", "decimal(37,10)")):
+        changed = with_types(**{"pieces": "bigint", column: other})
+        with pytest.raises(PermanentError, match=rf"column {column} is .* Alter or drop the table"):
+            replace(new, contract=changed).ensure()
+
+
 def test_a_column_that_is_required_still_is(platform: Settings) -> None:
     """Only what the contract dropped is dropped from the table; the key and the platform's own rules stay."""
     sink = replace(new_sink(platform, "replace"), contract=with_nullable("amount", nullable=False))
