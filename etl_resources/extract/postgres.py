@@ -93,18 +93,18 @@ class PostgresSnapshot:
     def fingerprints(self, table: SourceTable, partitions: Sequence[str]) -> dict[str, str]:
         """Partition → fingerprint; a partition without rows has one too.
 
-        Raises PermanentError for infinite dates, which would arrive as the year 9999.
+        Raises PermanentError for infinite dates, which would arrive as the year 9999, and for NaN, which would as 0.
         """
         found = dict.fromkeys(partitions, f"pg{self._server}:0:0:")
         if not partitions:
             return found
         query = select_fingerprints(table.source, table.partition_column, partitions, table.evolved, table.as_text)
         with typed_errors(f"Observing {table.name}"):
-            for partition, rows, digest, newest, infinite in self._connection.execute(query.encode()):
-                if infinite:
+            for partition, rows, digest, newest, foreign, columns in self._connection.execute(query.encode()):
+                if foreign:
                     raise PermanentError(
-                        f"{table.name}, partition {partition}: {infinite} rows have an infinite date or stamp, "
-                        "which has no place in a table. Correct them in the source."
+                        f"{table.name}, partition {partition}: {foreign} rows have an infinite date or stamp, or a "
+                        f"number that is NaN, in {columns}: no table holds them. Correct them in the source."
                     )
                 found[partition] = f"pg{self._server}:{rows}:{digest}:{newest or ''}"
         return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from etl_resources.identifiers import quote, quote_qualified
+from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.partition_sql import PartitionBy
 
@@ -24,7 +24,7 @@ def select_fingerprints(
     evolved: Sequence[str] = (),
     as_text: Collection[str] = (),
 ) -> str:
-    """(partition, rows, hash, newest change, rows with infinite stamps) per partition.
+    """(partition, rows, hash, newest change, rows with values that no table holds, their columns) per partition.
 
     The hash covers key, change stamp and joined columns: inserts, deletes, stamped updates and moved rows change it.
     Without a change column it covers every column. Columns that were added since (`evolved`) have each a hash of their
@@ -33,8 +33,9 @@ def select_fingerprints(
     covered = [source.change_column] if source.change_column else [c for c in source.columns if c not in evolved]
     seen = [*source.key, *covered, *(c for c in joined(source) if c in source.columns)]
     row = ", ".join(expression(source, c) for c in dict.fromkeys(seen))
-    stamps = [n for n, c in source.columns.items() if c.type in ("date", "timestamptz")]
-    infinite = " or ".join(f"not isfinite({expression(source, c)})" for c in stamps) or "false"
+    foreign = _foreign_values(source)
+    any_foreign = " or ".join(foreign.values()) or "false"
+    of = "".join(f", case when bool_or({condition}) then {literal(c)} end" for c, condition in foreign.items())
     digest = f"sum(hash_record_extended(row({row}), 0))::text"
     for column in evolved:
         value = f"{expression(source, column)}{'::text' if column in as_text else ''}"
@@ -45,9 +46,18 @@ def select_fingerprints(
     by = placed_by(source, partition_column)
     return (
         f"select {by.key('postgres')} as partition, count(*), {digest}, "
-        f"{newest}, count(*) filter (where {infinite}) "
+        f"{newest}, count(*) filter (where {any_foreign}), concat_ws(', ', null{of}) "
         f"from {_from(source)} where {by.keep(partitions)} group by 1"
     )
+
+
+def _foreign_values(source: PostgresSource) -> dict[str, str]:
+    """Column → condition of a value that would arrive as another one: infinity as the year 9999, NaN as 0."""
+    conditions = {"date": "not isfinite({})", "timestamptz": "not isfinite({})", "decimal": "{} = 'NaN'"}
+    kinds = {name: (column.type or "").partition("(")[0] for name, column in source.columns.items()}
+    return {
+        name: conditions[kind].format(expression(source, name)) for name, kind in kinds.items() if kind in conditions
+    }
 
 
 def select_partitions_of_keys(source: PostgresSource, partition_column: str | None) -> str:

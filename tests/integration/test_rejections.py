@@ -135,15 +135,25 @@ def test_a_month_with_too_many_bad_rows_fails_before_it_is_published(published: 
             "order_id = (select min(order_id) from erp.orders where to_char(order_date, 'YYYY-MM') = '2024-03')",
             "update erp.orders set updated_at = now() where updated_at = 'infinity'; "
             "alter table erp.orders enable trigger user",
-            "erp.orders, partition 2024-03: 1 rows have an infinite date or stamp",
+            "erp.orders, partition 2024-03: 1 rows have an infinite date or stamp, or a number that is NaN, in "
+            "updated_at:",
             id="infinite stamp",
+        ),
+        pytest.param(
+            "create table erp.kept_lines as select * from erp.order_lines where order_id = (select min(order_id) from "
+            "erp.orders where to_char(order_date, 'YYYY-MM') = '2024-03'); "
+            "update erp.order_lines l set extended_price = 'NaN' from erp.kept_lines k where l.order_id = k.order_id",
+            "update erp.order_lines l set extended_price = k.extended_price from erp.kept_lines k "
+            "where (l.order_id, l.line_number) = (k.order_id, k.line_number); drop table erp.kept_lines",
+            "a number that is NaN, in extended_price: no table holds them",
+            id="NaN",
         ),
     ],
 )  # fmt: skip
 def test_a_source_value_that_would_silently_change_is_refused(
     published: Lake, breaks: str, repairs: str, expected: str
 ) -> None:
-    """Both arrive as something else without a word: a double that loses cents, and the year 9999."""
+    """They arrive as something else without a word: a double that loses cents, the year 9999, and 0."""
     published.erp(breaks)
     try:
         run = published.materialize("2024-03")

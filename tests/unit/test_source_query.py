@@ -123,10 +123,12 @@ def test_without_a_stamp_a_fingerprint_covers_every_column() -> None:
     parsed(sql)
 
 
-def test_infinite_dates_are_counted_in_every_dated_column() -> None:
-    """They would arrive as the year 9999; the capture refuses them by this count."""
-    sql = select_fingerprints(source(), "order_date", [MARCH])
-    assert 'not isfinite(j1."placed_on") or not isfinite(t."updated_at")' in sql
+def test_infinite_dates_and_numbers_that_are_none_are_counted_in_every_column_that_may_have_them() -> None:
+    """They would arrive as the year 9999 and as 0; the capture refuses them by this count."""
+    columns = {**source().columns, "amount": Column(type="decimal(12,2)")}
+    sql = select_fingerprints(source(columns=columns), "order_date", [MARCH])
+    assert 'not isfinite(j1."placed_on") or not isfinite(t."updated_at") or t."amount" = \'NaN\'' in sql
+    parsed(sql)
     undated = source(
         columns={"order_id": Column(type="bigint"), "line": Column(type="int")}, change_column=None, joins=()
     )
