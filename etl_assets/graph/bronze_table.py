@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 
+READ_AS = "~"
+"""In a fingerprint, before how its partition was read."""
+
+
 @dataclass
 class BronzeTable:
     """What a capture knows of one of its tables."""
@@ -57,8 +61,14 @@ class BronzeTable:
 
     def is_current(self, partition: str, publish: Publish) -> bool:
         """Whether observation sees what was captured for the published version, by today's logic."""
-        unchanged = publish.fingerprint == self.fingerprints[partition]
+        seen, _, read_as = (publish.fingerprint or "").partition(READ_AS)
+        unchanged = seen == self.fingerprints[partition] and read_as in ("", self.followed.read_as)
         return unchanged and publish.token == self.token(partition, publish.version)
+
+    def _fingerprint(self, partition: str) -> str:
+        """As it is kept: what was read otherwise than declared is read again when the source's columns are others."""
+        read_as = self.followed.read_as
+        return self.fingerprints[partition] + (f"{READ_AS}{read_as}" if read_as else "")
 
     def token(self, partition: str, version: str) -> str:
         """Run token of a captured content."""
@@ -91,7 +101,7 @@ class BronzeTable:
             metadata={
                 "dagster/partition_row_count": found.rows,
                 "epoch": epoch,
-                "source_fingerprint": self.fingerprints[found.partition],
+                "source_fingerprint": self._fingerprint(found.partition),
                 **counts,
                 **self.followed.metadata(),
             },
@@ -147,7 +157,7 @@ class BronzeTable:
             "counts": counts,
             "account": Account(counts, source.asset).as_json(),
             "linked": list(linked),
-            "fingerprint": self.fingerprints[outcome.partition],
+            "fingerprint": self._fingerprint(outcome.partition),
             "inputs": [vars(i) for i in outcome.inputs],
             "stage_s": round(time.monotonic() - self.started, 3),
         }

@@ -37,6 +37,15 @@ class Followed:
     """Of the Iceberg table."""
     changes: Sequence[SchemaChange] = ()
 
+    @property
+    def read_as(self) -> str:
+        """Columns that are null because the source lacks them, or whose misfits are rejected; "" where there are none.
+
+        Once the source is as before no stamp and no row tells it: what was captured meanwhile has to be read again.
+        """
+        odd = (c for c in self.changes if c.action in ("read as null", "rows rejected"))
+        return ",".join(sorted(f"{c.column}={c.after or 'null'}" for c in odd))
+
     def metadata(self) -> dict[str, str]:
         """For Dagster."""
         told = "; ".join(f"{change}: {change.action}" for change in self.changes)

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import duckdb
+import pytest
 
 from etl_assets.graph.capture_step import CaptureStep
 from etl_assets.graph.delivered_step import DeliveredStep
@@ -18,14 +19,15 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_assets.schema_history import schema_history
 from etl_assets.verify import verify
+from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.object_store import s3_client
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import read_schema
 from etl_resources.tables.source_schema import RecordedChange
-from tests.integration.api_server import Api, page
-from tests.lake import Lake
+from tests.integration.api_server import Api, page, serving
+from tests.lake import Lake, new_lake
 from tests.projects import NATIONS
 
 Row = Mapping[str, Any]
@@ -52,6 +54,8 @@ class Drift:
     name: str = field(default_factory=lambda: f"d_{uuid4().hex[:8]}")
     columns: dict[str, Any] = field(default_factory=lambda: dict(COLUMNS))
     silver: str = ""
+    change_column: str | None = None
+    """Of a database's table."""
     _made: tuple[str, Runtime] | None = None
 
     @property
@@ -84,8 +88,9 @@ class Drift:
 
     def manifest(self) -> str:
         columns = "".join(f"    {n}: {json.dumps(c)}\n" for n, c in self.columns.items())
+        stamp = f"\n  change_column: {self.change_column}" if self.change_column else ""
         sources = {
-            "postgres": f"kind: postgres\n  system: erp\n  table: erp.{self.name}\n  extract: window",
+            "postgres": f"kind: postgres\n  system: erp\n  table: erp.{self.name}\n  extract: window{stamp}",
             "http_api": f'kind: http_api\n  system: shop\n  path: /{self.name}\n  rows: data[]\n  missing: "null"',
         }
         files = f"kind: s3_files\n  system: crm\n  prefix: {self.name}/\n  format: {self.kind}"
@@ -104,9 +109,12 @@ class Drift:
         elif self.kind == "http_api":
             self.api.answers[f"/{self.name}"] = page({"data": [_plain(r) for r in rows]})
         else:
-            s3 = s3_client(*_s3(self.lake), region="us-east-1", timeout_s=20)
-            bucket = self.lake.env["CRM_S3_URL"].rpartition("/")[2]
-            s3.put_object(Bucket=bucket, Key=f"{self.name}/{name}", Body=self._file(rows))
+            self.put(self._file(rows), name)
+
+    def put(self, content: bytes, name: str = "a") -> None:
+        """Deliver a file as it is."""
+        s3 = s3_client(*_s3(self.lake), region="us-east-1", timeout_s=20)
+        s3.put_object(Bucket=_bucket_of(self.lake), Key=f"{self.name}/{name}", Body=content)
 
     def _table(self, rows: Sequence[Row], types: Mapping[str, str]) -> None:
         columns = ", ".join(f'"{c}" {types[c]}' for c in rows[0])
@@ -186,3 +194,20 @@ def _plain(row: Row) -> dict[str, Any]:
 def _s3(lake: Lake) -> tuple[str, tuple[str, str]]:
     endpoint, key, secret = lake.settings.require_s3()
     return endpoint, (key, secret)
+
+
+def _bucket_of(lake: Lake) -> str:
+    return lake.env["CRM_S3_URL"].rpartition("/")[2]
+
+
+Make = Callable[..., Drift]
+
+
+@pytest.fixture(scope="module")
+def make(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
+    """Makes datasets of a lake, with a bucket of files and an API beside an empty database."""
+    with serving() as api, new_lake(tmp_path_factory.mktemp("lake"), scale=None, project=NATIONS) as lake:
+        lake.env |= {"CRM_S3_URL": f"s3://crm-{lake.env['ETL_S3_BUCKET']}", "SHOP_URL": api.url}
+        s3_client(*_s3(lake), region="us-east-1", timeout_s=20).create_bucket(Bucket=_bucket_of(lake))
+        with connect(lake.settings) as engine:
+            yield lambda kind, mode, **fields: Drift(lake, api, engine, kind, mode, **fields)

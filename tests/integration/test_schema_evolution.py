@@ -1,7 +1,7 @@
 """The table of docs/schema-evolution.md, cell by cell: what each mode makes of each change, for each kind of source."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -10,42 +10,18 @@ import pytest
 from typer.testing import CliRunner
 
 from etl_assets.cli.main import app
-from etl_resources.engines.embedded import connect
 from etl_resources.errors import PermanentError
 from etl_resources.failpoints import FailpointError
 from etl_resources.ledger.ledger import Ledger
-from tests.integration.api_server import serving
-from tests.integration.drifting import BEFORE, KINDS, MONTHS, POSTGRES_TYPES, Drift, Row
-from tests.lake import Lake, new_lake
-from tests.projects import NATIONS
+from tests.integration.drifting import BEFORE, KINDS, MONTHS, POSTGRES_TYPES, Make, Row
 
-pytest_plugins = ["tests.lake"]
+pytest_plugins = ["tests.lake", "tests.integration.drifting"]
 
 MODES = (None, "freeze", "evolve", "quarantine")
 TYPED = ("postgres", "parquet")
 OPTIONAL = ("json_lines", "http_api")
 ALIKE, JUDGED_CHANGES = ("csv", "http_api"), ("widened", "changed")
 """Kinds whose values are judged by the same code as those of JSON Lines; these cells are long."""
-Make = Callable[..., Drift]
-
-
-@pytest.fixture(scope="module")
-def make(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
-    """Makes datasets of a lake, with a bucket of files and an API beside an empty database."""
-    with serving() as api, new_lake(tmp_path_factory.mktemp("lake"), scale=None, project=NATIONS) as lake:
-        lake.env |= {"CRM_S3_URL": f"s3://crm-{lake.env['ETL_S3_BUCKET']}", "SHOP_URL": api.url}
-        _bucket(lake)
-        with connect(lake.settings) as engine:
-            yield lambda kind, mode, **fields: Drift(lake, api, engine, kind, mode, **fields)
-
-
-def _bucket(lake: Lake) -> None:
-    from etl_resources.object_store import s3_client
-
-    endpoint, key, secret = lake.settings.require_s3()
-    s3_client(endpoint, (key, secret), region="us-east-1", timeout_s=20).create_bucket(
-        Bucket=lake.env["CRM_S3_URL"].rpartition("/")[2]
-    )
 
 
 def changed(change: str) -> tuple[Sequence[Row], dict[str, str]]:
