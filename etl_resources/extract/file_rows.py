@@ -3,8 +3,11 @@ where the engine's own reader ends without a word.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.engines.transform import engine_error
@@ -144,10 +147,42 @@ def _parquet(
 def parquet_names(
     source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject]
 ) -> dict[str, list[str]]:
-    """Object → names in its schema."""
+    """Object → names of its columns. Raises PermanentError where a declared one is there twice."""
     paths, names = ", ".join(literal(o.path) for o in landed), {o.path: o.name for o in landed}
-    query = f"select file_name, list(name) from parquet_schema([{paths}]) group by 1 order by 1"
-    return {names.get(path, path): found for path, found in _looked(source, engine, query)}
+    query = f"select file_name, name, num_children from parquet_schema([{paths}]) order by file_name, column_id"
+    found: dict[str, list[str]] = {}
+    for path, elements in groupby(_looked(source, engine, query), itemgetter(0)):
+        name = names.get(path, path)
+        found[name] = list(_columns_of((element, children or 0) for _, element, children in elements))
+        prove_once(source, name, found[name], str.casefold)  # the engine takes `Amount` for `amount`
+    return found
+
+
+def _columns_of(elements: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Names of the columns, of a schema's elements (name, children) in its order: the root first, each before its own;
+    a field inside of a column is none.
+    """
+    left: list[int] = []
+    for name, children in elements:
+        while left and left[-1] == 0:
+            left.pop()
+        if len(left) == 1:
+            yield name
+        if left:
+            left[-1] -= 1
+        left.append(children)
+
+
+def prove_once(
+    source: S3FilesSource, file: str, names: Sequence[str], alike: Callable[[str], str] = lambda name: name
+) -> None:
+    """Each declared column is at most once among the names of a file. Raises PermanentError: one would be chosen."""
+    counted = Counter(map(alike, names))
+    if twice := [c for c in source.columns if counted[alike(c)] > 1]:
+        raise PermanentError(
+            f"{file} has more than one column {', '.join(twice)}; which one is meant? Nothing of this delivery is "
+            f"published; deliver the file again. It has {', '.join(names)}."
+        )
 
 
 def _looked(source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", query: str) -> list[Any]:

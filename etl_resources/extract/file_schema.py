@@ -4,12 +4,13 @@ Of JSON only the first rows of each file are looked at; whether a declared key i
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.engines.transform import engine_error
-from etl_resources.extract.file_rows import LINE, beginning, lines_of, parquet_names
+from etl_resources.extract.file_rows import LINE, beginning, lines_of, parquet_names, prove_once
 from etl_resources.extract.raw_zone import RawObject, RawZone
 from etl_resources.identifiers import literal
 from etl_resources.manifest_columns import DECIMAL
@@ -31,6 +32,8 @@ _TYPES = {
     "TIMESTAMP WITH TIME ZONE": "timestamptz",
     "BOOLEAN": "boolean",
 }
+TWICE = " (more than once)"
+"""After the name of what no manifest declares and a header repeats: no column here can bear it."""
 
 
 def schema_of(
@@ -49,10 +52,12 @@ def _csv(source: S3FilesSource, zone: RawZone, landed: Sequence[RawObject]) -> S
     for raw in landed:
         names = beginning(source, zone, raw, header=True)
         if names is not None:
+            prove_once(source, raw.name, names)
             found[raw.name] = names
     if not found:
         return None
-    columns = dict.fromkeys(chain.from_iterable(found.values()), SourceColumn(TEXT))
+    repeated = {name for names in found.values() for name, n in Counter(names).items() if n > 1}
+    columns = {f"{name}{TWICE if name in repeated else ''}": SourceColumn(TEXT) for name in chain(*found.values())}
     return SourceSchema(columns, typed=False, lacking=_lacking(source, found))
 
 

@@ -1,5 +1,12 @@
 """Columns that change and change back, and names that a delivery has twice: no row and no value gets lost between."""
 
+import io
+from datetime import date
+from typing import Any
+
+import pytest
+
+from etl_resources.errors import PermanentError
 from tests.integration.drifting import BEFORE, POSTGRES_TYPES, Drift, Make
 
 pytest_plugins = ["tests.lake", "tests.integration.drifting"]
@@ -47,3 +54,49 @@ def test_a_column_that_was_read_as_null_is_read_when_it_is_there_again(make: Mak
     assert drift.statuses() == {"2024-01": "pruned", "2024-02": "published"}
     assert drift.published() == [(1, 10, "a"), (2, 20, "back")]
     drift.prove_whole()
+
+
+@pytest.mark.parametrize("mode", [None, "evolve"])
+def test_a_csv_header_with_a_name_twice(make: Make, mode: str | None) -> None:
+    """One of two amounts would be taken, whichever comes first. Where nobody declared the name, neither is."""
+    drift = make("csv", mode)
+    drift.deliver(BEFORE)
+    drift.statuses()
+
+    drift.put(b"id,day,qty,note,qty\n1,2024-01-15,99,a,10\n")
+    with pytest.raises(PermanentError, match=r"d_\w+/a has more than one column qty; which one is meant\?"):
+        drift.capture()
+    assert drift.published() == [(1, 10, "a"), (2, 20, "b")]
+
+    drift.put(b"id,day,qty,note,x,x\n3,2024-01-15,30,c,1,2\n")
+    drift.statuses()
+    assert drift.published() == [(3, 30, "c")]
+    assert [(c.column, c.action) for c in drift.changes()] == [("x (more than once)", "left out")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "refused"),
+    [
+        ({"note": ["z"], "QTY": [99], "qty": [30]}, r"has more than one column qty; which one is meant"),
+        ({"qty": [30], "x": [{"note": "nested"}]}, r"note \(string\) is missing in d_\w+/b"),
+    ],
+    ids=["in capitals", "inside of another column"],
+)
+def test_a_parquet_file_with_another_column_of_that_name(
+    make: Make, columns: dict[str, list[Any]], refused: str
+) -> None:
+    """The engine takes QTY for qty; a field inside of a struct is no column, and the file's rows would have none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    drift = make("parquet", None)
+    drift.deliver(BEFORE)
+    drift.statuses()
+    out = io.BytesIO()
+    pq.write_table(pa.table({"id": [3], "day": [date(2024, 1, 1)], **columns}), out)
+
+    drift.put(out.getvalue(), "b")
+
+    with pytest.raises(PermanentError, match=refused):
+        drift.capture()
+    assert drift.published() == [(1, 10, "a"), (2, 20, "b")]
