@@ -45,7 +45,10 @@ def _answering(idle: "list[psycopg.Connection[Any]] | None") -> "psycopg.Connect
     import psycopg
 
     while idle:
-        connection = idle.pop()
+        try:
+            connection = idle.pop()
+        except IndexError:  # the other writer took the last one since
+            return None
         try:
             connection.execute("select")
         except psycopg.Error:
