@@ -1,10 +1,12 @@
 """A Postgres table as its catalog knows it: columns with manifest types, key, comments. Reads no rows."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import PermanentError
+from etl_resources.identifiers import quote_qualified
 from etl_resources.ledger.connection import typed_errors
 from etl_resources.suggest import hint
 
@@ -65,6 +67,21 @@ where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname !~ '^(pg_|information
 order by 1
 limit 200
 """
+_NEVER_NULL = """
+select count(*) = cardinality(%s::text[])
+from pg_catalog.pg_attribute where attrelid = to_regclass(%s) and attname = any(%s) and attnotnull and not attisdropped
+"""
+_REFERS = """
+select exists (
+    select from pg_catalog.pg_constraint c
+    where c.contype = 'f' and c.convalidated and c.conrelid = to_regclass(%s) and c.confrelid = to_regclass(%s)
+      and %s::text[] = (
+        select array_agg(p.attname || '=' || o.attname order by p.attname collate "C")
+        from unnest(c.confkey, c.conkey) k (parent, own)
+        join pg_catalog.pg_attribute p on p.attrelid = c.confrelid and p.attnum = k.parent
+        join pg_catalog.pg_attribute o on o.attrelid = c.conrelid and o.attnum = k.own)
+)
+"""
 
 
 @dataclass(frozen=True)
@@ -101,6 +118,20 @@ def describe_table(connection: "psycopg.Connection[Any]", table: str) -> TableDe
         key = tuple(name for (name,) in connection.execute(_PRIMARY_KEY, place))
     columns = tuple(_column(name, kind, nullable, comment) for name, kind, nullable, comment, _ in rows)
     return TableDescription(table, rows[0][4], columns, key)
+
+
+def is_never_null(connection: "psycopg.Connection[Any]", table: str, columns: Sequence[str]) -> bool:
+    """Whether the catalog promises it of all these columns. Of a view it promises nothing."""
+    names = list(columns)
+    row = connection.execute(_NEVER_NULL, (names, quote_qualified(table), names)).fetchone()
+    return bool(row and row[0])
+
+
+def always_has_parent(connection: "psycopg.Connection[Any]", table: str, parent: str, on: Mapping[str, str]) -> bool:
+    """Whether a foreign key promises that each row finds its parent. on: parent's column → the row's column."""
+    pairs = [f"{theirs}={ours}" for theirs, ours in sorted(on.items())]
+    row = connection.execute(_REFERS, (quote_qualified(table), quote_qualified(parent), pairs)).fetchone()
+    return bool(row and row[0]) and is_never_null(connection, table, list(on.values()))
 
 
 def _column(name: str, postgres_type: str, nullable: bool, description: str | None) -> TableColumn:

@@ -104,6 +104,7 @@ class CaptureStep:
         changed: set[str] = set()
         for table in self.tables.values():
             snapshot.prove_types(table.source)
+            snapshot.prove_placed(table.source)
             table.fingerprints = snapshot.fingerprints(table.source, requested)
             for partition in requested:
                 publish = table.published.publishes.get(partition)

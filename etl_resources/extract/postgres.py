@@ -16,9 +16,16 @@ from etl_resources.contract import Contract
 from etl_resources.engines.embedded import attach_postgres
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError, RestartError
-from etl_resources.extract.source_query import select_fingerprints, select_partitions_of_keys, select_rows
+from etl_resources.extract.source_query import (
+    joined,
+    place_of,
+    select_fingerprints,
+    select_partitions_of_keys,
+    select_rows,
+    select_unplaced,
+)
 from etl_resources.identifiers import literal, quote
-from etl_resources.introspect import TableColumn, describe_table
+from etl_resources.introspect import TableColumn, always_has_parent, describe_table, is_never_null
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.manifest_columns import Column
 from etl_resources.manifest_sources import PostgresSource
@@ -142,6 +149,30 @@ class PostgresSnapshot:
                 if theirs in parent:
                     found[name] = _source_column(parent[theirs])
         return SourceSchema(found, typed=True)
+
+    def prove_placed(self, table: SourceTable) -> None:
+        """Every row has a partition. Raises PermanentError: the others are in no window, and nothing would miss them.
+
+        Asked of the rows only where the catalog doesn't promise it.
+        """
+        if table.partition_column is None:
+            return
+        origin, column, join = place_of(table.source, table.partition_column)
+        with typed_errors(f"Reading {table.name}"):
+            promised = is_never_null(self._connection, origin, [column])
+            if promised and join is not None:
+                own = not set(join.on.values()) & set(joined(table.source))
+                promised = own and always_has_parent(self._connection, table.name, origin, join.on)
+            if promised:
+                return
+            query = select_unplaced(table.source, table.partition_column)
+            rows, first = self._connection.execute(query.encode()).fetchone() or (0, "")
+        if rows:
+            parent = f", or no parent in {origin}" if join else ""
+            raise PermanentError(
+                f"{table.name}: {rows} rows have no {table.partition_column}{parent}, the first is {first}. They are "
+                "in no partition and would never be captured. Correct them in the source, or leave them out by a view."
+            )
 
     def prove_types(self, table: SourceTable) -> None:
         """The rows that will be read have the types that were found. Raises PermanentError naming each that differs.

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from etl_resources.identifiers import literal, quote, quote_qualified
-from etl_resources.manifest_sources import PostgresSource
+from etl_resources.manifest_sources import Join, PostgresSource
 from etl_resources.partition_sql import PartitionBy
 
 
@@ -60,6 +60,13 @@ def _foreign_values(source: PostgresSource) -> dict[str, str]:
     }
 
 
+def select_unplaced(source: PostgresSource, partition_column: str) -> str:
+    """(rows that no partition has, the first of their keys): the column that places them is null, or has no parent."""
+    keys = ", ".join(expression(source, k) for k in source.key)
+    where = f"{expression(source, partition_column)} is null"
+    return f"select count(*), min(row({keys})::text) from {_from(source)} where {where}"
+
+
 def select_partitions_of_keys(source: PostgresSource, partition_column: str | None) -> str:
     """Partitions of the keys given as one array parameter per key column."""
     keys = ", ".join(expression(source, k) for k in source.key)
@@ -79,6 +86,14 @@ def expression(source: PostgresSource, column: str) -> str:
         if column in join.columns:
             return f"j{i}.{quote(join.columns[column])}"
     return f"t.{quote(column)}"
+
+
+def place_of(source: PostgresSource, column: str) -> tuple[str, str, Join | None]:
+    """Table that a column comes from, its name there, and the join that brings it."""
+    for join in reversed(source.joins):
+        if column in join.columns:
+            return join.table, join.columns[column], join
+    return source.table, column, None
 
 
 def placed_by(source: PostgresSource, partition_column: str | None) -> PartitionBy:
