@@ -35,7 +35,8 @@ class PostgresSource(Strict):
     table: QualifiedName = Field(description="Table that is read.")
     extract: Literal["window", "full"] = Field(
         default="window",
-        description="window: whole partitions, in one of which each row must be; full: the table, of a dataset without partitions.",
+        description="window: whole partitions, in one of which each row must be; full: the table, of a dataset "
+        "without partitions.",
     )
     key: tuple[Identifier, ...] = Field(min_length=1, description="Columns that identify a row.")
     change_column: Identifier | None = Field(
