@@ -11,7 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.calendar import contiguous_ranges, month_of
+from etl_resources.calendar import contiguous_ranges, month_bounds, month_of
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import attach_postgres
 from etl_resources.engines.transform import engine_error
@@ -117,15 +117,23 @@ class PostgresSnapshot:
         return found
 
     def control_totals(self, control: str, sql: str, partitions: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-        """Partition → rows of a reconciliation query, whose first column is the period's first day."""
+        """Partition → rows of a reconciliation query, whose first column is the period's first day.
+
+        Raises PermanentError for a row of another period than was asked for.
+        """
         totals: dict[str, list[dict[str, Any]]] = {p: [] for p in partitions}
         for start, end in contiguous_ranges(partitions):
             with typed_errors(f"Control totals of {control}"):
                 cursor = self._connection.execute(sql.encode(), {"start": start, "end": end})
                 names = [c.name for c in cursor.description or ()]
                 for row in cursor:
-                    values = {n: _json(v) for n, v in zip(names, row, strict=True)}
-                    totals[month_of(row[0])].append(values)
+                    period = month_of(row[0]) if isinstance(row[0], date) else None
+                    if period is None or not start <= month_bounds(period)[0] < end:
+                        raise PermanentError(
+                            f"Control totals of {control}: a row has the {names[0]} {row[0]}, and was asked to be from "
+                            f"%(start)s = {start} to before %(end)s = {end}. Correct the SQL."
+                        )
+                    totals[period].append({n: _json(v) for n, v in zip(names, row, strict=True)})
         return totals
 
     def partitions_of(self, table: SourceTable, keys: Sequence[tuple[Any, ...]]) -> set[str]:

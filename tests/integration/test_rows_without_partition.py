@@ -88,3 +88,20 @@ def test_what_the_catalog_promises_is_not_asked_of_the_rows(shop: str, monkeypat
     query(shop, "alter table shop.lines validate constraint l")
 
     prove_placed(shop)
+
+
+@pytest.mark.parametrize("day", ["null::date", "date '2024-07-01'", "'2024-05'"])
+def test_control_totals_of_another_period_are_refused(shop: str, day: str) -> None:
+    """A query that forgets a bound would be a crash without a name, or totals of nobody."""
+    with (
+        open_source(shop, setting="SHOP_DSN", timeout_s=10) as connection,
+        snapshot_of(connection, shop, "SHOP_DSN") as snapshot,
+    ):
+        totals = snapshot.control_totals(
+            "kpi_a/t.sql", "select date '2024-06-01' as month, 1 as n", ["2024-05", "2024-06"]
+        )
+        assert totals == {"2024-05": [], "2024-06": [{"month": "2024-06-01", "n": 1}]}
+        with pytest.raises(
+            PermanentError, match=r"Control totals of kpi_a/t\.sql: a row has the month .* was asked to be"
+        ):
+            snapshot.control_totals("kpi_a/t.sql", f"select {day} as month, 1 as n", ["2024-05", "2024-06"])
