@@ -23,10 +23,11 @@ from etl_assets.graph.relations import input_windows, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_assets.transforms import transform_of
+from etl_resources.classify import classify
 from etl_resources.conventions import staged_folder
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import JUDGED, TransformResult, engine_error, run_transform
-from etl_resources.errors import DataPipelineError, PermanentError
+from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import write_empty
 from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
@@ -100,8 +101,11 @@ class TableStep:
             try:
                 compute = partial(self._compute_one, engine, the_plan, planned)
                 return retry_transient(compute, f"{self._node.name}, partition {planned.partition}")
-            except DataPipelineError as e:
-                return Computed(planned, None, error=e)
+            except Exception as e:
+                known = classify(e)  # a library's own error concerns this partition, too
+                if known is None:
+                    raise
+                return Computed(planned, None, error=known)
             finally:
                 engines.put(engine)
 

@@ -1,9 +1,13 @@
 """Rows that break the contract: kept with their reason, never counted, and never hidden behind a published KPI."""
 
 import json
+from typing import Any
 
+import psycopg
 import pytest
 
+from etl_assets.graph.audits import audit_declared
+from etl_resources.quality.audit import CheckResult
 from tests.invariants import prove_nothing_left, prove_serving, prove_tables, prove_whole
 from tests.lake import GDP, KPI, SERVED, SILVER_LINES, SILVER_ORDERS, Lake
 
@@ -117,6 +121,31 @@ def test_a_month_with_too_many_bad_rows_fails_before_it_is_published(published: 
     published.erp("update erp.orders o set status = k.status from erp.kept k where k.order_id = o.order_id")
     repaired = published.materialize("2024-02", "2024-03")
     assert repaired.success, repaired.error
+    prove_whole(published)
+
+
+def test_an_error_of_a_library_concerns_its_partition_alone(published: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One value that a database can't hold must not keep the other months from being published."""
+    orders = [orders_of(published, month, 1)[0] for month in MONTHS[:2]]
+    change = "update erp.orders set total_price = total_price + %s where order_id = any(%s)"
+    published.erp(change, 1, orders)
+
+    def audited(*arguments: Any) -> list[CheckResult]:
+        _, _, node, partition, *_ = arguments
+        if (node.name, partition) == ("silver.sales_orders", MONTHS[0]):
+            raise psycopg.errors.UntranslatableCharacter("unsupported Unicode escape sequence")
+        return audit_declared(*arguments)
+
+    with monkeypatch.context() as m:
+        m.setattr("etl_assets.graph.table_step.audit_declared", audited)
+        run = published.materialize(*MONTHS[:2])
+
+    assert not run.success
+    assert "silver.sales_orders: 1 of 2 partitions failed, the others are published. 2024-01: " in run.error
+    assert run.published(SILVER_ORDERS) == {MONTHS[1]}
+    published.erp(change, -1, orders)
+    again = published.materialize(*MONTHS[:2])
+    assert again.success, again.error
     prove_whole(published)
 
 
