@@ -168,6 +168,8 @@ def _missing(captured: Captured, now: SourceSchema, mode: SchemaEvolution | None
             action = "read as null"
         if column.name in captured.required and action == "read as null" and not (now.optional and mode is None):
             action, note = "refused", note or f"the source, and {captured.required[column.name]}"
+        if column.renamed_from in now.columns and not objects:  # its values are there, and would be null here
+            action, note = "refused", f"the source, which still calls it {column.renamed_from}"
         yield SchemaChange(column.name, "missing", action, column.type, None, note)
 
 

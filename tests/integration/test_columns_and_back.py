@@ -100,3 +100,25 @@ def test_a_parquet_file_with_another_column_of_that_name(
     with pytest.raises(PermanentError, match=refused):
         drift.capture()
     assert drift.published() == [(1, 10, "a"), (2, 20, "b")]
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("postgres", "evolve"), ("json_lines", None), ("csv", "evolve")])
+def test_a_rename_that_the_source_has_not_made_yet_is_refused(make: Make, kind: str, mode: str | None) -> None:
+    """A manifest that comes too early would publish nulls in place of values that are there, under the old name."""
+    drift = make(kind, mode)
+    drift.deliver(BEFORE)
+    drift.statuses()
+    del drift.columns["note"]
+    drift.columns["remark"] = {"type": "string", "renamed_from": "note"}
+
+    with pytest.raises(
+        PermanentError, match=r"remark \(string\) is missing in the source, which still calls it note\. "
+    ):
+        drift.capture()
+    drift.deliver(
+        [{"remark" if k == "note" else k: v for k, v in row.items()} for row in BEFORE],
+        types=POSTGRES_TYPES | {"remark": "text"},
+    )
+
+    drift.statuses()
+    assert drift.published("id, remark") == [(1, "a"), (2, "b")]
