@@ -1,6 +1,8 @@
 """JSON whose numbers keep their digits: the engine reads them as doubles, and 1234567890123456.78 loses its cents."""
 
 import json
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -8,6 +10,8 @@ if TYPE_CHECKING:
 
 _LOSES_DIGITS = r"[0-9.]{16}|0\.00000"
 """Lines that may hold a number which a double doesn't: 15 digits are exact, small ones get an exponent."""
+NAMED_MAX = 100
+"""More columns of text are not looked for by their names."""
 
 
 class _Number(str):
@@ -16,12 +20,23 @@ class _Number(str):
     __slots__ = ()
 
 
-def exact_lines(lines: "pa.StringArray") -> "pa.StringArray":
-    """JSON objects, one per line, in which the engine finds all digits; most lines stay as they are."""
+def risky_lines(texts: Sequence[str]) -> str:
+    """Regular expression of lines in which the engine may not find all digits. texts: columns of text, in which a
+    number has to stay as it was sent: the engine writes 3.1 for 3.10, also inside of a list or object.
+    """
+    names = "|".join(map(re.escape, texts)) if len(texts) <= NAMED_MAX else '[^"]*'
+    return f'{_LOSES_DIGITS}|"(?:{names})"\\s*:\\s*[-0-9\\[{{]' if texts else _LOSES_DIGITS
+
+
+def exact_lines(lines: "pa.StringArray", risky_line: str = _LOSES_DIGITS) -> "pa.StringArray":
+    """JSON objects, one per line, in which the engine finds all digits; most lines stay as they are.
+
+    risky_line: as `risky_lines` gives it.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    risky = pc.match_substring_regex(lines, _LOSES_DIGITS)
+    risky = pc.match_substring_regex(lines, risky_line)
     if not pc.any(risky).as_py():
         return lines
     exact = [numbers_as_text(line) for line in lines.filter(risky).to_pylist()]

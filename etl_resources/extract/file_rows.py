@@ -14,7 +14,7 @@ from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.batch_stream import LACKING, ORIGIN, UNREADABLE, BatchStream, DeliveredRows
 from etl_resources.extract.delivery import DECLARED, Reading
-from etl_resources.extract.exact_json import exact_lines
+from etl_resources.extract.exact_json import exact_lines, risky_lines
 from etl_resources.extract.raw_zone import RawObject, RawZone
 from etl_resources.extract.read_ahead import ReadAhead
 from etl_resources.extract.split_rows import BLOCK_BYTES, EndMark, WrongRows, told
@@ -247,6 +247,8 @@ def _file(
     columns = list(reading.columns or source.columns) if mark else [LINE]
     reader = _reader(source, ahead, columns, wrong, missing=bool(reading.nulls or reading.lacking))
     lacks = reading.lacking.get(name)
+    declared = {c: column.type for c, column in source.columns.items()}
+    risky = risky_lines([c for c in reading.columns or declared if declared.get(c, "string") == "string"])
 
     def batch_of(values: "Sequence[pa.Array]", unreadable: "pa.Array") -> "pa.RecordBatch":
         n = len(unreadable)
@@ -256,7 +258,7 @@ def _file(
     while True:
         batch = ahead.next_of(reader)
         if batch is not None:
-            values = mark.taken_from(batch).columns if mark else [exact_lines(batch.column(0))]
+            values = mark.taken_from(batch).columns if mark else [exact_lines(batch.column(0), risky)]
             yield batch_of(values, pa.nulls(len(values[0]), pa.string()))
         rejected = [text for text in wrong.taken() if not (mark and mark.is_in(text))]
         if rejected:

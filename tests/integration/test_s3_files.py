@@ -176,6 +176,15 @@ def test_json_numbers_keep_their_digits(crm: Crm) -> None:
     assert {r[2] for r in rows} == {'{"x":1234567890123456.78}'}
 
 
+@pytest.mark.parametrize("value", ["3.10", "-0", "1e5", "[1.10]", '{"x":[3.10]}', '"3.10"', "true"])
+def test_a_number_in_a_column_of_text_stays_as_it_was_sent(crm: Crm, value: str) -> None:
+    """Article 3.10 is not article 3.1; and what a line holds beside it makes no difference."""
+    text = (f'{{"customer_id": {i}, "name" : {value}, "balance": {n}}}\n' for i, n in enumerate((1, 12345678901234567)))
+    crm.put("customers/a.jsonl.gz", "".join(text))
+
+    assert read(crm.files(), crm.zone(), "name")[0] == [(value.strip('"'),)] * 2
+
+
 @pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
 def test_json_lines_are_read_whatever_packs_them(crm: Crm, compression: str | None) -> None:
     """By the key's ending, or by what the manifest says."""
