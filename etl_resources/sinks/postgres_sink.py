@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import stream
-from etl_resources.errors import FencedError, PermanentError, TransientError
+from etl_resources.errors import FencedError, PermanentError, RestartError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.ledger.attempt_records import partition_records
@@ -151,6 +151,7 @@ class PostgresSink:
             failpoint("postgres.locked", self.asset)
             written = [p for p in winners if p.alias_of is None]
             changed = [p.partition for p in written]
+            self._prove_staged(connection, batch.attempt, written)
             if self.load == "replace":  # all before the first insert: a row that moved has one key in both
                 self._clear(connection, changed)
             self._fill(connection, batch.attempt, changed)
@@ -216,6 +217,19 @@ class PostgresSink:
             conflict = f"on conflict ({keys}) {action}"
         insert = f"insert into {quote_qualified(self.target)} as served ({names}) {staged} {conflict}"
         connection.execute(insert.encode(), (list(partitions),))
+
+    def _prove_staged(
+        self, connection: "psycopg.Connection[Any]", attempt: str, written: Sequence[StagedPartition]
+    ) -> None:
+        """What was audited is still there: a server that crashed since has emptied its unlogged tables."""
+        count = f"select {PARTITION_COLUMN}, count(*) from {self.staging_table(attempt)} group by 1"
+        found = dict(connection.execute(count.encode()).fetchall())
+        for p in written:
+            if found.get(p.partition, 0) != p.rows:
+                raise RestartError(
+                    f"{self.asset}, partition {p.partition}: {found.get(p.partition, 0)} of the {p.rows} rows that "
+                    "were written are left: the database was restarted since. They are written again."
+                )
 
     def _prove_rows(
         self, connection: "psycopg.Connection[Any]", attempt: str, filled: Sequence[StagedPartition]

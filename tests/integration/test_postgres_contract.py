@@ -86,6 +86,38 @@ def test_an_upserted_whole_table_loses_the_rows_that_vanished(platform: Settings
     assert query(platform.require_postgres(), f"select count(*) from {sink.target}") == [(5,)]
 
 
+@pytest.mark.parametrize("load", LOADS)
+def test_rows_that_the_server_forgot_before_they_were_published_are_not_taken_for_none(
+    platform: Settings, load: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Staging tables are unlogged: a server that crashed comes back with empty ones. Nothing would be upserted, the old
+    rows would be as many as the new ones, and would be recorded as them.
+    """
+    sink = new_sink(platform, load)
+    serve_through(sink, platform, {"2024-01": Rows(50, 3)})
+
+    def forget(point: str, _: str) -> None:
+        if point == "postgres.before_transaction":
+            for (part,) in query(
+                platform.require_postgres(),
+                "select oid::regclass::text from pg_class where relispartition and relpersistence = 'u' "
+                "and relnamespace = 'etl_staging'::regnamespace",
+            ):
+                query(platform.require_postgres(), f"truncate {part}")
+
+    with monkeypatch.context() as m:
+        m.setattr("etl_resources.sinks.postgres_sink.failpoint", forget)
+        done = serve_through(sink, platform, {"2024-01": Rows(50, 7)})
+
+    assert done.published == []
+    (error,) = done.errors
+    assert error.startswith("RestartError: ")
+    assert "0 of the 50 rows that were written are left" in error
+    assert served(sink) == versions({"2024-01": Rows(50, 3)})
+    assert serve_through(sink, platform, {"2024-01": Rows(50, 7)}).published == ["2024-01"]
+    assert served(sink) == versions({"2024-01": Rows(50, 7)})
+
+
 def without(column: str) -> Contract:
     return replace(CONTRACT, columns=tuple(c for c in CONTRACT.columns if c.name != column))
 
