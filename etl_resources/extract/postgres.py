@@ -100,7 +100,7 @@ class PostgresSnapshot:
     def fingerprints(self, table: SourceTable, partitions: Sequence[str]) -> dict[str, str]:
         """Partition → fingerprint; a partition without rows has one too.
 
-        Raises PermanentError for infinite dates, which would arrive as the year 9999, and for NaN, which would as 0.
+        Raises PermanentError for infinite dates and years that no table holds, and for NaN, which would arrive as 0.
         """
         found = dict.fromkeys(partitions, f"pg{self._server}:0:0:")
         if not partitions:
@@ -110,8 +110,8 @@ class PostgresSnapshot:
             for partition, rows, digest, newest, foreign, columns in self._connection.execute(query.encode()):
                 if foreign:
                     raise PermanentError(
-                        f"{table.name}, partition {partition}: {foreign} rows have an infinite date or stamp, or a "
-                        f"number that is NaN, in {columns}: no table holds them. Correct them in the source."
+                        f"{table.name}, partition {partition}: {foreign} rows have a date outside of the years 1 to "
+                        f"9999, or a number that is NaN, in {columns}: no table holds them. Correct them in the source."
                     )
                 found[partition] = f"pg{self._server}:{rows}:{digest}:{newest or ''}"
         return found

@@ -52,8 +52,15 @@ def select_fingerprints(
 
 
 def _foreign_values(source: PostgresSource) -> dict[str, str]:
-    """Column → condition of a value that would arrive as another one: infinity as the year 9999, NaN as 0."""
-    conditions = {"date": "not isfinite({})", "timestamptz": "not isfinite({})", "decimal": "{} = 'NaN'"}
+    """Column → condition of a value that no table holds: infinity would arrive as the year 9999 and NaN as 0; a year
+    before 1 or after 9999 has no place in an Iceberg table's bounds.
+    """
+    conditions = {
+        "date": "not ({0} >= date '0001-01-01' and {0} < date '10000-01-01')",
+        "timestamptz": "not ({0} >= timestamptz '0001-01-01 00:00:00+00' "
+        "and {0} < timestamptz '10000-01-01 00:00:00+00')",
+        "decimal": "{0} = 'NaN'",
+    }
     kinds = {name: (column.type or "").partition("(")[0] for name, column in source.columns.items()}
     return {
         name: conditions[kind].format(expression(source, name)) for name, kind in kinds.items() if kind in conditions

@@ -9,7 +9,7 @@ from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
 from etl_resources.manifest_columns import Column
 from etl_resources.manifest_sources import Join, PostgresSource
 from tests.databases import new_databases, query
-from tests.integration.drifting import BEFORE, Make
+from tests.integration.drifting import BEFORE, POSTGRES_TYPES, Make
 
 pytest_plugins = ["tests.lake", "tests.integration.drifting"]
 
@@ -105,3 +105,21 @@ def test_control_totals_of_another_period_are_refused(shop: str, day: str) -> No
             PermanentError, match=r"Control totals of kpi_a/t\.sql: a row has the month .* was asked to be"
         ):
             snapshot.control_totals("kpi_a/t.sql", f"select {day} as month, 1 as n", ["2024-05", "2024-06"])
+
+
+@pytest.mark.parametrize("stamp", ["infinity", "-infinity", "0001-12-31 23:59:59+00 BC", "10000-01-01 00:00:00+00"])
+def test_a_stamp_of_a_year_that_no_table_holds_is_refused(make: Make, stamp: str) -> None:
+    """It would arrive as another one, or end the run as a crash that names no table. Bounds are kept."""
+    drift = make("postgres", None)
+    drift.columns["seen_at"] = "timestamptz"
+    bounds = ("0001-01-01 00:00:00+00", "9999-12-31 23:59:59.999999+00")
+    types = POSTGRES_TYPES | {"seen_at": "timestamptz"}
+    drift.deliver([{**row, "seen_at": at} for row, at in zip(BEFORE, bounds, strict=True)], types=types)
+    drift.statuses()
+    assert drift.published("epoch_us(seen_at)") == [(-62135596800000000,), (253402300799999999,)]
+    drift.lake.erp(f"update erp.{drift.name} set seen_at = %s where id = 2", stamp)
+
+    with pytest.raises(
+        PermanentError, match=r"partition 2024-02: 1 rows have a date outside of the years.* in seen_at: "
+    ):
+        drift.capture()

@@ -127,7 +127,12 @@ def test_infinite_dates_and_numbers_that_are_none_are_counted_in_every_column_th
     """They would arrive as the year 9999 and as 0; the capture refuses them by this count."""
     columns = {**source().columns, "amount": Column(type="decimal(12,2)")}
     sql = select_fingerprints(source(columns=columns), "order_date", [MARCH])
-    assert 'not isfinite(j1."placed_on") or not isfinite(t."updated_at") or t."amount" = \'NaN\'' in sql
+    day, stamp = 'j1."placed_on"', 't."updated_at"'
+    assert (
+        f"(where not ({day} >= date '0001-01-01' and {day} < date '10000-01-01') or "
+        f"not ({stamp} >= timestamptz '0001-01-01 00:00:00+00' and {stamp} < timestamptz '10000-01-01 00:00:00+00') or "
+        "t.\"amount\" = 'NaN')"
+    ) in sql
     parsed(sql)
     undated = source(
         columns={"order_id": Column(type="bigint"), "line": Column(type="int")}, change_column=None, joins=()
