@@ -132,7 +132,7 @@ def test_a_step_is_started_again_a_bounded_number_of_times(changed: Lake) -> Non
 
 def test_a_rolled_back_serving_transaction_runs_again(changed: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server said that it did nothing: a deadlock needs no new attempt."""
-    original, failed = PostgresSink._record_commit, []
+    original, failed = PostgresSink._record_commits, []
 
     def once(self: PostgresSink, connection: Any, *args: Any) -> None:
         if not failed:
@@ -140,7 +140,7 @@ def test_a_rolled_back_serving_transaction_runs_again(changed: Lake, monkeypatch
             connection.execute("do $$ begin raise exception using errcode = '40P01', message = 'deadlock'; end $$")
         original(self, connection, *args)
 
-    monkeypatch.setattr(PostgresSink, "_record_commit", once)
+    monkeypatch.setattr(PostgresSink, "_record_commits", once)
     run = changed.materialize(MONTH)
 
     assert run.success, run.error
