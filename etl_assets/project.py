@@ -11,7 +11,7 @@ from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
 from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
-from etl_resources.errors import ManifestErrors
+from etl_resources.errors import ManifestErrors, SettingsError
 from etl_resources.logic_version import serving_logic_version, table_logic_version
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest import Dataset, Platform
@@ -19,6 +19,7 @@ from etl_resources.manifest_sources import PostgresSource
 from etl_resources.manifest_tables import Window
 from etl_resources.manifest_targets import AnyTarget
 from etl_resources.quality.audit import RECONCILED, check_name
+from etl_resources.sensitive import HashKey, hashes
 from etl_resources.settings import load_settings
 
 ASSETS_FOLDER = Path(__file__).parent
@@ -43,6 +44,8 @@ class TableNode:
     """Tables of which it reads only the rows that it looks up, or the keys to which it refers."""
     queries: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Name of a check: its SQL, without a semicolon."""
+    hash_key: str | None = None
+    """Identity of the key that hashes columns of this table; None where none is hashed, or the key isn't there yet."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -133,7 +136,8 @@ def load_project(root: Path | None = None) -> Project:
 
 
 def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
-    tables = {name: _table(files, draft, drafts) for name, draft in drafts.items()}
+    key = _hash_key(files.platform.model, drafts)
+    tables = {name: _table(files, draft, drafts, key) for name, draft in drafts.items()}
     datasets = {name: f.model for name, f in files.datasets.items()}
     serving = tuple(
         _serving(target, tables[f"{dataset.layers[-1]}.{name}"])
@@ -150,10 +154,23 @@ def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
     )
 
 
-def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft]) -> TableNode:
+def _hash_key(platform: Platform, drafts: Mapping[str, TableDraft]) -> str | None:
+    """Identity of the key of hashed columns; None where there are none, or the key can't be had: a run tells why."""
+    if platform.hash_key is None or not any(hashes(d.contract) for d in drafts.values()):
+        return None
+    try:
+        return HashKey.of(platform.hash_key.secret, load_settings().home).identity
+    except SettingsError:
+        return None
+
+
+def _table(
+    files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft], hash_key: str | None
+) -> TableNode:
     control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
     declared = [r for r in reconciliations(draft.file.model) if r.layer == draft.layer and r.check != RECONCILED]
     queries = _queries(files, draft)
+    key = hash_key if hashes(draft.contract) else None
     version = table_logic_version(
         draft.layer,
         draft.file.model,
@@ -162,12 +179,13 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
         sql=draft.sql,
         control_sql=control.text if control else None,
         queries={**queries, **{r.check: files.controls[r.control].text for r in declared}},
+        hash_key=key,
     )
     inputs = tuple(r.name for r in draft.references)
     dataset = draft.file.model
     windows = dataset.windows(draft.layer)
     lookups = (*resolve_lookups(draft, drafts).values(), *resolve_references(draft, drafts))
-    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups, queries)
+    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups, queries, key)
 
 
 def _queries(files: ProjectFiles, draft: TableDraft) -> dict[str, str]:

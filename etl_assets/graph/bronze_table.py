@@ -21,6 +21,7 @@ from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, accounted
 from etl_resources.quality.conservation import Account
 from etl_resources.retries import retry_transient
 from etl_resources.run_token import InputVersion, run_token
+from etl_resources.sensitive import HashKey
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
@@ -51,6 +52,8 @@ class BronzeTable:
     schema: str
     published: PinnedTable
     attempt: str
+    key: HashKey | None = None
+    """Of hashed columns."""
     started: float = field(default_factory=time.monotonic)
     fingerprints: dict[str, str] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)

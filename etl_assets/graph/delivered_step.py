@@ -177,6 +177,7 @@ class DeliveredStep:
             field_ids=self._field_ids,
             keep_rejected=keep,
             look=partial(self._look, now),
+            key=self._runtime.hash_key(self._node),
         )
         try:
             return retry_transient(write, self._node.name)

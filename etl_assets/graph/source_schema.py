@@ -1,11 +1,12 @@
 """A bronze table follows its source's columns as its dataset's `schema_evolution` says, before a row is captured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
+from etl_resources.contract import Contract
 from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
@@ -62,6 +63,7 @@ def follow_source(runtime: Runtime, ledger: Ledger, node: TableNode, now: Source
     if now is None:
         return _followed(runtime, address, ())
     record = SchemaRecord.of(table)
+    now = _fit_to_be_told(address.contract, now)
     captured = Captured(
         evolved_contract(address.contract, record.evolved),
         _required(node),
@@ -91,6 +93,16 @@ def follow(
         raise error
     failpoint("capture.schema_recorded", address.asset)
     return _followed(runtime, address, changes)
+
+
+def _fit_to_be_told(contract: Contract, now: SourceSchema) -> SourceSchema:
+    """Beside sensitive columns, names of text count as names where all declared ones are there: the header of a CSV
+    file without one is its first row.
+    """
+    known = {*contract.names, *contract.dropped}
+    if now.typed or not contract.is_sensitive or (known <= now.columns.keys() and not now.lacking):
+        return now
+    return replace(now, columns={name: c for name, c in now.columns.items() if name in known})
 
 
 def _followed(runtime: Runtime, address: TableAddress, changes: Sequence[SchemaChange]) -> Followed:

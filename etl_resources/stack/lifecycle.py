@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from secrets import token_urlsafe
 
 from etl_resources.errors import DataPipelineError, SettingsError
 from etl_resources.settings import Settings
@@ -33,6 +34,8 @@ from etl_resources.stack.s3 import SeaweedFS
 from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save
 
 Progress = Callable[[str], None]
+HASH_KEY, HASH_KEY_BYTES = "HASH_KEY", 32
+"""Of hashed columns: made once. Another one would be another logic of every table that has them."""
 _STOP_ORDER: tuple[tuple[type[Server], ...], ...] = ((Daemon, WebServer), (SeaweedFS, Postgres, ElasticsearchServer))
 """Groups stop one after the other: a run that is cancelled still writes its end to Postgres."""
 
@@ -66,6 +69,7 @@ def up(
         state = load(home)
         external = external_services(settings, state, bucket)
         external.check()
+        state.secrets.setdefault(HASH_KEY, token_urlsafe(HASH_KEY_BYTES))
 
         def publish(current: StackState) -> None:
             current.settings, current.secrets = _published(current, external)
@@ -207,7 +211,8 @@ def _published(state: StackState, external: External) -> tuple[dict[str, str], d
     if external.erp:
         for name in (ERP_SECRET, ERP_ADMIN_SECRET):
             secrets.pop(name, None)
-    return values, {**secrets, **companion_addresses(state)}
+    made = {HASH_KEY: state.secrets[HASH_KEY]} if HASH_KEY in state.secrets else {}
+    return values, {**secrets, **companion_addresses(state), **made}
 
 
 def _status(settings: Settings, home: Path, state: StackState, external: External, bucket: str) -> StackStatus:
