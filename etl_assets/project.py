@@ -164,9 +164,7 @@ def _hash_key(platform: Platform, drafts: Mapping[str, TableDraft]) -> str | Non
         return None
 
 
-def _table(
-    files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft], hash_key: str | None
-) -> TableNode:
+def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft], hash_key: str | None) -> TableNode:
     control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
     declared = [r for r in reconciliations(draft.file.model) if r.layer == draft.layer and r.check != RECONCILED]
     queries = _queries(files, draft)

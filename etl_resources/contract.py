@@ -1,7 +1,6 @@
 """What a table promises, resolved from its manifest: the one source of its Iceberg schema, rules, hash and DDL."""
 
 from dataclasses import dataclass
-
 from typing import Literal
 
 from etl_resources.manifest_columns import RowRule, RowSeverity, Rule

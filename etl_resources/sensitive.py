@@ -9,15 +9,15 @@ Null stays null. What isn't of its column's type becomes MASK in both: a rule th
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from etl_resources.classify import classify
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import DataPipelineError, PermanentError, SettingsError
-from etl_resources.manifest_columns import DECIMAL
+from etl_resources.manifest_columns import DECIMAL, Column
 from etl_resources.manifest_sources import Source
 from etl_resources.tables.schema import duckdb_type
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import duckdb
-
-S = TypeVar("S", bound=Source)
 
 MASK = "***"
 MASKED_TYPES = ("string", "date", "timestamptz")
@@ -87,10 +85,9 @@ def hashes(contract: Contract) -> bool:
     return any(c.cover and c.cover.mode == "hash" for c in contract.columns)
 
 
-def captured(source: S) -> S:
-    """A source as it is read: without its dropped columns."""
-    kept = {name: c for name, c in source.columns.items() if c.sensitive != "drop"}
-    return source if len(kept) == len(source.columns) else source.model_copy(update={"columns": kept})
+def captured_columns(source: Source) -> Mapping[str, Column]:
+    """Columns of a source that are read: those that aren't dropped."""
+    return {name: c for name, c in source.columns.items() if c.sensitive != "drop"}
 
 
 def is_sensitive(source: Source) -> bool:
@@ -106,7 +103,9 @@ def cover(column: ContractColumn, given: str, typed: str, engine_type: str) -> s
     """
     assert column.cover is not None  # noqa: S101  (only those are covered)
     is_text = engine_type == "VARCHAR"
-    covered = _hash(_canonical(typed, column.cover.source_type)) if column.cover.mode == "hash" else _mask(typed, column)
+    covered = (
+        _hash(_canonical(typed, column.cover.source_type)) if column.cover.mode == "hash" else _mask(typed, column)
+    )
     if is_text and column.cover.mode == "mask" and column.type != "string":
         covered = f"({covered})::varchar"
     unfit = f" when {typed} is null then '{MASK}'" if is_text and column.cover.source_type != "string" else ""

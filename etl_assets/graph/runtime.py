@@ -18,7 +18,7 @@ from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.object_store import ObjectStore
-from etl_resources.sensitive import HashKey, captured, hashes
+from etl_resources.sensitive import HashKey, hashes
 from etl_resources.settings import Settings, load_settings, resolve_secret
 from etl_resources.sinks.elasticsearch_replace import ReplacingSink
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
@@ -106,8 +106,8 @@ class Runtime:
 
     def delivered_source(self, node: TableNode, raw: ObjectStore) -> DeliveredSource:
         """The source of a bronze table that is delivered whole; raw: the store of the raw zone."""
-        assert node.dataset.source is not None  # noqa: S101  (bronze has a source)
-        source, resolve = captured(node.dataset.source), partial(resolve_secret, home=self.settings.home)
+        source, resolve = node.dataset.source, partial(resolve_secret, home=self.settings.home)
+        assert source is not None  # noqa: S101  (bronze has a source)
         reference = self.project.platform.systems[source.system].connection.secret
         if isinstance(source, S3FilesSource):
             return S3Files(source, SourceBucket.of(resolve(reference), reference, self.settings, raw))

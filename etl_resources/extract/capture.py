@@ -56,8 +56,8 @@ def capture_table(
 ) -> list[str]:
     """Paths written: one folder per partition that has rows. The engine must be attached to the snapshot.
 
-    key: of hashed columns. mark: hex digits that name the attempt in the path, in the token's place (a capture's token is known only after it
-    is hashed).
+    mark: hex digits that name the attempt in the path, in the token's place (a capture's token is known only after it
+    is hashed). key: of hashed columns.
     """
     columns = ", ".join(map(quote, address.contract.names))
 

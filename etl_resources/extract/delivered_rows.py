@@ -51,7 +51,8 @@ def write_delivered(
 ) -> WrittenRows:
     """Write the good rows below `folder` and hand the rejected ones, in table JUDGED, to keep_rejected.
 
-    key: of hashed columns. look: is shown both first, JUDGED and the paths of the good ones, and may raise what ends the writing.
+    look: is shown both first, JUDGED and the paths of the good ones, and may raise what ends the writing. key: of
+    hashed columns.
 
     Rows are read once; a second time, only for the rejected ones, if there are any. Raises what ended the reading.
     """
