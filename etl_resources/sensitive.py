@@ -102,13 +102,10 @@ def cover(column: ContractColumn, given: str, typed: str, engine_type: str) -> s
     Text that isn't of the column's type becomes MASK, of which a rule tells that it has another type.
     """
     assert column.cover is not None  # noqa: S101  (only those are covered)
-    is_text = engine_type == "VARCHAR"
-    covered = (
-        _hash(_canonical(typed, column.cover.source_type)) if column.cover.mode == "hash" else _mask(typed, column)
-    )
-    if is_text and column.cover.mode == "mask" and column.type != "string":
-        covered = f"({covered})::varchar"
-    unfit = f" when {typed} is null then '{MASK}'" if is_text and column.cover.source_type != "string" else ""
+    hashed, kind = column.cover.mode == "hash", column.cover.source_type
+    covered, unfit = _hash(_canonical(typed, kind)) if hashed else _mask(typed, kind), ""
+    if engine_type == "VARCHAR" and kind != "string":
+        unfit, covered = f" when {typed} is null then '{MASK}'", f"({covered})::varchar"
     return f"case when {given} is null then null{unfit} else {covered} end"
 
 
@@ -118,10 +115,10 @@ def covered_type(column: ContractColumn, engine_type: str) -> str:
     return "VARCHAR" if column.cover.mode == "hash" or engine_type == "VARCHAR" else duckdb_type(column.type)
 
 
-def _mask(value: str, column: ContractColumn) -> str:
-    if column.type == "string":
+def _mask(value: str, kind: str) -> str:
+    if kind == "string":
         return f"'{MASK}'"
-    return f"date_trunc('year', {value})" + ("::date" if column.type == "date" else "")
+    return f"date_trunc('year', {value})" + ("::date" if kind == "date" else "")
 
 
 def _canonical(value: str, source_type: str) -> str:

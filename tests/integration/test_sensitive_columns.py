@@ -1,0 +1,80 @@
+"""No sensitive value is anywhere but in the raw zone: everything that the system wrote is searched."""
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from etl_assets.cli.main import app
+from tests.people import CANARIES, KEY, MONTH, PLAIN, People, people_lake, person
+from tests.traces import Trace, places, traces
+
+if TYPE_CHECKING:
+    from etl_resources.stack import StackStatus
+
+pytestmark = pytest.mark.timeout(600)
+STORES = {"objects", "tables", "indexes", "files"}
+
+
+@pytest.fixture(scope="module")
+def people(search: "StackStatus", tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    """Sources with good rows and bad ones, captured once."""
+    from etl_resources.sinks.elasticsearch_client import connect
+
+    with people_lake(tmp_path_factory.mktemp("people")) as made:
+        deliver(made)
+        yield made
+        with connect(made.lake.settings) as client:
+            names = [*client.indices.get(index="people-*,visitors-*,plain-*", expand_wildcards="all").body]
+            client.indices.delete(index=names or "none-*")
+
+
+def deliver(people: People) -> None:
+    """Good rows; rows whose values don't fit; lines that are no rows; keys that nobody declared."""
+    unfit = person(3, ssn="canary-ssn", born="canary-born")
+    people.accounts([person(1), person(2, phone=None), person(3, ssn="canary-ssn"), person(4, email=None)])
+    people.csv(person(1), person(2), unfit, "4,canary,canary", person(5, email=""), person(6, ssn=""))
+    people.json_lines("customers", person(1), unfit, '{"id": 4, "email": "canary', person(5, mobile="canary"), "canary")
+    people.parquet([person(1), person(2, phone=None)])
+    missing = {k: v for k, v in person(4).items() if k != "ssn"}
+    people.leads(person(1), unfit, missing, "canary")
+    people.json_lines("plain", person(1, PLAIN), person(3, PLAIN, ssn="plainbird"), '{"id": plainbird', "plainbird!")
+
+
+def searched(people: People, home: Path | None = None) -> list[Trace]:
+    return list(traces(people.lake, *([home] if home else [])))
+
+
+def prove_unseen(found: list[Trace]) -> None:
+    """No canary in any store. The same marks of people who aren't sensitive are in each: the search isn't blind."""
+    seen = {canary: at for canary in CANARIES if (at := places(found, canary))}
+    assert not seen, seen
+    assert {mark: set(places(found, mark)) for mark in PLAIN} == dict.fromkeys(PLAIN, STORES)
+
+
+def hashed(value: object) -> str:
+    return hmac.new(KEY.encode(), str(value).encode(), hashlib.sha256).hexdigest()
+
+
+def command(people: People, *arguments: str) -> None:
+    """A command whose output is among the files that are searched."""
+    with people.lake.environment():
+        result = CliRunner().invoke(app, arguments)
+    (people.lake.home / f"output-{'-'.join(arguments)[:40].replace('/', '_')}.txt").write_text(result.output)
+
+
+def test_what_is_written_of_people_is_covered(people: People) -> None:
+    """Each kind of source, good rows and rejected ones, through all layers to both serving stores."""
+    run = people.lake.materialize(MONTH)
+    assert run.success, run.error
+    mail, ssn = hashed("Mail-1@canary.test"), hashed(818200777001)
+    for dataset in ("accounts", "visitors", "customers", "devices", "leads"):
+        first = people.bronze(dataset)[0]
+        assert first == (1, mail, ssn, "***", "1957-01-01", "plainbird 1"), dataset
+    command(people, "sql", "from silver.visitors")
+    command(people, "sql", "from silver.plain")
+    prove_unseen(searched(people))
