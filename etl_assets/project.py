@@ -7,8 +7,10 @@ from pathlib import Path
 from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
+from etl_assets.project_sensitive_checks import sensitive_errors
 from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
+from etl_assets.sensitive_columns import Marks, sensitive_columns
 from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors, SettingsError
@@ -109,6 +111,8 @@ class Project:
     serving: tuple[ServingNode, ...]
     control_sql: Mapping[str, str] = field(repr=False)
     """Control totals by name (etl_assets/reconciliations): the SQL of each."""
+    sensitive: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Table → column that is made of sensitive ones → how: hash, mask, made of hash …"""
 
     def controls(self, system: str) -> Mapping[str, str]:
         """SQL of the control totals that are taken in a system, by name."""
@@ -128,14 +132,16 @@ def load_project(root: Path | None = None) -> Project:
     """
     files, errors = read_files(root or project_folder())
     drafts = resolve_tables(files) if files else {}
+    marks = sensitive_columns(drafts)
     if files:
         errors += [*manifest_errors(files, drafts), *sql_errors(files, drafts)]
+        errors += sensitive_errors(files, drafts, marks)
     if files is None or errors:
         raise ManifestErrors(sorted({str(e): e for e in errors}.values(), key=lambda e: (e.file, e.line or 0)))
-    return _build(files, drafts)
+    return _build(files, drafts, marks)
 
 
-def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
+def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft], marks: Marks) -> Project:
     key = _hash_key(files.platform.model, drafts)
     tables = {name: _table(files, draft, drafts, key) for name, draft in drafts.items()}
     datasets = {name: f.model for name, f in files.datasets.items()}
@@ -151,6 +157,7 @@ def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
         tables={name: tables[name] for name in flow_order({n: t.upstream for n, t in tables.items()})},
         serving=serving,
         control_sql={name: sql.text for name, sql in files.controls.items()},
+        sensitive={table: {name: str(m) for name, m in found.items()} for table, found in marks.items()},
     )
 
 

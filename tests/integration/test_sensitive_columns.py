@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from etl_assets.cli.main import app
+from tests.integration.api_server import Answer
 from tests.people import CANARIES, KEY, MONTH, PLAIN, People, people_lake, person
 from tests.traces import Trace, places, traces
 
@@ -77,4 +78,42 @@ def test_what_is_written_of_people_is_covered(people: People) -> None:
         assert first == (1, mail, ssn, "***", "1957-01-01", "plainbird 1"), dataset
     command(people, "sql", "from silver.visitors")
     command(people, "sql", "from silver.plain")
+    prove_unseen(searched(people))
+
+
+def test_a_source_that_breaks_tells_no_value(people: People) -> None:
+    """Casts in the server and in the engine, an open quote, a key twice, other types, an answer that is no JSON."""
+    people.accounts([person(11)], phone="case when current_query() ilike 'copy%' then email::bigint::text else phone end")
+    people.csv(person(11), f'12,"{CANARIES[0]}')
+    people.json_lines("customers", person(11), person(11))
+    people.parquet([person(11, ssn="canary")], ssn="string")
+    people.api.answers["/leads"] = Answer(b"<html>canary</html>", headers={"Content-Type": "text/html"})
+    run = people.lake.materialize(MONTH)
+    for told in ("Capturing erp.accounts", "ends inside of a value", "unique_key: rows 2, keys 1", "ssn is string",
+                 "instead of JSON: 19 bytes (not shown"):  # fmt: skip
+        assert told in run.error
+    people.accounts([person(12)], phone="email::bigint")
+    people.csv(person(12), person(13), header=False)
+    people.api.answers["/leads"] = Answer(b'{"error": "canary"}', 400)
+    run = people.lake.materialize(MONTH, selection=["bronze/accounts", "bronze/visitors", "bronze/leads"])
+    for told in ("Observing erp.accounts: InvalidTextRepresentation [22P02]", "email (string) is missing", "answered 19"):
+        assert told in run.error
+    command(people, "schema-changes", "visitors")
+    command(people, "account", "visitors")
+    prove_unseen(searched(people))
+
+
+def test_a_run_that_is_killed_leaves_no_value(people: People) -> None:
+    """Half written files, kept rejections, spilled rows: before recovery and after it."""
+    people.accounts([person(21), person(22, ssn="canary")])
+    people.csv(person(21), person(22, ssn="canary"))
+    for asset, point in (("bronze/visitors", "stage.rejected_kept"), ("bronze/accounts", "capture.files_written")):
+        points = [{"point": point, "action": "kill", "match": asset.replace("/", ".")}]
+        assert people.lake.spawn(MONTH, selection=[asset], points=points).wait() is None
+    prove_unseen(searched(people))
+    deliver(people)
+    command(people, "recover")
+    run = people.lake.materialize(MONTH)
+    assert run.success, run.error
+    command(people, "verify")
     prove_unseen(searched(people))
