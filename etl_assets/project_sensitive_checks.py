@@ -63,7 +63,7 @@ def _of_column(source: Source, name: str, column: Column, by: str | None) -> str
     if name in source.key and by is not None:
         return "it is of the key, by which rows that move between partitions are looked up in the source"
     if mode == "mask" and kind not in MASKED_TYPES:
-        return f"a {kind} has no mask that isn't taken for a value; valid: drop, hash (masks: {', '.join(MASKED_TYPES)})"
+        return f"a {kind} has no mask that isn't taken for a value; valid: drop, hash"
     if mode == "hash" and kind not in HASHED_TYPES and not DECIMAL.match(kind):
         return f"the hashes of a {kind} are soon told apart; valid: drop"
     if mode == "drop" and column.renamed_from:
@@ -96,36 +96,38 @@ def _types_and_rules(draft: TableDraft, marks: Mapping[str, Mark]) -> Iterator[M
             message = f"column {column.name!r} is a {column.type}, and what it is made of is hashed: its type is string"
             yield draft.file.error(message, *at, "type")
         if column.rules:
-            message = f"check of {column.name!r}: its values are covered ({mark}), so the rule would judge what covers them"
+            message = (
+                f"check of {column.name!r}: its values are covered ({mark}), the rule would judge what covers them"
+            )
             yield draft.file.error(f"{message}; take it away (nullable: false holds)", *at, "check")
 
 
 def _masked(draft: TableDraft, marks: Marks) -> Iterator[ManifestError]:
     """Masked values are all equal: rows that are told apart, compared or placed by them are mixed up."""
     own = {n for n, mark in marks.get(draft.name, {}).items() if MASK in mark.modes}
-    dataset, table = draft.file.model, draft.file.model.table(draft.layer)
-    for i, name in enumerate(table.key):
-        if name in own:
-            yield _mixed(draft, name, "it is of the key", draft.layer, "key", i)
-    if dataset.partitions and dataset.partitions.by in own:
-        yield _mixed(draft, dataset.partitions.by, "it places rows in partitions", "partitions")
-    if dataset.layers[-1] == draft.layer:
-        for i, target in enumerate(dataset.serving):
-            for k, name in enumerate(target.key or ()):
-                if name in own:
-                    yield _mixed(draft, name, "it is of a target's key", "serving", i, "key", k)
-    for i, check in enumerate(table.checks):
-        for name in (*(check.unique or ()), *([check.freshness.column] if check.freshness else [])):
-            if name in own:
-                yield _mixed(draft, name, f"a check is of its values ({check.kind})", draft.layer, "checks", i)
-    for i, rule in enumerate(table.rules):
-        for name in sorted(own & _named(rule.expression)):
-            yield _mixed(draft, name, f"rule {rule.name!r} is of its values", draft.layer, "rules", i, "expression")
+    for columns, use, at in _uses(draft):
+        yield from (_mixed(draft, name, use, *at) for name in columns if name in own)
+    table = draft.file.model.table(draft.layer)
     grain = table.grain or (f"bronze.{draft.dataset}" if draft.layer == "silver" else "")
     of_grain = {n for n, mark in marks.get(grain, {}).items() if MASK in mark.modes}
     for i, left_out in enumerate(table.filters):
         for name in sorted(of_grain & _named(left_out.expression)):
             yield _mixed(draft, name, f"filter {left_out.name!r} is of its values", draft.layer, "filters", i)
+
+
+def _uses(draft: TableDraft) -> Iterator[tuple[Iterable[str], str, Place]]:
+    """Columns of a table whose single values matter, what for, and where that is said."""
+    dataset, table = draft.file.model, draft.file.model.table(draft.layer)
+    yield table.key, "it is of the key", (draft.layer, "key")
+    if dataset.partitions:
+        yield [dataset.partitions.by], "it places rows in partitions", ("partitions",)
+    for i, target in enumerate(dataset.serving if dataset.layers[-1] == draft.layer else ()):
+        yield target.key or (), "it is of a target's key", ("serving", i, "key")
+    for i, check in enumerate(table.checks):
+        columns = (*(check.unique or ()), *([check.freshness.column] if check.freshness else []))
+        yield columns, f"a check is of its values ({check.kind})", (draft.layer, "checks", i)
+    for i, rule in enumerate(table.rules):
+        yield _named(rule.expression), f"rule {rule.name!r} is of its values", (draft.layer, "rules", i)
 
 
 def _mixed(draft: TableDraft, name: str, use: str, *at: str | int) -> ManifestError:

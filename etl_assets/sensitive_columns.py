@@ -1,4 +1,4 @@
-"""Which columns of the project are made of sensitive ones, and how: from manifests and SQL alone, before it is built."""
+"""Which columns of the project are made of sensitive ones, and how: from manifests and SQL alone."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -113,7 +113,8 @@ def _tables(lake: Lake) -> Iterator[Trace]:
     """Every table and materialized view of every schema of the platform's database."""
     with psycopg.connect(lake.platform_dsn) as connection:
         found = connection.execute(
-            "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+            "select format('%I.%I', n.nspname, c.relname) "
+            "from pg_class c join pg_namespace n on n.oid = c.relnamespace "
             "where c.relkind in ('r', 'm', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')"
         ).fetchall()
         for (table,) in found:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from etl_assets.graph import keys
+from etl_assets.graph.bronze_table import captured_token
 from etl_assets.graph.computed import rejected_share
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.runtime import Runtime
@@ -37,7 +38,7 @@ from etl_resources.quality.conservation import Account
 from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.quality.text_drift import find_text_changes
 from etl_resources.retries import retry_transient
-from etl_resources.run_token import InputVersion, run_token
+from etl_resources.run_token import InputVersion
 from etl_resources.schema_drift import SourceSchema
 from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.input_tables import parquet_scan
@@ -275,10 +276,4 @@ class DeliveredStep:
         return InputVersion(keys.source_input(self._node.dataset), WHOLE, version)
 
     def _token(self, version: str) -> str:
-        return run_token(
-            tenant=self._node.dataset.tenant,
-            asset=self._node.name,
-            partition=WHOLE,
-            logic_version=self._node.logic_version,
-            inputs=[self._input(version)],
-        )
+        return captured_token(self._node, WHOLE, version)
