@@ -166,7 +166,7 @@ def _hash_key(platform: Platform, drafts: Mapping[str, TableDraft]) -> str | Non
     if platform.hash_key is None or not any(hashes(d.contract) for d in drafts.values()):
         return None
     try:
-        return HashKey.of(platform.hash_key.secret, load_settings().home).identity
+        return HashKey.of(platform.hash_key.secret).identity
     except SettingsError:
         return None
 

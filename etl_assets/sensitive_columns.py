@@ -69,6 +69,9 @@ def _captured(draft: TableDraft) -> Iterator[tuple[str, Mark]]:
 def _made(draft: TableDraft, drafts: Mapping[str, TableDraft], marks: Marks) -> dict[str, Mark]:
     if draft.query is None or draft.sql is None or not any(name in marks for name in draft.upstream):
         return {}
+    if draft.sql_file is None:  # its columns are those of bronze
+        taken = marks[f"bronze.{draft.dataset}"]
+        return {name: taken[name] for name in draft.contract.names if name in taken}
     from etl_resources.sql_lineage import made_columns
 
     lookups = resolve_lookups(draft, drafts)

@@ -90,7 +90,7 @@ def test_a_source_that_breaks_tells_no_value(people: People) -> None:
     people.parquet([person(11, ssn="canary")], ssn="string")
     people.api.answers["/leads"] = Answer(b"<html>canary</html>", headers={"Content-Type": "text/html"})
     run = people.lake.materialize(MONTH)
-    for told in ("Capturing erp.accounts", "ends inside of a value", "unique_key: rows 2, keys 1", "ssn is string",
+    for told in ("Capturing erp.accounts", "visitors/a.csv can't be read as csv", "unique_key: rows 2, keys 1", "ssn is string",
                  "instead of JSON: 19 bytes (not shown"):  # fmt: skip
         assert told in run.error, run.errors
     people.accounts([person(12)], phone="email::bigint")
