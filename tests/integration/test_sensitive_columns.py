@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from etl_assets.cli.main import app
 from tests.integration.api_server import Answer
 from tests.people import CANARIES, KEY, MONTH, PLAIN, People, people_lake, person
+from tests.projects import PEOPLE
 from tests.traces import Trace, places, traces
 
 if TYPE_CHECKING:
@@ -46,8 +48,8 @@ def deliver(people: People) -> None:
     people.json_lines("plain", person(1, PLAIN), person(3, PLAIN, ssn="plainbird"), '{"id": plainbird', "plainbird!")
 
 
-def searched(people: People, home: Path | None = None) -> list[Trace]:
-    return list(traces(people.lake, *([home] if home else [])))
+def searched(people: People, *folders: Path) -> list[Trace]:
+    return list(traces(people.lake, *folders))
 
 
 def prove_unseen(found: list[Trace]) -> None:
@@ -68,7 +70,7 @@ def command(people: People, *arguments: str) -> None:
     (people.lake.home / f"output-{'-'.join(arguments)[:40].replace('/', '_')}.txt").write_text(result.output)
 
 
-def test_what_is_written_of_people_is_covered(people: People) -> None:
+def test_what_is_written_of_people_is_covered(people: People, search: "StackStatus") -> None:
     """Each kind of source, good rows and rejected ones, through all layers to both serving stores."""
     run = people.lake.materialize(MONTH)
     assert run.success, run.error
@@ -78,7 +80,7 @@ def test_what_is_written_of_people_is_covered(people: People) -> None:
         assert first == (1, mail, ssn, "***", "1957-01-01", "plainbird 1"), dataset
     command(people, "sql", "from silver.visitors")
     command(people, "sql", "from silver.plain")
-    prove_unseen(searched(people))
+    prove_unseen(searched(people, search.home / "logs"))
 
 
 def test_a_source_that_breaks_tells_no_value(people: People) -> None:
@@ -90,8 +92,9 @@ def test_a_source_that_breaks_tells_no_value(people: People) -> None:
     people.parquet([person(11, ssn="canary")], ssn="string")
     people.api.answers["/leads"] = Answer(b"<html>canary</html>", headers={"Content-Type": "text/html"})
     run = people.lake.materialize(MONTH)
-    for told in ("Capturing erp.accounts", "visitors/a.csv can't be read as csv", "unique_key: rows 2, keys 1", "ssn is string",
-                 "instead of JSON: 19 bytes (not shown"):  # fmt: skip
+    refusals = ("Capturing erp.accounts", "visitors/a.csv can't be read as csv", "unique_key: rows 2, keys 1",
+                "ssn is string", "instead of JSON: 19 bytes (not shown")  # fmt: skip
+    for told in refusals:
         assert told in run.error, run.errors
     people.accounts([person(12)], phone="email::bigint")
     people.csv(person(12), person(13), header=False)
@@ -117,8 +120,46 @@ def test_a_run_that_is_killed_leaves_no_value(people: People) -> None:
         assert people.lake.spawn(MONTH, selection=[asset], points=points).wait() is None
     prove_unseen(searched(people))
     deliver(people)
+    people.json_lines("customers", person(1), person(2, cell="canary"))
     command(people, "recover")
     run = people.lake.materialize(MONTH)
     assert run.success, run.error
     command(people, "verify")
     prove_unseen(searched(people))
+
+
+def test_what_becomes_sensitive_is_gone_when_older_versions_are(people: People, tmp_path: Path) -> None:
+    """The column is another one at once; maintenance deletes the files that held the old one."""
+    project = Path(shutil.copytree(PEOPLE, tmp_path / "people"))
+    manifest = project / "datasets/plain/manifest.yaml"
+    text = manifest.read_text().replace("    phone: string", "    phone: {type: string, sensitive: mask}")
+    text = text.replace("    ssn: bigint", "    ssn: {type: bigint, sensitive: hash}")
+    manifest.write_text(text.replace("    born: date", "    born: {type: date, sensitive: mask}"))
+    people.lake.env["ETL_PROJECT"] = str(project)
+    for name in ("settings", "runtime"):
+        people.lake.__dict__.pop(name, None)
+
+    refused = people.lake.materialize(MONTH, selection=["silver/plain"])
+    assert "bronze.plain has no published partition all. Materialize it first." in refused.error
+    run = people.lake.materialize(MONTH)
+    assert run.success, run.error
+    assert people.bronze("plain")[0][2:5] == (hashed(929300888001), "***", "1968-01-01")
+    with people.lake.environment(ETL_MAINTAIN_KEEP_VERSIONS="1", ETL_MAINTAIN_KEEP_DAYS="0", ETL_MAINTAIN_GUARD_S="0"):
+        result = CliRunner().invoke(app, ["maintain"])
+    assert result.exit_code == 0, result.output
+
+    found = [t for t in searched(people) if t.store == "objects" and "/plain/" in t.place]
+    assert found
+    assert {mark: places(found, mark) for mark in (PLAIN[1], PLAIN[3])} == {PLAIN[1]: {}, PLAIN[3]: {}}
+
+
+def test_without_its_key_a_run_says_so_and_publishes_nothing(people: People) -> None:
+    """Neither a run without the key, nor one whose key isn't that of the definitions."""
+    people.csv(person(31))
+    run = people.lake.materialize(MONTH, selection=["bronze/visitors"], HASH_KEY="")
+    assert "HASH_KEY is not set" in run.error
+    run = people.lake.materialize(MONTH, selection=["bronze/visitors"], HASH_KEY="short")
+    assert "HASH_KEY, the key of hashed columns, has fewer than 32 characters" in run.error
+    run = people.lake.materialize(MONTH, selection=["bronze/visitors"], HASH_KEY="other " * 8)
+    assert run.success, run.error
+    assert people.bronze("visitors")[0][1] != hashed("Mail-31@canary.test")

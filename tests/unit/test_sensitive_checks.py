@@ -99,7 +99,8 @@ CASES = {
     ),
     "a hash that refers to clear values": (
         GDP, "  columns:\n",
-        "  references:\n    silver.plain: {from: silver.customers, on: {email: email}}\n  columns:\n", "    silver.plain",
+        "  references:\n    silver.plain: {from: silver.customers, on: {email: email}}\n  columns:\n",
+        "    silver.plain",
         "gdp.gdp_people.email is hashed and silver.plain.email isn't: they are never equal; hash both in their sources",
     ),
 }
