@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
-from etl_resources.contract import Contract
 from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
@@ -63,7 +62,6 @@ def follow_source(runtime: Runtime, ledger: Ledger, node: TableNode, now: Source
     if now is None:
         return _followed(runtime, address, ())
     record = SchemaRecord.of(table)
-    now = _fit_to_be_told(address.contract, now)
     captured = Captured(
         evolved_contract(address.contract, record.evolved),
         _required(node),
@@ -71,7 +69,7 @@ def follow_source(runtime: Runtime, ledger: Ledger, node: TableNode, now: Source
         record.seen,
         record.left_out,
     )
-    return follow(runtime, ledger, node, record, now, find_changes(captured, now, mode_of(node)), run_id)
+    return follow(runtime, ledger, node, record, now, _changes(captured, now, mode_of(node)), run_id)
 
 
 def follow(
@@ -95,14 +93,16 @@ def follow(
     return _followed(runtime, address, changes)
 
 
-def _fit_to_be_told(contract: Contract, now: SourceSchema) -> SourceSchema:
-    """Beside sensitive columns, names of text count as names where all declared ones are there: the header of a CSV
-    file without one is its first row.
+def _changes(captured: Captured, now: SourceSchema, mode: SchemaEvolution | None) -> Sequence[SchemaChange]:
+    """Beside sensitive columns, where text is refused because a column is missing, its other names aren't told: the
+    header of a CSV file without one is its first row.
     """
-    known = {*contract.names, *contract.dropped}
-    if now.typed or not contract.is_sensitive or (known <= now.columns.keys() and not now.lacking):
-        return now
-    return replace(now, columns={name: c for name, c in now.columns.items() if name in known})
+    found = find_changes(captured, now, mode)
+    headless = not now.typed and any(c.kind == "missing" and c.action == "refused" for c in found)
+    if not headless or not captured.contract.is_sensitive:
+        return found
+    declared = {n: c for n, c in now.columns.items() if n in captured.contract.names}
+    return find_changes(captured, replace(now, columns=declared), mode)
 
 
 def _followed(runtime: Runtime, address: TableAddress, changes: Sequence[SchemaChange]) -> Followed:

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
 from etl_assets.cli.main import app
+from etl_assets.definitions import build_definitions
 from tests.integration.api_server import Answer
 from tests.people import CANARIES, KEY, MONTH, PLAIN, People, people_lake, person
 from tests.projects import PEOPLE
@@ -78,6 +80,10 @@ def test_what_is_written_of_people_is_covered(people: People, search: "StackStat
     for dataset in ("accounts", "visitors", "customers", "devices", "leads"):
         first = people.bronze(dataset)[0]
         assert first == (1, mail, ssn, "***", "1957-01-01", "plainbird 1"), dataset
+    with people.lake.environment():
+        asset = build_definitions().get_assets_def(dg.AssetKey(["gdp", "gdp_people"]))
+    (schema,) = (m["dagster/column_schema"] for m in asset.metadata_by_key.values())
+    assert [c.tags for c in schema.columns] == [{}, {"sensitive": "hash"}, {}, {"sensitive": "made_of_hash"}]
     command(people, "sql", "from silver.visitors")
     command(people, "sql", "from silver.plain")
     prove_unseen(searched(people, search.home / "logs"))
@@ -148,6 +154,9 @@ def test_what_becomes_sensitive_is_gone_when_older_versions_are(people: People, 
         result = CliRunner().invoke(app, ["maintain"])
     assert result.exit_code == 0, result.output
 
+    with people.lake.environment():
+        result = CliRunner().invoke(app, ["verify"])
+    assert result.exit_code == 0, result.output
     found = [t for t in searched(people) if t.store == "objects" and "/plain/" in t.place]
     assert found
     assert {mark: places(found, mark) for mark in (PLAIN[1], PLAIN[3])} == {PLAIN[1]: {}, PLAIN[3]: {}}

@@ -8,6 +8,7 @@ from project_edits import edit, errors_of, prove_told
 
 from etl_assets.column_lineage import ColumnLineage
 from etl_assets.project import load_project
+from etl_resources.errors import PermanentError
 from tests.projects import PEOPLE
 
 KEY = "HASH_KEY"
@@ -163,3 +164,19 @@ def test_the_mode_and_the_key_belong_to_the_logic(project: Path, monkeypatch: py
     assert version() == first
     edit(project / VISITORS, PHONE, PHONE.replace("mask", "hash"))
     assert version() != first
+
+
+def test_a_key_that_changed_under_running_definitions_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run token would name another key than the one that hashes."""
+    from etl_assets.graph.runtime import Runtime
+
+    monkeypatch.setenv(KEY, "a" * 32)
+    runtime = Runtime(load_project(project))
+    node = runtime.project.tables["bronze.visitors"]
+    assert runtime.hash_key(node) is not None
+    assert runtime.hash_key(runtime.project.tables["bronze.plain"]) is None
+    monkeypatch.setenv(KEY, "b" * 32)
+    with pytest.raises(PermanentError, match="env:HASH_KEY, the key of hashed columns, is another one than when"):
+        runtime.hash_key(node)
