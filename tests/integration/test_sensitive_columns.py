@@ -136,6 +136,7 @@ def test_a_run_that_is_killed_leaves_no_value(people: People) -> None:
 
 def test_what_becomes_sensitive_is_gone_when_older_versions_are(people: People, tmp_path: Path) -> None:
     """The column is another one at once; maintenance deletes the files that held the old one."""
+    deliver(people)
     project = Path(shutil.copytree(PEOPLE, tmp_path / "people"))
     manifest = project / "datasets/plain/manifest.yaml"
     text = manifest.read_text().replace("    phone: string", "    phone: {type: string, sensitive: mask}")
