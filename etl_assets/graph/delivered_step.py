@@ -65,6 +65,7 @@ class DeliveredStep:
         self._address = runtime.addresses[node.name]
         self._followed = Followed(self._address, runtime.store.created(self._address).schema())
         self._field_ids = self._schema = ""
+        self._key = runtime.hash_key(node)
         self.batch: StagedBatch | None = None
 
     def run(self) -> PartitionOutcome:
@@ -178,7 +179,7 @@ class DeliveredStep:
             field_ids=self._field_ids,
             keep_rejected=keep,
             look=partial(self._look, now),
-            key=self._runtime.hash_key(self._node),
+            key=self._key,
         )
         try:
             return retry_transient(write, self._node.name)
