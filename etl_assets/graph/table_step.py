@@ -94,7 +94,8 @@ class TableStep:
         if not self._runtime.addresses[name].contract.is_sensitive:
             return pinned
         token = partial(captured_token, self._runtime.project.tables[name])
-        today = {p: found for p, found in pinned.publishes.items() if found.token == token(p, found.version)}
+        found = pinned.publishes.items()
+        today = {p: publish for p, publish in found if not publish.rows or publish.token == token(p, publish.version)}
         return replace(pinned, publishes=today)
 
     def _engine(self) -> "duckdb.DuckDBPyConnection":
