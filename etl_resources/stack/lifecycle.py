@@ -31,11 +31,11 @@ from etl_resources.stack.postgres import Postgres
 from etl_resources.stack.processes import everything, main_process, recorded, stop
 from etl_resources.stack.report import ServerStatus, StackStatus
 from etl_resources.stack.s3 import SeaweedFS
-from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save
+from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save, write_private
 
 Progress = Callable[[str], None]
-HASH_KEY, HASH_KEY_BYTES = "HASH_KEY", 32
-"""Of hashed columns: made once. Another one would be another logic of every table that has them."""
+HASH_KEY, HASH_KEY_FILE, HASH_KEY_BYTES = "HASH_KEY", "hash-key", 32
+"""Of hashed columns, in a file of its own: passwords may be renewed, another key would make every such table anew."""
 _STOP_ORDER: tuple[tuple[type[Server], ...], ...] = ((Daemon, WebServer), (SeaweedFS, Postgres, ElasticsearchServer))
 """Groups stop one after the other: a run that is cancelled still writes its end to Postgres."""
 
@@ -69,7 +69,7 @@ def up(
         state = load(home)
         external = external_services(settings, state, bucket)
         external.check()
-        state.secrets.setdefault(HASH_KEY, token_urlsafe(HASH_KEY_BYTES))
+        state.secrets[HASH_KEY] = _hash_key(home)
 
         def publish(current: StackState) -> None:
             current.settings, current.secrets = _published(current, external)
@@ -196,6 +196,18 @@ def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> No
     for server in (web, daemon):
         launcher.await_ready(server, extra)
         launcher.progress(f"{server.name}: ready")
+
+
+def _hash_key(home: Path) -> str:
+    """The key of this home, made at the first time. Raises SettingsError when its file can't be read."""
+    path = home / HASH_KEY_FILE
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        write_private(path, token_urlsafe(HASH_KEY_BYTES))
+        return path.read_text().strip()
+    except OSError as e:
+        raise SettingsError(f"{path}, the key of hashed columns, can't be read: {e.strerror}. Check its owner.") from e
 
 
 def _published(state: StackState, external: External) -> tuple[dict[str, str], dict[str, str]]:
