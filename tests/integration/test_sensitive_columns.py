@@ -164,7 +164,7 @@ def test_what_becomes_sensitive_is_gone_when_older_versions_are(people: People, 
         result = CliRunner().invoke(app, ["verify"])
     assert result.exit_code == 0, result.output
     found = [
-        t for t in searched(people) if t.store == "objects" and "/plain/" in t.place and "/evidence/" not in t.place
+        t for t in searched(people) if t.store == "objects" and "plain/" in t.place and "/evidence/" not in t.place
     ]
     assert found
     assert places(found, "@plainbird") == places(found, PLAIN[3]) == {}
