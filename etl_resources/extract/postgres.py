@@ -181,7 +181,8 @@ class PostgresSnapshot:
         if table.partition_column is None:
             return
         origin, column, join = place_of(table.source, table.partition_column)
-        with typed_errors(f"Reading {table.name}"):
+        what = f"Reading {table.name}"
+        with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             promised = is_never_null(self._connection, origin, [column])
             if promised and join is not None:
                 own = not set(join.on.values()) & set(joined(table.source))
