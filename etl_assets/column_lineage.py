@@ -60,7 +60,7 @@ class ColumnLineage:
         found: dict[str, dict[str, None]] = {}
         for node in self._project.tables.values():
             if node.sql is None:
-                for made in _captured(node).values():
+                for made in _captured(node, *node.contract.dropped).values():
                     for column in made.sources:
                         found.setdefault(column.table, {})[column.name] = None
         return {table: list(columns) for table, columns in found.items()}
@@ -85,6 +85,25 @@ class ColumnLineage:
     def made(self, column: Column) -> Made:
         """How a column is made; of nothing where it comes from outside."""
         return self.table(column.table).get(column.name, Made())
+
+    def sensitive(self, column: Column) -> str | None:
+        """How a column is made of sensitive ones: hash, mask, drop, made of hash …; None where it isn't."""
+        if column.table in self._sources:
+            return self._of_source.get(column)
+        served = {s.name: s.table.name for s in self._project.serving}
+        return self._project.sensitive.get(served.get(column.table, column.table), {}).get(column.name)
+
+    @cached_property
+    def _of_source(self) -> Mapping[Column, str]:
+        """What becomes of the columns of systems of record that are sensitive."""
+        found: dict[Column, str] = {}
+        for node in self._project.tables.values():
+            source = node.dataset.source
+            for name, column in source.columns.items() if node.sql is None and source else ():
+                if column.sensitive:
+                    (place,) = _captured(node, name)[name].sources
+                    found[place] = column.sensitive
+        return found
 
     def users(self, column: Column) -> tuple[Column, ...]:
         """Columns that are made of this one, in the order of the flow."""
@@ -127,14 +146,15 @@ def _source_table(system: str, name: str) -> str:
     return name if name.startswith(f"{system}.") else f"{system}.{name}"
 
 
-def _captured(node: TableNode) -> Mapping[str, Made]:
+def _captured(node: TableNode, *dropped: str) -> Mapping[str, Made]:
     """A bronze table has its source's columns, and what is joined from parents in the same system."""
-    made = {name: Made((Column(source_table(node), name),)) for name in node.contract.names}
+    names = (*node.contract.names, *dropped)
+    made = {name: Made((Column(source_table(node), name),)) for name in names}
     source = node.dataset.source
     if isinstance(source, PostgresSource):
         for join in source.joins:
             parent = _source_table(source.system, join.table)
-            made |= {name: Made((Column(parent, theirs),)) for name, theirs in join.columns.items()}
+            made |= {name: Made((Column(parent, theirs),)) for name, theirs in join.columns.items() if name in names}
     return made
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
+from etl_assets.project_sensitive_checks import sensitive_errors
 from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
+from etl_assets.sensitive_columns import Marks, sensitive_columns
 from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
-from etl_resources.errors import ManifestErrors
+from etl_resources.errors import ManifestErrors, SettingsError
 from etl_resources.logic_version import serving_logic_version, table_logic_version
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest import Dataset, Platform
@@ -19,6 +21,7 @@ from etl_resources.manifest_sources import PostgresSource
 from etl_resources.manifest_tables import Window
 from etl_resources.manifest_targets import AnyTarget
 from etl_resources.quality.audit import RECONCILED, check_name
+from etl_resources.sensitive import HashKey, hashes
 from etl_resources.settings import load_settings
 
 ASSETS_FOLDER = Path(__file__).parent
@@ -43,6 +46,8 @@ class TableNode:
     """Tables of which it reads only the rows that it looks up, or the keys to which it refers."""
     queries: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Name of a check: its SQL, without a semicolon."""
+    hash_key: str | None = None
+    """Identity of the key that hashes columns of this table; None where none is hashed, or the key isn't there yet."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -106,6 +111,8 @@ class Project:
     serving: tuple[ServingNode, ...]
     control_sql: Mapping[str, str] = field(repr=False)
     """Control totals by name (etl_assets/reconciliations): the SQL of each."""
+    sensitive: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Table → column that is made of sensitive ones → how: hash, mask, made of hash …"""
 
     def controls(self, system: str) -> Mapping[str, str]:
         """SQL of the control totals that are taken in a system, by name."""
@@ -125,15 +132,18 @@ def load_project(root: Path | None = None) -> Project:
     """
     files, errors = read_files(root or project_folder())
     drafts = resolve_tables(files) if files else {}
+    marks = sensitive_columns(drafts)
     if files:
         errors += [*manifest_errors(files, drafts), *sql_errors(files, drafts)]
+        errors += sensitive_errors(files, drafts, marks)
     if files is None or errors:
         raise ManifestErrors(sorted({str(e): e for e in errors}.values(), key=lambda e: (e.file, e.line or 0)))
-    return _build(files, drafts)
+    return _build(files, drafts, marks)
 
 
-def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
-    tables = {name: _table(files, draft, drafts) for name, draft in drafts.items()}
+def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft], marks: Marks) -> Project:
+    key = _hash_key(files.platform.model, drafts)
+    tables = {name: _table(files, draft, drafts, key) for name, draft in drafts.items()}
     datasets = {name: f.model for name, f in files.datasets.items()}
     serving = tuple(
         _serving(target, tables[f"{dataset.layers[-1]}.{name}"])
@@ -147,13 +157,25 @@ def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Project:
         tables={name: tables[name] for name in flow_order({n: t.upstream for n, t in tables.items()})},
         serving=serving,
         control_sql={name: sql.text for name, sql in files.controls.items()},
+        sensitive={table: {name: str(m) for name, m in found.items()} for table, found in marks.items()},
     )
 
 
-def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft]) -> TableNode:
+def _hash_key(platform: Platform, drafts: Mapping[str, TableDraft]) -> str | None:
+    """Identity of the key of hashed columns; None where there are none, or the key can't be had: a run tells why."""
+    if platform.hash_key is None or not any(hashes(d.contract) for d in drafts.values()):
+        return None
+    try:
+        return HashKey.of(platform.hash_key.secret).identity
+    except SettingsError:
+        return None
+
+
+def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft], hash_key: str | None) -> TableNode:
     control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
     declared = [r for r in reconciliations(draft.file.model) if r.layer == draft.layer and r.check != RECONCILED]
     queries = _queries(files, draft)
+    key = hash_key if hashes(draft.contract) else None
     version = table_logic_version(
         draft.layer,
         draft.file.model,
@@ -162,12 +184,13 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
         sql=draft.sql,
         control_sql=control.text if control else None,
         queries={**queries, **{r.check: files.controls[r.control].text for r in declared}},
+        hash_key=key,
     )
     inputs = tuple(r.name for r in draft.references)
     dataset = draft.file.model
     windows = dataset.windows(draft.layer)
     lookups = (*resolve_lookups(draft, drafts).values(), *resolve_references(draft, drafts))
-    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups, queries)
+    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups, queries, key)
 
 
 def _queries(files: ProjectFiles, draft: TableDraft) -> dict[str, str]:

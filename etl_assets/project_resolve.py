@@ -7,7 +7,7 @@ from sqlglot import exp
 
 from etl_assets.project_files import ProjectFiles, SqlFile
 from etl_resources.calendar import PERIOD
-from etl_resources.contract import Contract, ContractColumn, ContractReference
+from etl_resources.contract import Contract, ContractColumn, ContractReference, Cover
 from etl_resources.errors import ManifestError
 from etl_resources.lookups import SCHEMA, LookupTable, lookup_table, reference_table
 from etl_resources.manifest import Dataset
@@ -110,7 +110,7 @@ def resolve_contract(dataset: Dataset, layer: str) -> Contract:
     columns = tuple(
         ContractColumn(
             name=name,
-            type=column.type or (source[name].type if name in source else None) or "",
+            type=column.type or (source[name].stored_type if name in source else None) or "",
             nullable=column.nullable,
             description=column.description,
             unit=column.unit,
@@ -131,10 +131,15 @@ def _bronze(source: Source, by: str | None) -> Contract:
     """As delivered, in the source's order; only what identifies and places a row is required."""
     required = {*source.key, by}
     columns = tuple(
-        ContractColumn(name, c.type or "", name not in required, c.description, c.unit, renamed_from=c.renamed_from)
+        ContractColumn(
+            name, c.stored_type or "", name not in required, c.description, c.unit, renamed_from=c.renamed_from,
+            cover=Cover(c.sensitive, c.type or "") if c.sensitive in ("mask", "hash") else None,
+        )
         for name, c in source.columns.items()
-    )
-    return Contract(columns, source.key, by)
+        if c.sensitive != "drop"
+    )  # fmt: skip
+    dropped = tuple(name for name, c in source.columns.items() if c.sensitive == "drop")
+    return Contract(columns, source.key, by, dropped=dropped)
 
 
 def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:

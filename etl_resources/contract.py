@@ -1,8 +1,18 @@
 """What a table promises, resolved from its manifest: the one source of its Iceberg schema, rules, hash and DDL."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from etl_resources.manifest_columns import RowRule, RowSeverity, Rule
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How the values of a captured column are covered."""
+
+    mode: Literal["mask", "hash"]
+    source_type: str
+    """Manifest type of what the source has there."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,8 @@ class ContractColumn:
     """Of the dead letter where a required column is null."""
     renamed_from: str | None = None
     """The name that it had in the table before."""
+    cover: "Cover | None" = None
+    """How the values of a sensitive column are covered when they are captured."""
     evolved: bool = False
     """Whether no manifest declares it: the source has it, and the table followed."""
 
@@ -47,7 +59,14 @@ class Contract:
     rules: tuple[RowRule, ...] = ()
     """Those on several columns."""
     references: tuple[ContractReference, ...] = ()
+    dropped: tuple[str, ...] = ()
+    """Sensitive columns of the source that are never captured."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether the source has values that may not be written, nor quoted anywhere."""
+        return bool(self.dropped) or any(c.cover for c in self.columns)

@@ -29,10 +29,11 @@ def table_logic_version(
     sql: str | None,
     control_sql: str | None,
     queries: Mapping[str, str] | None = None,
+    hash_key: str | None = None,
 ) -> str:
     """64 hex digits. Prose, owner, runner, tenant and the first and last partition are not part.
 
-    queries: SQL of checks by name.
+    queries: SQL of checks by name. hash_key: identity of the key by which columns are hashed.
     """
     parts: dict[str, Any] = {
         "format": FORMAT,
@@ -42,7 +43,8 @@ def table_logic_version(
     }
     if layer == "bronze":
         bronze = dataset.bronze.model_dump(mode="json", exclude_defaults=True) if dataset.bronze else {}
-        return _digest({**parts, "source": _source(dataset.source), **bronze})
+        keyed = {"hash_key": hash_key} if hash_key else {}
+        return _digest({**parts, "source": _source(dataset.source), **bronze, **keyed})
     table = dataset.table(layer)
     parts |= {
         "sql": normalise_sql(sql or ""),
@@ -88,7 +90,12 @@ def _source(source: Source | None) -> dict[str, Any]:
     if source is None:
         return {}
     dumped = source.model_dump(mode="json", exclude_defaults=True, exclude={"columns"})
-    return {**dumped, "columns": [{"name": n, "type": c.type} for n, c in source.columns.items()]}
+    columns = [
+        {"name": n, "type": c.type} | ({"sensitive": c.sensitive} if c.sensitive else {})
+        for n, c in source.columns.items()
+        if c.sensitive != "drop"
+    ]
+    return {**dumped, "columns": columns}
 
 
 def _columns(contract: Contract) -> list[dict[str, Any]]:

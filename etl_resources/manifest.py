@@ -18,6 +18,7 @@ from etl_resources.manifest_types import (
     Owner,
     ResourcePrefix,
     SchemaEvolution,
+    SecretReference,
     Strict,
 )
 
@@ -136,6 +137,14 @@ class Size(Strict):
     duckdb: DuckdbSize = Field(description="The embedded engine.")
 
 
+class HashKey(Strict):
+    """What `sensitive: hash` is keyed with."""
+
+    secret: SecretReference = Field(
+        description="Reference to a random text of at least 32 characters; the value is fetched at run time."
+    )
+
+
 class Platform(Strict):
     """platform.yaml: what holds for every dataset."""
 
@@ -146,4 +155,7 @@ class Platform(Strict):
     tenants: tuple[Identifier, ...] = Field(min_length=1, description="Tenants that a dataset may name.")
     network_profiles: tuple[Identifier, ...] = Field(min_length=1, description="What a runner may name.")
     systems: dict[Identifier, System] = Field(description="Systems of record that a source may name.")
+    hash_key: HashKey | None = Field(
+        default=None, description="Key of hashed columns; required where a column is `sensitive: hash`."
+    )
     allowed_targets: AllowedTargets = Field(description="Where data may be served; nothing else is written.")

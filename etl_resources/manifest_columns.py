@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from etl_resources.manifest_types import ColumnType, Identifier, Strict
+from etl_resources.manifest_types import ColumnType, Identifier, Sensitivity, Strict
 
 DECIMAL = re.compile(r"^decimal\((\d+),(\d+)\)$")
 """A decimal's precision and scale."""
@@ -110,6 +110,16 @@ class Column(Strict):
     renamed_from: Identifier | None = Field(
         default=None, description="Its former name: what was published under it is found under the new one."
     )
+    sensitive: Sensitivity | None = Field(
+        default=None,
+        description="In source: its values are covered before anything is written. mask: by a fixed text, a date by "
+        "its year; hash: by a keyed hash; drop: the column isn't captured.",
+    )
+
+    @property
+    def stored_type(self) -> str | None:
+        """Type of the captured column: a hash is text."""
+        return "string" if self.sensitive == "hash" else self.type
 
 
 def _column_shorthand(value: Any) -> Any:

@@ -70,5 +70,7 @@ JsonPathText = Annotated[
     Field(json_schema_extra={"x-form": "a path, e.g. data[] or rates.{day}.{currency}"}),
 ]
 UrlPath = Annotated[str, _word(r"^/", "a path that begins with /")]
+Sensitivity = Literal["mask", "hash", "drop"]
+"""What becomes of the values of a sensitive column before anything is written."""
 SchemaEvolution = Literal["evolve", "freeze", "quarantine"]
 """What becomes of a source whose columns are no longer those that are captured of it."""

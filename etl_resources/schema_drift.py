@@ -23,6 +23,7 @@ TEXT = "text"
 """What columns of CSV and JSON are: their values are judged one by one, when they are read."""
 RESERVED = ("partition", "epoch", META_RUN_ID)
 """Names that the platform gives to its own columns and folders."""
+SENSITIVE = "it may hold what a sensitive column holds: declare it"
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 
 
@@ -175,29 +176,31 @@ def _missing(captured: Captured, now: SourceSchema, mode: SchemaEvolution | None
 
 def _retyped(captured: Captured, now: SourceSchema, mode: SchemaEvolution | None) -> Iterator[SchemaChange]:
     for column in captured.contract.columns if now.typed else ():
-        found = now.columns.get(column.name)
-        if found is None or (found.type is not None and fits(found.type, column.type)):
+        found, declared = now.columns.get(column.name), column.cover.source_type if column.cover else column.type
+        if found is None or (found.type is not None and fits(found.type, declared)):
             continue
-        widened = found.type is not None and promotes(column.type, found.type)
+        widened = found.type is not None and promotes(declared, found.type)
         places = column.name == captured.contract.partition_column
         if mode == "quarantine" and not places:
             action: Action = "rows rejected"
         else:
-            action = "adopted" if mode == "evolve" and widened else "refused"
+            action = "adopted" if mode == "evolve" and widened and not column.cover else "refused"
         after = found.type if action == "adopted" else found.shown
-        yield SchemaChange(column.name, "widened" if widened else "changed", action, column.type, after)
+        yield SchemaChange(column.name, "widened" if widened else "changed", action, declared, after)
 
 
 def _added(captured: Captured, now: SourceSchema, mode: SchemaEvolution | None) -> Iterator[SchemaChange]:
     if captured.seen is None:
         return
-    names = {*captured.contract.names, *(c.renamed_from for c in captured.contract.columns)}
+    contract = captured.contract
+    names = {*contract.names, *contract.dropped, *(c.renamed_from for c in contract.columns)}
+    adopts = mode == "evolve" and not contract.is_sensitive
     for name, found in now.columns.items():
-        if name in names or (name in captured.seen and not (mode == "evolve" and name in captured.left_out)):
+        if name in names or (name in captured.seen and not (adopts and name in captured.left_out)):
             continue
-        if mode != "evolve":
+        if not adopts:
             action: Action = "refused" if mode == "freeze" else "left out"
-            yield SchemaChange(name, "added", action, None, found.shown)
+            yield SchemaChange(name, "added", action, None, found.shown, SENSITIVE if mode == "evolve" else None)
             continue
         kind = found.type or "string"
         kept = captured.fields.get(name, kind)  # of a former contract
@@ -216,7 +219,10 @@ def _listed(objects: Sequence[str]) -> str:
 
 
 def evolved_contract(contract: Contract, evolved: Mapping[str, str]) -> Contract:
-    """A contract with the columns that were widened (wider) and added (last) since. evolved: column → type."""
+    """A contract with the columns that were widened (wider) and added (last) since. evolved: column → type.
+
+    What was added beside sensitive columns is captured no longer: nobody declared what it holds.
+    """
     declared = tuple(
         replace(c, type=evolved[c.name]) if c.name in evolved and promotes(c.type, evolved[c.name]) else c
         for c in contract.columns
@@ -225,6 +231,6 @@ def evolved_contract(contract: Contract, evolved: Mapping[str, str]) -> Contract
     added = tuple(
         ContractColumn(name, kind, description="Added by the source, not declared", evolved=True)
         for name, kind in evolved.items()
-        if name not in contract.names and name not in renamed
+        if name not in contract.names and name not in renamed and not contract.is_sensitive
     )
     return replace(contract, columns=declared + added)

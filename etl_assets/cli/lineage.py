@@ -46,7 +46,8 @@ def _tree(
     made, following = columns.made(column), _next(columns, column, downstream)
     expression = f" = {made.expression}" if made.expression else ""
     repeated = column in seen and following
-    yield f"{first}{column}{expression}{'  (see above)' if repeated else ''}"
+    hidden = f"  [sensitive: {mark}]" if (mark := columns.sensitive(column)) else ""
+    yield f"{first}{column}{expression}{hidden}{'  (see above)' if repeated else ''}"
     for table, condition in {} if repeated else made.found_by.items():
         yield f"{rest}{'│  ' if following else '   '}{table} looked up: {condition}"
     seen.add(column)
@@ -80,4 +81,5 @@ def _plain(columns: "ColumnLineage", column: "Column") -> dict[str, Any]:
         "sources": [str(s) for s in made.sources],
         "expression": made.expression,
         "looked_up": dict(made.found_by),
+        "sensitive": columns.sensitive(column),
     }

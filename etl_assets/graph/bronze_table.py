@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from etl_assets.graph import keys
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.source_schema import Followed
 from etl_assets.project import TableNode
@@ -21,6 +22,7 @@ from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, accounted
 from etl_resources.quality.conservation import Account
 from etl_resources.retries import retry_transient
 from etl_resources.run_token import InputVersion, run_token
+from etl_resources.sensitive import HashKey
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
@@ -37,6 +39,17 @@ READ_AS = "~"
 """In a fingerprint, before how its partition was read."""
 
 
+def captured_token(node: TableNode, partition: str, version: str) -> str:
+    """Run token of what was captured of a bronze table's source, by today's logic."""
+    return run_token(
+        tenant=node.dataset.tenant,
+        asset=node.name,
+        partition=partition,
+        logic_version=node.logic_version,
+        inputs=[InputVersion(keys.source_input(node.dataset), partition, version)],
+    )
+
+
 @dataclass
 class BronzeTable:
     """What a capture knows of one of its tables."""
@@ -51,6 +64,8 @@ class BronzeTable:
     schema: str
     published: PinnedTable
     attempt: str
+    key: HashKey | None = None
+    """Of hashed columns."""
     started: float = field(default_factory=time.monotonic)
     fingerprints: dict[str, str] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
@@ -72,13 +87,7 @@ class BronzeTable:
 
     def token(self, partition: str, version: str) -> str:
         """Run token of a captured content."""
-        return run_token(
-            tenant=self.node.dataset.tenant,
-            asset=self.node.name,
-            partition=partition,
-            logic_version=self.node.logic_version,
-            inputs=[self.input(partition, version)],
-        )
+        return captured_token(self.node, partition, version)
 
     def input(self, partition: str, version: str) -> InputVersion:
         """The source's partition as an input."""

@@ -83,6 +83,7 @@ class CaptureStep:
         store, source = self._runtime.store, node.dataset.source
         assert isinstance(source, PostgresSource)  # noqa: S101  (only those are captured together)
         now = snapshot.columns(source)
+        key = self._runtime.hash_key(node)
         followed = follow_source(self._runtime, self._ledger, node, now, self._run_id)
         address, judged = followed.address, [c.column for c in followed.changes if c.action == "rows rejected"]
         store.settle(self._ledger, address)
@@ -91,7 +92,8 @@ class CaptureStep:
             system=self._system,
             settings=self._runtime.settings,
             address=address,
-            source=SourceTable.found(source, address.contract, now.columns, judged),
+            source=SourceTable.found(source, address.contract, now.columns, judged, key.seed if key else 0),
+            key=key,
             followed=followed,
             field_ids=field_ids(followed.schema, address.columns),
             schema=read_schema(followed.schema),
@@ -181,6 +183,7 @@ class CaptureStep:
                 mark=table.attempt.rpartition("-")[2],
                 run_id=self._run_id,
                 field_ids=table.field_ids,
+                key=table.key,
             )
             failpoint("capture.files_written", table.node.name)
             report(table.node.name, "captured", partitions=len(partitions))

@@ -30,7 +30,7 @@ def reject_misfits(
     for partition in partitions if table.source.judged else ():
         if table.source_rows(partition) != written.get(partition, 0):
             keep = partial(_keep, table, ledger, partition, epoch)
-            judge_rejected(engine, snapshot, table.source, table.address, partition, keep)
+            judge_rejected(engine, snapshot, table.source, table.address, partition, keep, key=table.key)
     if table.rejected:
         failpoint("stage.rejected_kept", table.node.name)
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from etl_assets.graph import keys
+from etl_assets.graph.bronze_table import captured_token
 from etl_assets.graph.computed import rejected_share
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.runtime import Runtime
@@ -37,7 +38,7 @@ from etl_resources.quality.conservation import Account
 from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.quality.text_drift import find_text_changes
 from etl_resources.retries import retry_transient
-from etl_resources.run_token import InputVersion, run_token
+from etl_resources.run_token import InputVersion
 from etl_resources.schema_drift import SourceSchema
 from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.input_tables import parquet_scan
@@ -64,6 +65,7 @@ class DeliveredStep:
         self._address = runtime.addresses[node.name]
         self._followed = Followed(self._address, runtime.store.created(self._address).schema())
         self._field_ids = self._schema = ""
+        self._key = runtime.hash_key(node)
         self.batch: StagedBatch | None = None
 
     def run(self) -> PartitionOutcome:
@@ -177,6 +179,7 @@ class DeliveredStep:
             field_ids=self._field_ids,
             keep_rejected=keep,
             look=partial(self._look, now),
+            key=self._key,
         )
         try:
             return retry_transient(write, self._node.name)
@@ -274,10 +277,4 @@ class DeliveredStep:
         return InputVersion(keys.source_input(self._node.dataset), WHOLE, version)
 
     def _token(self, version: str) -> str:
-        return run_token(
-            tenant=self._node.dataset.tenant,
-            asset=self._node.name,
-            partition=WHOLE,
-            logic_version=self._node.logic_version,
-            inputs=[self._input(version)],
-        )
+        return captured_token(self._node, WHOLE, version)

@@ -1,5 +1,7 @@
 """Asset keys, groups and column schema, computed from layer and dataset."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from etl_resources.contract import Contract
@@ -38,8 +40,8 @@ def source_input(dataset: Dataset) -> str:
     return f"{source.system}:{dataset.source_name}"
 
 
-def column_schema(contract: Contract) -> dg.TableSchema:
-    """The contract as the web UI shows it."""
+def column_schema(contract: Contract, sensitive: Mapping[str, str]) -> dg.TableSchema:
+    """The contract as the web UI shows it. sensitive: column → how it is made of sensitive ones, for a tag."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -47,6 +49,7 @@ def column_schema(contract: Contract) -> dg.TableSchema:
                 type=c.type,
                 description=" ".join(filter(None, [c.description, f"[{c.unit}]" if c.unit else None])) or None,
                 constraints=dg.TableColumnConstraints(nullable=c.nullable, unique=contract.key == (c.name,)),
+                tags={"sensitive": sensitive[c.name].replace(" ", "_")} if c.name in sensitive else None,
             )
             for c in contract.columns
         ]

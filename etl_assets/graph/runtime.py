@@ -8,6 +8,7 @@ from etl_assets.column_lineage import ColumnLineage
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.calendar import month_bounds
 from etl_resources.conventions import bucket_name
+from etl_resources.errors import PermanentError
 from etl_resources.extract.delivery import DeliveredSource
 from etl_resources.extract.http_api import HttpApi
 from etl_resources.extract.s3_files import S3Files
@@ -17,6 +18,7 @@ from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.object_store import ObjectStore
+from etl_resources.sensitive import HashKey, hashes
 from etl_resources.settings import Settings, load_settings, resolve_secret
 from etl_resources.sinks.elasticsearch_replace import ReplacingSink
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
@@ -85,6 +87,22 @@ class Runtime:
         """(DSN, secret reference) of a system of record."""
         reference = self.project.platform.systems[system].connection.secret
         return resolve_secret(reference, self.settings.home), reference
+
+    def hash_key(self, node: TableNode) -> HashKey | None:
+        """The key of a bronze table's hashed columns, None where it has none.
+
+        Raises SettingsError when there is no usable one, PermanentError when it isn't that of the definitions.
+        """
+        reference = self.project.platform.hash_key
+        if reference is None or not hashes(node.contract):
+            return None
+        key = HashKey.of(reference.secret, self.settings.home)
+        if key.identity != node.hash_key:
+            raise PermanentError(
+                f"{node.name}: {reference.secret}, the key of hashed columns, is another one than when the definitions "
+                "were loaded. Load them again (restart, or reload the code location), and run again."
+            )
+        return key
 
     def delivered_source(self, node: TableNode, raw: ObjectStore) -> DeliveredSource:
         """The source of a bronze table that is delivered whole; raw: the store of the raw zone."""

@@ -1,7 +1,7 @@
 """A bronze table follows its source's columns as its dataset's `schema_evolution` says, before a row is captured."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etl_assets.graph.runtime import Runtime
@@ -69,7 +69,7 @@ def follow_source(runtime: Runtime, ledger: Ledger, node: TableNode, now: Source
         record.seen,
         record.left_out,
     )
-    return follow(runtime, ledger, node, record, now, find_changes(captured, now, mode_of(node)), run_id)
+    return follow(runtime, ledger, node, record, now, _changes(captured, now, mode_of(node)), run_id)
 
 
 def follow(
@@ -91,6 +91,18 @@ def follow(
         raise error
     failpoint("capture.schema_recorded", address.asset)
     return _followed(runtime, address, changes)
+
+
+def _changes(captured: Captured, now: SourceSchema, mode: SchemaEvolution | None) -> Sequence[SchemaChange]:
+    """Beside sensitive columns, where text is refused because a column is missing, its other names aren't told: the
+    header of a CSV file without one is its first row.
+    """
+    found = find_changes(captured, now, mode)
+    headless = not now.typed and any(c.kind == "missing" and c.action == "refused" for c in found)
+    if not headless or not captured.contract.is_sensitive:
+        return found
+    declared = {n: c for n, c in now.columns.items() if n in captured.contract.names}
+    return find_changes(captured, replace(now, columns=declared), mode)
 
 
 def _followed(runtime: Runtime, address: TableAddress, changes: Sequence[SchemaChange]) -> Followed:

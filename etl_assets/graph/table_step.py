@@ -4,6 +4,7 @@ import queue
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import dagster as dg
 
 from etl_assets.graph.acceptance import accepted_or_held, changed, held_note
 from etl_assets.graph.audits import audit_declared
+from etl_assets.graph.bronze_table import captured_token
 from etl_assets.graph.computed import Computed, hold_back_linked, tell
 from etl_assets.graph.kpi_versions import logic_of, name_old_logic
 from etl_assets.graph.outcome import (
@@ -43,7 +45,7 @@ from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.head import read_head
-from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.input_tables import PinnedTable, parquet_scan
 from etl_resources.tables.schema import field_ids, read_schema
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import StagedBatch, WrittenPartition
@@ -69,7 +71,7 @@ class TableStep:
 
     def plan(self, requested: Sequence[str]) -> Plan:
         """Settle what crashed before, then plan."""
-        store, addresses = self._runtime.store, self._runtime.addresses
+        store = self._runtime.store
         store.settle(self._ledger, self._address)
         return plan(
             self._ledger,
@@ -78,12 +80,23 @@ class TableStep:
             logic_version=self._node.logic_version,
             run_id=self._run_id,
             requested=requested,
-            pin_inputs=lambda: {n: store.pin(self._ledger, addresses[n]) for n in self._node.upstream},
+            pin_inputs=lambda: {n: self._pin(n) for n in self._node.upstream},
             published_epochs=lambda: store.published_epochs(self._address),
             windows=input_windows(self._runtime.project, self._node),
             lookups=Lookups(self._node.lookups, self._engine),
             compared=self._reconciler.read,
         )
+
+    def _pin(self, name: str) -> PinnedTable:
+        """An input as it is published now. Of one with sensitive columns only what was captured by today's logic: what
+        is older has other values in them, in clear, masked, or hashed by another key."""
+        pinned = self._runtime.store.pin(self._ledger, self._runtime.addresses[name])
+        if not self._runtime.addresses[name].contract.is_sensitive:
+            return pinned
+        token = partial(captured_token, self._runtime.project.tables[name])
+        found = pinned.publishes.items()
+        today = {p: publish for p, publish in found if not publish.rows or publish.token == token(p, publish.version)}
+        return replace(pinned, publishes=today)
 
     def _engine(self) -> "duckdb.DuckDBPyConnection":
         size = self._runtime.size(self._node)

@@ -86,10 +86,14 @@ class DeliveredRows:
             return self.counted
         return sum(s.rows for s in self.streams)
 
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the last reading in Python, if that did."""
+        return next((s.failure for s in self.streams if s.failure is not None), None)
+
     def error_of(self, error: Exception, what: str) -> Exception:
         """The error that ended a reading: the stream's own if there is one, else the engine's."""
-        for stream in self.streams:
-            if stream.failure is not None:
-                return stream.failure
+        if self.failure is not None:
+            return self.failure
         known = classify(error) or PermanentError(str(error))
         return type(known)(f"{what}: {known}")

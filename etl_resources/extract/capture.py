@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from etl_resources.conventions import META_RUN_ID, epoch_folder, parse_staged_path, staged_folder
 from etl_resources.engines.transform import JUDGED, engine_error
+from etl_resources.extract.covered_rows import covered_rows
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 from etl_resources.retries import retry_transient, with_retries_of_here
+from etl_resources.sensitive import HashKey, without_values
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import duckdb_type
@@ -50,11 +52,12 @@ def capture_table(
     run_id: str,
     field_ids: str,
     alias: str = "source",
+    key: HashKey | None = None,
 ) -> list[str]:
     """Paths written: one folder per partition that has rows. The engine must be attached to the snapshot.
 
     mark: hex digits that name the attempt in the path, in the token's place (a capture's token is known only after it
-    is hashed).
+    is hashed). key: of hashed columns.
     """
     columns = ", ".join(map(quote, address.contract.names))
 
@@ -67,6 +70,8 @@ def capture_table(
         )
         try:
             with snapshot.reader(engine, alias) as reader:
+                if key is not None:
+                    key.use(reader)
                 reader.execute(f"set partitioned_write_max_open_files = {max(100, len(some))}")
                 reader.execute(f"set partitioned_write_flush_threshold = {BUFFERED_ROWS}")
                 written = reader.execute(
@@ -75,6 +80,8 @@ def capture_table(
                     f"filename_pattern {literal(f'{epoch_folder(epoch, mark)}/part-{{i}}')}, return_files)"
                 ).fetchone()
         except Exception as e:
+            if table.sensitive:
+                raise without_values(f"Capturing {table.name}", e) from None
             raise engine_error(f"Capturing {table.name}", e) from e
         return list(written[1]) if written else []
 
@@ -94,13 +101,18 @@ def judge_rejected(
     partition: str,
     keep: Callable[["duckdb.DuckDBPyConnection"], None],
     alias: str = "source",
+    key: HashKey | None = None,
 ) -> None:
     """Hand a partition's rejected rows, in table JUDGED, to `keep`."""
     rows = _rows(snapshot, table, address, [partition], alias)
     with snapshot.reader(engine, alias) as reader:
+        if key is not None:
+            key.use(reader)
         try:
             reader.execute(f"create or replace temp table {JUDGED} as select * from ({rows}) where len(_reasons) > 0")
         except Exception as e:
+            if table.sensitive:
+                raise without_values(f"Capturing {table.name}", e) from None
             raise engine_error(f"Capturing {table.name}", e) from e
         keep(reader)
         reader.execute(f"drop table {JUDGED}")
@@ -112,17 +124,18 @@ def _rows(
     """Query: the contract's columns, typed; if values are judged, with _payload and _reasons. What the source no longer
     has is null."""
     contract, read = address.contract, snapshot.read_sql(table, partitions, alias)
-    types = {c.name: "VARCHAR" if c.name in table.judged else duckdb_type(c.type) for c in contract.columns}
+    of_source = {c.name: c.cover.source_type if c.cover else c.type for c in contract.columns}
+    read_as = {n: "VARCHAR" if n in table.judged else duckdb_type(kind) for n, kind in of_source.items()}
     given = ", ".join(
         f"{quote(name) if name in table.source.columns else 'null'}::{kind} as {quote(name)}"
-        for name, kind in types.items()
+        for name, kind in read_as.items()
     )
+    rows, types = covered_rows(address.asset, contract, f"(select {given} from {read})", read_as)
     if not table.judged:
-        return f"select {given} from {read}"
+        return f"select * from {rows}"
     typed = ", ".join(typed_columns(address.asset, contract, types))
     return (
-        f"with given as (select {given} from {read}), "
-        f"typed as (select {typed}, _raw as _payload from given as _raw) "
+        f"with typed as (select {typed}, _raw as _payload from {rows} as _raw) "
         f"select typed.*, {rejection_reasons(contract, types)} as _reasons from typed"
     )
 

@@ -9,8 +9,10 @@ from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID
 from etl_resources.engines.transform import JUDGED
 from etl_resources.extract.batch_stream import LACKING, UNREADABLE, DeliveredRows
+from etl_resources.extract.covered_rows import covered_rows
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.rules import REASON, reason_when, rejection_reasons, typed_columns
+from etl_resources.sensitive import HashKey, without_values
 
 if TYPE_CHECKING:
     import duckdb
@@ -45,10 +47,12 @@ def write_delivered(
     field_ids: str,
     keep_rejected: Callable[["duckdb.DuckDBPyConnection"], Mapping[str, int]],
     look: Callable[["duckdb.DuckDBPyConnection", Sequence[str]], None] = lambda *_: None,
+    key: HashKey | None = None,
 ) -> WrittenRows:
     """Write the good rows below `folder` and hand the rejected ones, in table JUDGED, to keep_rejected.
 
-    look: is shown both first, JUDGED and the paths of the good ones, and may raise what ends the writing.
+    look: is shown both first, JUDGED and the paths of the good ones, and may raise what ends the writing. key: of
+    hashed columns.
 
     Rows are read once; a second time, only for the rejected ones, if there are any. Raises what ended the reading.
     """
@@ -56,6 +60,8 @@ def write_delivered(
 
     started = time.monotonic()
     columns = ", ".join(map(quote, contract.names))
+    if key is not None:
+        key.use(engine)
     try:
         judged = _judged(engine, asset, contract, rows.scan())
         written, paths = _copied(
@@ -74,6 +80,8 @@ def write_delivered(
             look(engine, paths)
             reasons = dict(keep_rejected(engine))
     except duckdb.Error as e:
+        if contract.is_sensitive:
+            raise without_values(asset, rows.failure or e) from None
         raise rows.error_of(e, asset) from e
     finally:
         engine.execute(f"drop table if exists {JUDGED}")
@@ -82,7 +90,8 @@ def write_delivered(
 
 def _judged(engine: "duckdb.DuckDBPyConnection", asset: str, contract: Contract, rows: str) -> str:
     """Query: every row typed, with the reasons to reject it; what is no row has that reason alone."""
-    produced = {name: kind for name, kind, *_ in engine.execute(f"describe select * from {rows}").fetchall()}
+    described = {name: kind for name, kind, *_ in engine.execute(f"describe select * from {rows}").fetchall()}
+    rows, produced = covered_rows(asset, contract, rows, described)
     typed = ", ".join(typed_columns(asset, contract, produced))
     no_row = f"typed._payload.{UNREADABLE} is not null"
     unreadable = f"case when {no_row} then [{reason_when(no_row, 'readable', None, NO_ROW)}]"

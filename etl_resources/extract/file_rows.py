@@ -21,6 +21,7 @@ from etl_resources.extract.split_rows import BLOCK_BYTES, EndMark, WrongRows, to
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.retries import retry_transient
+from etl_resources.sensitive import captured_columns, is_sensitive, without_values
 
 if TYPE_CHECKING:
     import duckdb
@@ -53,7 +54,7 @@ def rows_of(
     lines = lines_of(source, engine, zone, landed, reading)
     if source.format == "csv":
         return lines
-    return DeliveredRows(_json_rows(reading.columns or tuple(source.columns), lines.table), lines.streams)
+    return DeliveredRows(_json_rows(reading.columns or tuple(captured_columns(source)), lines.table), lines.streams)
 
 
 def lines_of(
@@ -122,7 +123,7 @@ def _parquet(
     names = parquet_names(source, engine, landed)
     given = {name for found in names.values() for name in found}
     for name, found in names.items():
-        missing = [c for c in source.columns if c not in found and c not in reading.nulls]
+        missing = [c for c in captured_columns(source) if c not in found and c not in reading.nulls]
         if missing and name not in reading.lacking:
             raise PermanentError(f"{name} has no column {', '.join(missing)}. It has {', '.join(found)}.")
 
@@ -131,7 +132,7 @@ def _parquet(
             return f"null::varchar as {quote(column)}"
         return f"{quote(column)}::varchar as {quote(column)}" if column in reading.as_text else quote(column)
 
-    columns = ", ".join(map(value, reading.columns or source.columns))
+    columns = ", ".join(map(value, reading.columns or captured_columns(source)))
     origin = "url_decode(regexp_extract(_path, '/run_id=[^/]+/[0-9a-f]{16}/(.*)$', 1))"
     lacks = "".join(f" when {literal(name)} then {literal(column)}" for name, column in reading.lacking.items())
     lacking = f", case {origin}{lacks} end as {LACKING}" if lacks else ""
@@ -189,13 +190,16 @@ def _looked(source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", query: s
     try:
         return retry_transient(lambda: engine.execute(query).fetchall(), source.prefix)
     except Exception as e:
-        raise engine_error(f"The Parquet files of {source.prefix}", e) from e
+        what = f"The Parquet files of {source.prefix}"
+        if is_sensitive(source):
+            raise without_values(what, e) from None
+        raise engine_error(what, e) from e
 
 
 def _schema(source: S3FilesSource, reading: Reading) -> "pa.Schema":
     import pyarrow as pa
 
-    values = (reading.columns or tuple(source.columns)) if source.format == "csv" else (LINE,)
+    values = (reading.columns or tuple(captured_columns(source))) if source.format == "csv" else (LINE,)
     names = (*values, ORIGIN, UNREADABLE, *([LACKING] if reading.lacking else []))
     return pa.schema([(name, pa.string()) for name in names])
 
@@ -218,10 +222,11 @@ def _batches(
                     raise stream.failure from e
                 if _NO_ROWS in str(e) and source.format != "csv":
                     continue
+                reason = told(e, quoting=not is_sensitive(source))
                 raise PermanentError(
-                    f"{raw.name} can't be read as {source.format}: {told(e)}. Nothing of this delivery is "
-                    f"published; deliver the file again. Its bytes: {raw.path}"
-                ) from e
+                    f"{raw.name} can't be read as {source.format}: {reason}. Nothing of this delivery is published; "
+                    f"deliver the file again. Its bytes: {raw.path}"
+                ) from None  # what Arrow says quotes a row
             finally:
                 ahead.give_up()
 
@@ -244,7 +249,7 @@ def _file(
     import pyarrow as pa
 
     wrong = WrongRows()
-    columns = list(reading.columns or source.columns) if mark else [LINE]
+    columns = list(reading.columns or captured_columns(source)) if mark else [LINE]
     reader = _reader(source, ahead, columns, wrong, missing=bool(reading.nulls or reading.lacking))
     lacks = reading.lacking.get(name)
     declared = {c: column.type for c, column in source.columns.items()}

@@ -17,6 +17,7 @@ from etl_resources.manifest_columns import DECIMAL
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.retries import retry_transient
 from etl_resources.schema_drift import TEXT, SourceColumn, SourceSchema
+from etl_resources.sensitive import captured_columns, is_sensitive, without_values
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,7 +69,10 @@ def _parquet(source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", landed:
     try:
         rows = retry_transient(lambda: engine.execute(describe).fetchall(), source.prefix)
     except Exception as e:
-        raise engine_error(f"The Parquet files of {source.prefix}", e) from e
+        what = f"The Parquet files of {source.prefix}"
+        if is_sensitive(source):
+            raise without_values(what, e) from None
+        raise engine_error(what, e) from e
     columns = {name: _source_column(kind) for name, kind, *_ in rows}
     return SourceSchema(columns, typed=True, lacking=_lacking(source, files))
 
@@ -93,7 +97,7 @@ def _json_lines(
                 keys.update(dict.fromkeys(row))
     if not rows:
         return None
-    if rare := [c for c in source.columns if c not in keys]:
+    if rare := [c for c in captured_columns(source) if c not in keys]:
         keys.update(dict.fromkeys(_anywhere(source, engine, zone, landed, rare)))
     return SourceSchema(dict.fromkeys(keys, SourceColumn(TEXT)), typed=False, optional=True)
 
@@ -119,6 +123,8 @@ def _anywhere(
     try:
         row = engine.execute(f"select {counts} from {lines.scan()}").fetchone()
     except Exception as e:
+        if is_sensitive(source):
+            raise without_values(source.prefix, lines.failure or e) from None
         raise lines.error_of(e, source.prefix) from e
     return [c for c, found in zip(columns, row or (), strict=True) if found]
 
@@ -129,5 +135,5 @@ def _has(column: str) -> str:
 
 def _lacking(source: S3FilesSource, files: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """Declared column → files without it, where others have it."""
-    found = {c: [name for name, names in files.items() if c not in names] for c in source.columns}
+    found = {c: [name for name, names in files.items() if c not in names] for c in captured_columns(source)}
     return {c: names for c, names in found.items() if 0 < len(names) < len(files)}

@@ -22,6 +22,7 @@ from etl_resources.manifest_http import DateRangePages, HttpApiSource
 from etl_resources.progress import report
 from etl_resources.retries import retry_transient
 from etl_resources.schema_drift import TEXT, SourceColumn, SourceSchema
+from etl_resources.sensitive import is_sensitive
 
 if TYPE_CHECKING:
     import duckdb
@@ -68,8 +69,9 @@ class ApiDelivery:
         rows = PageRows(self.source, reading)
 
         def documents() -> Iterator[tuple[str, Any]]:
-            for page in landed:
-                yield requests.get(page.path, page.name), self._parsed(page)
+            for number, page in enumerate(landed, start=1):
+                address = requests.get(page.path, page.name)
+                yield f"page {number}" if is_sensitive(self.source) else address, self._parsed(page)
 
         stream = BatchStream(engine, f"delivered_{self.zone.dataset}", rows.schema, lambda: rows.batches(documents()))
         return DeliveredRows(stream.name, (stream,))
@@ -93,7 +95,8 @@ class HttpApi:
     def of(cls, source: HttpApiSource, address: str, calendar_end: date, resolve: Callable[[str], str]) -> "HttpApi":
         """With its secrets; `address` is the reference to the API's. Raises SettingsError naming the reference."""
         credentials = Credentials.of(source.auth, resolve)
-        client = HttpClient(resolve(address), address, credentials, source.limits, source.rate_limit_per_s)
+        client = HttpClient(resolve(address), address, credentials, source.limits, source.rate_limit_per_s,
+                            discreet=is_sensitive(source))  # fmt: skip
         return cls(source, client, calendar_end)
 
     def observe(self, zone: RawZone) -> ApiDelivery:
@@ -101,7 +104,7 @@ class HttpApi:
         paging = paging_of(self._source, self._client, self._calendar_end, datetime.now(UTC).date())
         page_rows = PageRows(self._source)
         landing = PageLanding(zone, self._client, page_rows)
-        guard = _LoopGuard(self._source)
+        guard = _LoopGuard(self._source, self._client)
         pages: list[tuple[RawObject, PageMarker]] = []
         rows, columns = 0, set[str]()
         url: str | None = paging.first()
@@ -123,23 +126,23 @@ class HttpApi:
     def _prove_complete(self, landing: PageLanding, last: LandedPage, rows: int) -> None:
         if rows == 0:
             raise PermanentError(
-                f"{self._source.system} delivers no row from {last.marker.request}. What is published stays. "
-                "Check path, query and `rows` of the source."
+                f"{self._source.system} delivers no row from {self._client.told(last.marker.request)}. What is "
+                "published stays. Check path, query and `rows` of the source."
             )
         total = total_of(self._source, last.document)
         if total is not None and total != rows:
             landing.forget()
             raise TransientError(
-                f"{last.marker.request} tells {total} rows in all, its pages had {rows}: the source changed "
-                "while it was read. Run again."
+                f"{self._client.told(last.marker.request)} tells {total} rows in all, its pages had {rows}: the "
+                "source changed while it was read. Run again."
             )
 
 
 class _LoopGuard:
     """A page that leads back would be asked for ever; one that repeats another would count its rows twice."""
 
-    def __init__(self, source: HttpApiSource) -> None:
-        self._source = source
+    def __init__(self, source: HttpApiSource, client: HttpClient) -> None:
+        self._source, self._client = source, client
         self._addresses: dict[str, int] = {}
         self._contents: dict[str, int] = {}
 
@@ -147,13 +150,13 @@ class _LoopGuard:
         number = len(self._addresses) + 1
         if shown in self._addresses:
             raise PermanentError(
-                f"Page {number - 1} leads back to page {self._addresses[shown]}, {shown}. The API's cursor or link "
-                "goes round in a circle; nothing is published."
+                f"Page {number - 1} leads back to page {self._addresses[shown]}, {self._client.told(shown)}. The API's "
+                "cursor or link goes round in a circle; nothing is published."
             )
         if number > self._source.limits.pages:
             raise PermanentError(
-                f"{shown} would be page {number}. limits.pages of the source allows {self._source.limits.pages}: raise "
-                "it, or ask for larger pages."
+                f"{self._client.told(shown)} would be page {number}. limits.pages of the source allows "
+                f"{self._source.limits.pages}: raise it, or ask for larger pages."
             )
         self._addresses[shown] = number
 
@@ -165,6 +168,6 @@ class _LoopGuard:
         may_repeat = isinstance(pages, DateRangePages) and pages.every == "day"
         if first != number and page.rows and not may_repeat:
             raise PermanentError(
-                f"Page {number}, {page.marker.request}, repeats page {first}. Does the API know the parameter "
-                "that names a page? Nothing is published."
+                f"Page {number}, {self._client.told(page.marker.request)}, repeats page {first}. Does the API know the "
+                "parameter that names a page? Nothing is published."
             )

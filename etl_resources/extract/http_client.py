@@ -97,13 +97,26 @@ class ThrottledError(TransientError):
         super().__init__(message)
 
 
+NOT_SHOWN = "not shown: the source has sensitive columns"
+
+
 class HttpClient:
     """Connections to one API, used by one thread."""
 
     def __init__(
-        self, address: str, setting: str, credentials: Credentials, limits: Limits, rate_limit_per_s: int | None
+        self,
+        address: str,
+        setting: str,
+        credentials: Credentials,
+        limits: Limits,
+        rate_limit_per_s: int | None,
+        *,
+        discreet: bool = False,
     ) -> None:
-        """`address`: scheme and host, maybe a path that all paths begin with. Raises SettingsError."""
+        """`address`: scheme and host, maybe a path that all paths begin with. discreet: no error quotes what came.
+
+        Raises SettingsError.
+        """
         parts = urlsplit(address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SettingsError(
@@ -115,7 +128,7 @@ class HttpClient:
             )
         self._base, self._setting = address.rstrip("/"), setting
         self._origin = _origin(address)
-        self._credentials, self._limits = credentials, limits
+        self._credentials, self._limits, self._discreet = credentials, limits, discreet
         self._pause_s = 1 / rate_limit_per_s if rate_limit_per_s else 0.0
         self._not_before = 0.0
 
@@ -144,7 +157,7 @@ class HttpClient:
         found = urljoin(here, target)
         if _origin(found) != self._origin:
             raise PermanentError(
-                f"{self.shown(here)} leads to another address, {_origin(found)}. Credentials go to {self._origin} "
+                f"{self.told(here)} leads to another address, {_origin(found)}. Credentials go to {self._origin} "
                 f"only, and so do requests: check {self._setting}."
             )
         return self._without_credentials(found)
@@ -153,6 +166,11 @@ class HttpClient:
         """An address fit for people and files: without credentials."""
         parts = urlsplit(self._without_credentials(url))
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, parts.query, ""))
+
+    def told(self, url: str) -> str:
+        """An address as errors tell it: what a page said of the next one, such as a cursor, may be a value."""
+        shown = self.shown(url)
+        return f"{shown.partition('?')[0]}?{NOT_SHOWN}" if self._discreet and "?" in shown else shown
 
     def get(self, client: "httpx.Client", url: str) -> Answer:
         """The page at an address, after redirects on the same host. Raises TransientError or PermanentError."""
@@ -166,7 +184,7 @@ class HttpClient:
                     return self._page(url, answer)
                 target = answer.headers["location"]
             url = self.linked(url, target)
-        raise PermanentError(f"{self.shown(url)} redirects more than {REDIRECTS_MAX} times. Check {self._setting}.")
+        raise PermanentError(f"{self.told(url)} redirects more than {REDIRECTS_MAX} times. Check {self._setting}.")
 
     def _wait(self) -> None:
         """Keep the rate limit."""
@@ -189,7 +207,7 @@ class HttpClient:
 
     def _page(self, url: str, answer: "httpx.Response") -> Answer:
         body = self._body(url, answer)
-        shown = self.shown(url)
+        shown = self.told(url)
         if answer.status_code != 200:
             raise self._refused(shown, answer, body)
         kind = answer.headers.get("content-type", "")
@@ -209,12 +227,12 @@ class HttpClient:
             body += part
             if len(body) > size_max:
                 raise PermanentError(
-                    f"{self.shown(url)} has more than {self._limits.page_mb} MB. Ask for smaller pages, or raise "
+                    f"{self.told(url)} has more than {self._limits.page_mb} MB. Ask for smaller pages, or raise "
                     "limits.page_mb of the source."
                 )
             if time.monotonic() > deadline:
                 raise TransientError(
-                    f"{self.shown(url)} took more than {self._limits.page_s} s after {len(body)} bytes. "
+                    f"{self.told(url)} took more than {self._limits.page_s} s after {len(body)} bytes. "
                     "limits.page_s of the source allows more."
                 )
         return bytes(body)
@@ -227,6 +245,8 @@ class HttpClient:
 
     def beginning(self, body: bytes) -> str:
         """The first characters of a body on one line, without our secrets, should a server echo them."""
+        if self._discreet and body:
+            return f"{len(body)} bytes ({NOT_SHOWN})"
         text = self._credentials.hidden_in(" ".join(body[: 8 * SHOWN_CHARACTERS].decode(errors="replace").split()))
         return repr(text[:SHOWN_CHARACTERS]) if text else "nothing"
 
@@ -239,7 +259,7 @@ class HttpClient:
             yield
         except (httpx.HTTPError, httpx.InvalidURL) as e:
             known = of_http(e)
-            reason = self._credentials.hidden_in(f"{self.shown(url)}: {type(e).__name__}, {str(e) or 'no answer'}")
+            reason = self._credentials.hidden_in(f"{self.told(url)}: {type(e).__name__}, {str(e) or 'no answer'}")
             kind = type(known) if known else PermanentError
             advice = " Check the certificate and its authority." if is_about_certificates(str(e)) else ""
             raise kind(f"{reason}.{advice}") from None

@@ -51,7 +51,7 @@ def total_of(source: HttpApiSource, document: Any) -> int | None:
         return None
     told = _value(path, document)
     if not (told or "").isdigit():
-        raise PermanentError(f"total {path!r} is {told!r} there, no number of rows")
+        raise PermanentError(f"total {path!r} is no number of rows there")
     return int(str(told))
 
 
@@ -130,7 +130,7 @@ def _value(path: str, document: Any) -> str | None:
     except KeyError:
         return None
     if value is not None and not is_whole(value):
-        raise PermanentError(f"{path!r} has half of a character there, {value!a}: no address can have it")
+        raise PermanentError(f"{path!r} has half of a character there: no address can have it")
     return value
 
 

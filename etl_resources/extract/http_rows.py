@@ -10,6 +10,7 @@ from etl_resources.extract.batch_stream import ORIGIN, UNREADABLE
 from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.json_path import Found, JsonPath, is_whole, json_text, text_of
 from etl_resources.manifest_http import DateRangePages, HttpApiSource
+from etl_resources.sensitive import captured_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +34,7 @@ class PageRows:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Columns that are read."""
-        return self.reading.columns or tuple(self.source.columns)
+        return self.reading.columns or tuple(captured_columns(self.source))
 
     def found(self, document: Any) -> set[str]:
         """Columns that rows of a page have: the keys of mappings, and what the source names otherwise."""

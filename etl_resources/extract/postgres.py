@@ -31,6 +31,7 @@ from etl_resources.manifest_columns import Column
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.partition_sql import PartitionBy
 from etl_resources.schema_drift import SourceColumn, SourceSchema
+from etl_resources.sensitive import quoting_no_values
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +55,12 @@ class SourceTable:
     """Columns that are read as text: no manifest type is theirs, or they are judged value by value."""
     judged: frozenset[str] = frozenset()
     """Of those, the ones whose values may be rejected; rows that are not are captured."""
+    sensitive: bool = False
+    """Whether no error may quote its rows."""
+    masked: frozenset[str] = frozenset()
+    """Columns of whose values no more than the mask is captured."""
+    seed: int = 0
+    """Of the hashes by which rows are compared."""
 
     @classmethod
     def found(
@@ -62,6 +69,7 @@ class SourceTable:
         contract: Contract,
         now: Mapping[str, SourceColumn],
         judged: Collection[str] = (),
+        seed: int = 0,
     ) -> "SourceTable":
         """What is captured by a contract, of the columns that the source has."""
         columns = {c.name: now[c.name] for c in contract.columns if c.name in now}
@@ -73,6 +81,9 @@ class SourceTable:
             tuple(c.name for c in contract.columns if c.evolved and c.name in now),
             frozenset(text),
             frozenset(judged),
+            contract.is_sensitive,
+            frozenset(c.name for c in contract.columns if c.cover and c.cover.mode == "mask"),
+            seed,
         )
 
     @property
@@ -105,8 +116,11 @@ class PostgresSnapshot:
         found = dict.fromkeys(partitions, f"pg{self._server}:0:0:")
         if not partitions:
             return found
-        query = select_fingerprints(table.source, table.partition_column, partitions, table.evolved, table.as_text)
-        with typed_errors(f"Observing {table.name}"):
+        query = select_fingerprints(
+            table.source, table.partition_column, partitions, table.evolved, table.as_text, table.masked, table.seed
+        )
+        what = f"Observing {table.name}"
+        with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             for partition, rows, digest, newest, foreign, columns in self._connection.execute(query.encode()):
                 if foreign:
                     raise PermanentError(
@@ -140,7 +154,8 @@ class PostgresSnapshot:
         """Partitions in which these keys lie now."""
         found: set[str] = set()
         query = select_partitions_of_keys(table.source, table.partition_column)
-        with typed_errors(f"Looking up moved rows of {table.name}"):
+        what = f"Looking up moved rows of {table.name}"
+        with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             for i in range(0, len(keys), KEYS_PER_LOOKUP):
                 columns = [list(c) for c in zip(*keys[i : i + KEYS_PER_LOOKUP], strict=True)]
                 found |= {p for (p,) in self._connection.execute(query.encode(), columns) if p}
@@ -166,7 +181,8 @@ class PostgresSnapshot:
         if table.partition_column is None:
             return
         origin, column, join = place_of(table.source, table.partition_column)
-        with typed_errors(f"Reading {table.name}"):
+        what = f"Reading {table.name}"
+        with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             promised = is_never_null(self._connection, origin, [column])
             if promised and join is not None:
                 own = not set(join.on.values()) & set(joined(table.source))
@@ -188,7 +204,8 @@ class PostgresSnapshot:
         numeric without precision would arrive as a double: money must not.
         """
         query = select_rows(table.source, table.partition_column, [], table.as_text)
-        with typed_errors(f"Reading {table.name}"):
+        what = f"Reading {table.name}"
+        with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             description = self._connection.execute(f"{query} limit 0".encode()).description or ()
         wrong = [
             f"{c.name} is {_type_text(c)} and was {found}"

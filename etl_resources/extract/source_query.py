@@ -23,24 +23,27 @@ def select_fingerprints(
     partitions: Sequence[str],
     evolved: Sequence[str] = (),
     as_text: Collection[str] = (),
+    masked: Collection[str] = (),
+    seed: int = 0,
 ) -> str:
     """(partition, rows, hash, newest change, rows with values that no table holds, their columns) per partition.
 
     The hash covers key, change stamp and joined columns: inserts, deletes, stamped updates and moved rows change it.
     Without a change column it covers every column. Columns that were added since (`evolved`) have each a hash of their
-    own, with the key, and none where all values are null: a partition that has no values in them is as it was.
+    own, with the key, and none where all values are null: a partition that has no values in them is as it was. Of
+    `masked` columns it covers what their masks show. seed: without it nobody can guess a value from its hash.
     """
     covered = [source.change_column] if source.change_column else [c for c in source.columns if c not in evolved]
     seen = [*source.key, *covered, *(c for c in joined(source) if c in source.columns)]
-    row = ", ".join(expression(source, c) for c in dict.fromkeys(seen))
+    row = ", ".join(_shown(source, c) if c in masked else expression(source, c) for c in dict.fromkeys(seen))
     foreign = _foreign_values(source)
     any_foreign = " or ".join(foreign.values()) or "false"
     of = "".join(f", case when bool_or({condition}) then {literal(c)} end" for c, condition in foreign.items())
-    digest = f"sum(hash_record_extended(row({row}), 0))::text"
+    digest = f"sum(hash_record_extended(row({row}), {seed}))::text"
     for column in evolved:
         value = f"{expression(source, column)}{'::text' if column in as_text else ''}"
         keyed = ", ".join((*(expression(source, k) for k in source.key), value))
-        hashed = f"sum(hash_record_extended(row({keyed}), 0)) filter (where {value} is not null)"
+        hashed = f"sum(hash_record_extended(row({keyed}), {seed})) filter (where {value} is not null)"
         digest += f" || coalesce('+{column}=' || ({hashed})::text, '')"
     newest = f"max({expression(source, source.change_column)})::text" if source.change_column else "null"
     by = placed_by(source, partition_column)
@@ -101,6 +104,13 @@ def place_of(source: PostgresSource, column: str) -> tuple[str, str, Join | None
         if column in join.columns:
             return join.table, join.columns[column], join
     return source.table, column, None
+
+
+def _shown(source: PostgresSource, column: str) -> str:
+    """What a mask leaves of a value: that there is one, and the year of a date."""
+    value = expression(source, column)
+    stamped = source.columns[column].type in ("date", "timestamptz")
+    return f"date_trunc('year', {value})" if stamped else f"{value} is null"
 
 
 def placed_by(source: PostgresSource, partition_column: str | None) -> PartitionBy:

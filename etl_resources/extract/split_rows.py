@@ -77,7 +77,8 @@ class WrongRows:
             yield self._texts.popleft()
 
 
-def told(error: Exception) -> str:
-    """What is wrong with a file, on one line."""
+def told(error: Exception, *, quoting: bool = True) -> str:
+    """What is wrong with a file, on one line. quoting: words of Arrow that may quote a row are told too."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
-    return next((text for pattern, text in _TOLD if re.search(pattern, first)), first)
+    unknown = first if quoting else f"{type(error).__name__}, whose text isn't shown: it may quote a sensitive value"
+    return next((text for pattern, text in _TOLD if re.search(pattern, first)), unknown)

@@ -11,6 +11,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_columns import DECIMAL
 from etl_resources.quality.conditions import Condition, conditions, reference_condition, row_condition
+from etl_resources.sensitive import MASK
 from etl_resources.tables.schema import duckdb_type
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
@@ -102,6 +103,8 @@ def _broken(column: ContractColumn, produced: str) -> Iterator[Condition]:
     if produced == "VARCHAR" and column.type != "string":
         unparsed = f"{raw} is not null and {typed} is null"
         yield Condition("type", column.name, unparsed, f"{column.name} is not a {column.type}")
+    if column.cover and column.cover.mode == "hash" and column.cover.source_type != "string":
+        yield Condition("type", column.name, f"{raw} = '{MASK}'", f"{column.name} is not a {column.cover.source_type}")
     if not column.nullable:
         yield Condition("not_null", column.name, f"{raw} is null", column.reason or f"{column.name} is null")
     for rule in column.rules:

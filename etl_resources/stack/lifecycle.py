@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from secrets import token_urlsafe
 
 from etl_resources.errors import DataPipelineError, SettingsError
 from etl_resources.settings import Settings
@@ -30,9 +31,11 @@ from etl_resources.stack.postgres import Postgres
 from etl_resources.stack.processes import everything, main_process, recorded, stop
 from etl_resources.stack.report import ServerStatus, StackStatus
 from etl_resources.stack.s3 import SeaweedFS
-from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save
+from etl_resources.stack.state import ServerRecord, StackState, exclusive, load, save, write_private
 
 Progress = Callable[[str], None]
+HASH_KEY, HASH_KEY_FILE, HASH_KEY_BYTES = "HASH_KEY", "hash-key", 32
+"""Of hashed columns, in a file of its own: passwords may be renewed, another key would make every such table anew."""
 _STOP_ORDER: tuple[tuple[type[Server], ...], ...] = ((Daemon, WebServer), (SeaweedFS, Postgres, ElasticsearchServer))
 """Groups stop one after the other: a run that is cancelled still writes its end to Postgres."""
 
@@ -66,6 +69,7 @@ def up(
         state = load(home)
         external = external_services(settings, state, bucket)
         external.check()
+        state.secrets[HASH_KEY] = _hash_key(home)
 
         def publish(current: StackState) -> None:
             current.settings, current.secrets = _published(current, external)
@@ -194,6 +198,18 @@ def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> No
         launcher.progress(f"{server.name}: ready")
 
 
+def _hash_key(home: Path) -> str:
+    """The key of this home, made at the first time. Raises SettingsError when its file can't be read."""
+    path = home / HASH_KEY_FILE
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        write_private(path, token_urlsafe(HASH_KEY_BYTES))
+        return path.read_text().strip()
+    except OSError as e:
+        raise SettingsError(f"{path}, the key of hashed columns, can't be read: {e.strerror}. Check its owner.") from e
+
+
 def _published(state: StackState, external: External) -> tuple[dict[str, str], dict[str, str]]:
     """What load_settings() and resolve_secret() shall find: only of services that are embedded."""
     values, secrets = embedded_values(state)
@@ -207,7 +223,8 @@ def _published(state: StackState, external: External) -> tuple[dict[str, str], d
     if external.erp:
         for name in (ERP_SECRET, ERP_ADMIN_SECRET):
             secrets.pop(name, None)
-    return values, {**secrets, **companion_addresses(state)}
+    made = {HASH_KEY: state.secrets[HASH_KEY]} if HASH_KEY in state.secrets else {}
+    return values, {**secrets, **companion_addresses(state), **made}
 
 
 def _status(settings: Settings, home: Path, state: StackState, external: External, bucket: str) -> StackStatus:

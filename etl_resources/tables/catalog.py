@@ -12,6 +12,7 @@ from etl_resources.retries import retry_transient
 from etl_resources.schema_drift import evolved_contract, promotes
 from etl_resources.settings import Settings
 from etl_resources.tables.commit import ConflictError, retry_conflicts
+from etl_resources.tables.covers import covers_of, follow_covers
 from etl_resources.tables.kept import keep_metadata
 from etl_resources.tables.schema import iceberg_schema, manifest_type_of, partition_spec
 from etl_resources.tables.source_schema import SchemaRecord
@@ -132,6 +133,8 @@ def ensure_table(
         current = table if tries == 1 else catalog.load_table(identifier)
         wanted = evolved_contract(contract, SchemaRecord.of(current).evolved)
         current = _rename(current, {c.renamed_from: c.name for c in wanted.columns if c.renamed_from}, identifier)
+        with _one_evolution(identifier):
+            current = follow_covers(current, contract)
         return _evolve(current, iceberg_schema(wanted, with_run_id=with_run_id), identifier)
 
     return retry_conflicts(evolve)
@@ -156,7 +159,7 @@ def create_table(
                 schema=wanted,
                 location=location,
                 partition_spec=partition_spec(wanted, contract.partition_column),
-                properties=TABLE_PROPERTIES,
+                properties=TABLE_PROPERTIES | covers_of(contract),
             )
         except TableAlreadyExistsError:
             table = catalog.load_table(identifier)

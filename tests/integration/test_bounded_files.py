@@ -22,9 +22,10 @@ TEXT_MB = 110
 PROGRAM = """
 import json, resource, sys
 import pyarrow
-from etl_resources.contract import Contract, ContractColumn
+from etl_resources.contract import Contract, ContractColumn, Cover
 from etl_resources.engines.embedded import connect
 from etl_resources.extract.delivered_rows import write_delivered
+from etl_resources.sensitive import HashKey
 from etl_resources.settings import load_settings
 from tests.integration.files_source import Crm
 
@@ -33,13 +34,17 @@ crm = Crm.__new__(Crm)
 crm.connect(bucket)
 source, zone = crm.files(endpoint=endpoint), crm.zone(dataset=f"rows_{rows}")
 types = {"customer_id": "bigint", "name": "string", "balance": "decimal(18,2)"}
-contract = Contract(tuple(ContractColumn(n, t) for n, t in types.items()), ("customer_id",), None)
+covers = {"name": Cover("hash", "string")}
+contract = Contract(
+    tuple(ContractColumn(n, t, cover=covers.get(n)) for n, t in types.items()), ("customer_id",), None
+)
 delivery = source.observe(zone)
 landed = delivery.land(zone)
 with connect(load_settings(), threads=2, memory_mb=engine_mb) as engine:
     written = write_delivered(
         engine, "bronze.customers", contract, delivery.rows(engine, landed), folder, run_id="r",
         field_ids="{customer_id: 1, name: 2, balance: 3, meta_run_id: 4}", keep_rejected=lambda engine: {},
+        key=HashKey(b"k" * 32),
     )
 assert (written.read, written.written, written.rejected) == (rows, rows, 0), written
 rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -189,11 +189,21 @@ class Diamond:
     def made(self, column: Column) -> Made:
         return Made(tuple(Column("t", name) for name in self.ways.get(column.name, ())))
 
+    def sensitive(self, column: Column) -> str | None:
+        return "hash" if column.name == "o" else None
+
 
 def test_what_is_drawn_already_is_not_drawn_again() -> None:
     """A column that is used on many ways would fill pages."""
     drawn = drawing(cast("ColumnLineage", Diamond()), Column("t", "d"), downstream=False)
-    assert list(drawn) == ["t.d", "├─ t.b", "│  └─ t.a", "│     └─ t.o", "└─ t.c", "   └─ t.a  (see above)"]
+    assert list(drawn) == [
+        "t.d",
+        "├─ t.b",
+        "│  └─ t.a",
+        "│     └─ t.o  [sensitive: hash]",
+        "└─ t.c",
+        "   └─ t.a  (see above)",
+    ]
 
 
 def test_the_way_of_a_column_as_json() -> None:
@@ -205,6 +215,7 @@ def test_the_way_of_a_column_as_json() -> None:
         "sources": ["gdp.gdp_sales.order_id"],
         "expression": "COUNT(DISTINCT order_id)",
         "looked_up": {},
+        "sensitive": None,
     }
     assert found["columns"][-1]["column"] == "erp.order_lines.order_id"
 

@@ -42,8 +42,9 @@ def test_up_is_repeatable_and_two_at_once_start_one_stack(project: Project) -> N
 def test_secrets_are_random_private_and_needed(started: Project) -> None:
     """A default password, an open port or a readable file would hand the data to anybody on the machine."""
     status = started.up()
-    assert stat.S_IMODE((started.home / "stack.json").stat().st_mode) == 0o600
+    assert {stat.S_IMODE((started.home / name).stat().st_mode) for name in ("stack.json", "hash-key")} == {0o600}
     passwords = [s for server in started.state["servers"].values() for s in server["secrets"].values()]
+    passwords.append(started.state["secrets"]["HASH_KEY"])
     assert len(set(passwords)) == len(passwords)
     assert min(len(p) for p in passwords) >= 20
     with pytest.raises(psycopg.OperationalError, match="no password"):
@@ -153,8 +154,10 @@ def test_a_lost_state_file_costs_the_passwords_only(started: Project) -> None:
     before = started.up()
     write_row(before, mark := secrets.token_hex(4))
     write_object(before, mark)
+    key = started.state["secrets"]["HASH_KEY"]
     (started.home / "stack.json").unlink()
     after = started.up()
+    assert started.state["secrets"]["HASH_KEY"] == key, "what was hashed is found by it"
     assert after["postgres_dsn"] != before["postgres_dsn"]
     assert mark in rows(after)
     assert objects(after)[mark] == mark
@@ -193,7 +196,7 @@ def test_only_the_missing_half_is_embedded(started: Project, project: Project) -
     assert status["erp_dsn"] == theirs["ERP_DSN"]
     assert status["erp_admin_dsn"] is None
     assert status["postgres_dsn"] == project.state["settings"]["postgres_dsn"]
-    assert set(project.state["secrets"]) == {"CRM_S3_URL"}  # of the embedded S3, not of an ERP
+    assert set(project.state["secrets"]) == {"CRM_S3_URL", "HASH_KEY"}  # of the embedded S3, not of an ERP
     assert set(pids(project)) == set(SERVICES)
 
 
