@@ -1,11 +1,29 @@
 """Which partitions of an input one partition of a table reads, and the versions of them that name what was read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from etl_resources.calendar import months_around
 from etl_resources.run_token import ABSENT, InputVersion
-from etl_resources.tables.input_tables import PinnedTable
+
+
+class VersionedTable(Protocol):
+    """A table of which the version of each partition is known: pinned for a step, or as the ledger knows it."""
+
+    @property
+    def asset(self) -> str:
+        """Its name."""
+
+    @property
+    def publishes(self) -> Mapping[str, Any]:
+        """Partitions that are published, as keys."""
+
+    def partition_for(self, partition: str) -> str:
+        """Its partition that a dependant's partition reads."""
+
+    def version(self, partition: str) -> InputVersion | None:
+        """What is published of a partition; None when nothing is."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +37,7 @@ class InputWindow:
     allow_missing: bool = False
     """An unpublished month has no rows; otherwise it is refused."""
 
-    def partitions(self, partition: str, table: PinnedTable) -> list[str]:
+    def partitions(self, partition: str, table: VersionedTable) -> list[str]:
         """What one partition reads, published or not, in order."""
         if self.months is None:
             return sorted(table.publishes)
@@ -27,7 +45,7 @@ class InputWindow:
 
 
 def versions_read(
-    table: PinnedTable, window: InputWindow | None, partition: str
+    table: VersionedTable, window: InputWindow | None, partition: str
 ) -> tuple[list[InputVersion], str | None]:
     """Versions of all that one partition reads of an input (no window: the same period), or why it can't."""
     wanted = [table.partition_for(partition)] if window is None else window.partitions(partition, table)

@@ -25,6 +25,7 @@ from etl_resources.tables.source_schema import SchemaRecord, record_schema
 
 if TYPE_CHECKING:
     from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,22 @@ def follow_source(runtime: Runtime, ledger: Ledger, node: TableNode, now: Source
     table = runtime.store.created(address)
     if now is None:
         return _followed(runtime, address, ())
+    record, changes = _compare(address, node, table, now)
+    return follow(runtime, ledger, node, record, now, changes, run_id)
+
+
+def find_source_changes(
+    runtime: Runtime, node: TableNode, table: "Table", now: SourceSchema
+) -> tuple[Sequence[SchemaChange], bool]:
+    """What changed in the source's columns, and whether a run would follow it; nothing is recorded."""
+    record, changes = _compare(runtime.addresses[node.name], node, table, now)
+    after = record.after(now, changes, mode_of(node), "")
+    return changes, any(c.action != "left out" for c in after.changes if c not in record.changes)
+
+
+def _compare(
+    address: TableAddress, node: TableNode, table: "Table", now: SourceSchema
+) -> tuple[SchemaRecord, Sequence[SchemaChange]]:
     record = SchemaRecord.of(table)
     captured = Captured(
         evolved_contract(address.contract, record.evolved),
@@ -69,7 +86,7 @@ def follow_source(runtime: Runtime, ledger: Ledger, node: TableNode, now: Source
         record.seen,
         record.left_out,
     )
-    return follow(runtime, ledger, node, record, now, _changes(captured, now, mode_of(node)), run_id)
+    return record, _changes(captured, now, mode_of(node))
 
 
 def follow(

@@ -55,6 +55,18 @@ class Ledger:
             migrate(connection)
             yield cls(connection, settings.lock_timeout_s)
 
+    @classmethod
+    @contextmanager
+    def at_one_instant(cls, settings: Settings) -> Iterator["Ledger"]:
+        """As rehearse, with all statements reading one snapshot: for plans and explanations, which change nothing."""
+        import psycopg
+
+        with _session(settings) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            with connection.transaction(force_rollback=True):
+                migrate(connection)
+                yield cls(connection, settings.lock_timeout_s)
+
     @property
     def connection(self) -> "psycopg.Connection[Any]":
         """For the views of the ledger that other modules read."""

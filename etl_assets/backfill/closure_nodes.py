@@ -1,0 +1,60 @@
+"""The project as a graph whose partitions are fresh or stale."""
+
+from collections.abc import Collection, Mapping
+
+from etl_assets.graph.partitions import partition_keys
+from etl_assets.graph.relations import input_windows
+from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.closure import ClosureNode
+from etl_resources.manifest_sources import PostgresSource
+
+
+def closure_nodes(project: Project) -> list[ClosureNode]:
+    """Every table, sources first, then every target."""
+    return [*(_table(project, n) for n in project.tables.values()), *(_serving(project, n) for n in project.serving)]
+
+
+def datasets_of(project: Project) -> Mapping[str, str]:
+    """Asset → its dataset, whose target it is or of which it is a layer."""
+    tables = {n.name: n.dataset.dataset for n in project.tables.values()}
+    return tables | {n.name: n.table.dataset.dataset for n in project.serving}
+
+
+def lookup_definitions(nodes: Collection[ClosureNode]) -> set[str]:
+    """Of all lookups, as the ledger remembers them."""
+    return {lookup.definition for node in nodes for lookup in node.lookups}
+
+
+def captured_with(project: Project, node: TableNode) -> tuple[str, ...]:
+    """Tables that are captured in the same step as a bronze table of Postgres, itself included; () for others."""
+    source = node.dataset.source
+    if node.layer != "bronze" or not isinstance(source, PostgresSource):
+        return ()
+    return tuple(
+        n.name
+        for n in project.tables.values()
+        if n.layer == "bronze"
+        and isinstance(n.dataset.source, PostgresSource)
+        and n.dataset.source.system == source.system
+        and (n.dataset.partitions is None) == (node.dataset.partitions is None)
+    )
+
+
+def _table(project: Project, node: TableNode) -> ClosureNode:
+    looked_up = {lookup.asset for lookup in node.lookups}
+    return ClosureNode(
+        node.name,
+        node.dataset.tenant,
+        node.logic_version,
+        tuple(partition_keys(project.platform.calendar, node.dataset.partitions)),
+        tuple(n for n in node.inputs if n not in looked_up),
+        input_windows(project, node),
+        node.lookups,
+        captured_with(project, node),
+    )
+
+
+def _serving(project: Project, node: ServingNode) -> ClosureNode:
+    dataset = node.table.dataset
+    partitions = tuple(partition_keys(project.platform.calendar, dataset.partitions))
+    return ClosureNode(node.name, dataset.tenant, node.logic_version, partitions, (node.table.name,))

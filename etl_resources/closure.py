@@ -1,0 +1,280 @@
+"""Which partitions are out of date, and why: what each was made from against what its inputs are now.
+
+Pure: a graph of tables and one state of the ledger in, verdicts out. The same versions and tokens decide as in a step
+(planning), so that a plan names what a run will do; a run decides again by itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+
+from etl_resources.calendar import WHOLE
+from etl_resources.ledger.state import Known, KnownTable, LedgerState, Place
+from etl_resources.lookups import LookupTable
+from etl_resources.run_token import ABSENT, InputVersion, run_token
+from etl_resources.windows import InputWindow, versions_read
+
+Evaluate = Callable[[LookupTable, str], str]
+"""(lookup, the source's partition) → version of what is found now; reads data."""
+
+
+@dataclass(frozen=True)
+class ClosureNode:
+    """A table or a target, as much of it as decides what is out of date."""
+
+    name: str
+    tenant: str
+    logic_version: str
+    partitions: tuple[str, ...]
+    """All that it may have, in order; (WHOLE,) without partitions."""
+    inputs: tuple[str, ...] = ()
+    """What it reads; (): it is made from a source."""
+    windows: Mapping[str, InputWindow] = field(default_factory=dict)
+    lookups: Sequence[LookupTable] = ()
+    captured_with: tuple[str, ...] = ()
+    """Tables that are captured in the same snapshot, itself included."""
+
+    @property
+    def is_source(self) -> bool:
+        return not self.inputs
+
+    @property
+    def partitioned(self) -> bool:
+        return self.partitions != (WHOLE,)
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """What it reads and looks up."""
+        return (*self.inputs, *(lookup.asset for lookup in self.lookups))
+
+
+class State(StrEnum):
+    """What a partition is, against its inputs and its logic of now."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    NEVER = "never computed"
+    UNKNOWN = "may be stale"
+    """A table that it looks up changed, and it isn't known whether for the rows that it looks up."""
+
+
+class ChangeKind(StrEnum):
+    """In what a partition differs from what it was made from."""
+
+    CONTENT = "content changed"
+    APPEARED = "was not read before"
+    VANISHED = "is not read any more"
+    LOOKED_UP = "looked-up rows changed"
+    PERHAPS_LOOKED_UP = "looked-up table changed"
+    LOGIC = "logic changed"
+    SOURCE = "source changed"
+    CAPTURED_APART = "captured apart from its siblings"
+    NO_TOTALS = "captured without control totals"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One reason why a partition is out of date."""
+
+    kind: ChangeKind
+    asset: str
+    """Input that changed; for logic, the asset itself."""
+    partition: str
+    before: InputVersion | None = None
+    after: InputVersion | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one partition is, and what it would be made from now."""
+
+    asset: str
+    partition: str
+    state: State
+    changes: tuple[Change, ...] = ()
+    inputs: tuple[InputVersion, ...] = ()
+    token: str | None = None
+    """Of a run now; None of a source, and where an input is missing or unknown."""
+    missing: tuple[Place, ...] = ()
+    """Inputs that aren't published and must be."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a look at a partition of a source found."""
+
+    fingerprint: str
+    kinds: tuple[ChangeKind, ...] = ()
+    """Why it would be captured again."""
+
+
+class Closure:
+    """Verdicts of all partitions of a graph, each found once.
+
+    nodes: inputs first. observed: (source table, partition) → what the source was found to be, where it was looked at.
+    evaluate: how to find what a lookup gives where the ledger doesn't remember it; None: it stays unknown.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[ClosureNode],
+        state: LedgerState,
+        observed: Mapping[Place, Observation] | None = None,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        self.nodes = {n.name: n for n in nodes}
+        self.state = state
+        self.observed = observed or {}
+        self._evaluate = evaluate
+        self._verdicts: dict[Place, Verdict] = {}
+        self._outdated: dict[Place, bool] = {}
+        self.tables = {n: KnownTable(n, state.published.get(n, {}), node.partitioned) for n, node in self.nodes.items()}
+
+    @cached_property
+    def readers(self) -> Mapping[str, Sequence[str]]:
+        """Table → the nodes that read it or look it up."""
+        found: dict[str, list[str]] = {}
+        for name, node in self.nodes.items():
+            for upstream in dict.fromkeys(node.upstream):
+                found.setdefault(upstream, []).append(name)
+        return found
+
+    def known(self, asset: str, partition: str) -> Known | None:
+        """What is published of a partition."""
+        return self.tables[asset].publishes.get(partition)
+
+    def reads(self, asset: str, partition: str, planned: Mapping[str, Sequence[str]] | None = None) -> Iterator[Place]:
+        """Partitions of inputs that a partition is made from. planned: more partitions that will be published."""
+        node = self.nodes[asset]
+        for name in node.inputs:
+            window, table = node.windows.get(name), self.tables[name]
+            if window is None:
+                yield name, table.partition_for(partition)
+            else:
+                yield from ((name, p) for p in window.partitions(partition, table))
+                if window.months is None and planned:
+                    yield from ((name, p) for p in planned.get(name, ()) if p not in table.publishes)
+        yield from ((lookup.asset, WHOLE) for lookup in node.lookups)
+
+    def verdict(self, asset: str, partition: str) -> Verdict:
+        """What a partition is now, whatever its inputs' own state is."""
+        place = (asset, partition)
+        if place not in self._verdicts:
+            node = self.nodes[asset]
+            self._verdicts[place] = self._of_source(node, partition) if node.is_source else self._of(node, partition)
+        return self._verdicts[place]
+
+    def outdated(self, asset: str, partition: str) -> bool:
+        """Whether it, or anything that it is made from, is known to be out of date. A pin keeps what it pins."""
+        place = (asset, partition)
+        if place not in self._outdated:
+            self._outdated[place] = place not in self.state.pins and (
+                self.verdict(*place).state in (State.STALE, State.NEVER) or any(self.outdated(*r) for r in self.reads(*place))
+            )
+        return self._outdated[place]
+
+    def _of_source(self, node: ClosureNode, partition: str) -> Verdict:
+        known, observed = self.known(node.name, partition), self.observed.get((node.name, partition))
+        source = known.inputs[0].asset if known and known.inputs else node.name
+        now = (InputVersion(source, partition, observed.fingerprint),) if observed else known.inputs if known else ()
+        if known is None:
+            return Verdict(node.name, partition, State.NEVER, (), now)
+        kinds = [*observed.kinds] if observed else []
+        if self._token(node, partition, known.inputs) != known.token:
+            kinds.append(ChangeKind.LOGIC)
+        siblings = [self.known(s, partition) for s in node.captured_with]
+        if any(s is None or s.epoch != known.epoch for s in siblings):
+            kinds.append(ChangeKind.CAPTURED_APART)
+        changes = [Change(k, node.name if k is ChangeKind.LOGIC else source, partition) for k in kinds]
+        return Verdict(node.name, partition, State.STALE if changes else State.FRESH, tuple(changes), now)
+
+    def _of(self, node: ClosureNode, partition: str) -> Verdict:
+        known = self.known(node.name, partition)
+        found = {n: versions_read(self.tables[n], node.windows.get(n), partition) for n in node.inputs}
+        missing = [place for n, (_, problem) in found.items() if problem for place in self._absent(node, n, partition)]
+        missing += [(x.asset, WHOLE) for x in node.lookups if self.known(x.asset, WHOLE) is None]
+        if missing:
+            state = State.NEVER if known is None else State.STALE
+            gone = tuple(Change(ChangeKind.VANISHED, *place) for place in missing) if known else ()
+            return Verdict(node.name, partition, state, gone, missing=tuple(missing))
+        inputs = [version for versions, _ in found.values() for version in versions]
+        period = {n: versions[0] for n, (versions, _) in found.items() if n not in node.windows}
+        looked_up = [self._looked_up(x, period[x.source], known) for x in node.lookups]
+        unknown = [v for v in looked_up if not v.version]
+        now = (*inputs, *looked_up)
+        token = None if unknown else self._token(node, partition, now)
+        if known is None:
+            return Verdict(node.name, partition, State.NEVER, (), now, token)
+        if token == known.token:
+            return Verdict(node.name, partition, State.FRESH, (), now, token)
+        changes = [*_differences(known.inputs, now)]
+        if self._token(node, partition, known.inputs) != known.token:
+            changes.append(Change(ChangeKind.LOGIC, node.name, partition))
+        certain = any(c.kind is not ChangeKind.PERHAPS_LOOKED_UP for c in changes)
+        return Verdict(node.name, partition, State.STALE if certain else State.UNKNOWN, tuple(changes), now, token)
+
+    def _absent(self, node: ClosureNode, name: str, partition: str) -> list[Place]:
+        """Partitions of an input that must be published first; of a window over all, any."""
+        table, window = self.tables[name], node.windows.get(name)
+        wanted = window.partitions(partition, table) if window else [table.partition_for(partition)]
+        return [(name, p) for p in wanted if p not in table.publishes] or [(name, p) for p in self.nodes[name].partitions]
+
+    def _looked_up(self, lookup: LookupTable, source: InputVersion, known: Known | None) -> InputVersion:
+        """What a partition looks up now; an empty version where that isn't known."""
+        table = self.tables[lookup.asset].version(WHOLE)
+        assert table is not None  # noqa: S101  (the caller found it published)
+        version = self.state.remembered.get((lookup.definition, source.version, table.version))
+        if version is None and known is not None:
+            version = self._as_before(lookup, source, table, known)
+        if version is None and self._evaluate is not None:
+            version = self._evaluate(lookup, source.partition)
+        return replace(table, version=version or "", looked_up=True)
+
+    def _as_before(self, lookup: LookupTable, source: InputVersion, table: InputVersion, known: Known) -> str | None:
+        """What it looked up when it was made, if neither the keys nor the table differ from then."""
+        same_keys = any(
+            not i.looked_up and (i.asset, i.partition, i.version) == (source.asset, source.partition, source.version)
+            for i in known.inputs
+        )
+        before = [i for i in known.inputs if i.looked_up and i.asset == lookup.asset]
+        if not same_keys or len(before) != 1:  # looked up in two ways: which version is whose isn't known
+            return None
+        return before[0].version if self.state.whole_versions.get((table.asset, before[0].epoch)) == table.version else None
+
+    @staticmethod
+    def _token(node: ClosureNode, partition: str, inputs: Sequence[InputVersion]) -> str:
+        return run_token(
+            tenant=node.tenant,
+            asset=node.name,
+            partition=partition,
+            logic_version=node.logic_version,
+            inputs=inputs,
+        )
+
+
+def _differences(before: Sequence[InputVersion], now: Sequence[InputVersion]) -> Iterator[Change]:
+    """In what two sets of inputs differ. A table that is looked up in two ways is compared by the pair of versions."""
+    old, new = _by_place(before), _by_place(now)
+    for key in dict.fromkeys((*new, *old)):
+        asset, partition, looked_up = key
+        was, become = old.get(key, []), new.get(key, [])
+        if sorted(v.version for v in was) == sorted(v.version for v in become):
+            continue
+        first_was, first_become = next(iter(was), None), next(iter(become), None)
+        if looked_up and any(not v.version for v in become):
+            yield Change(ChangeKind.PERHAPS_LOOKED_UP, asset, partition, first_was, first_become)
+        elif first_was is None or (first_was.version == ABSENT and first_become):
+            yield Change(ChangeKind.APPEARED, asset, partition, None, first_become)
+        elif first_become is None or first_become.version == ABSENT:
+            yield Change(ChangeKind.VANISHED, asset, partition, first_was, None)
+        else:
+            kind = ChangeKind.LOOKED_UP if looked_up else ChangeKind.CONTENT
+            yield Change(kind, asset, partition, first_was, first_become)
+
+
+def _by_place(inputs: Sequence[InputVersion]) -> dict[tuple[str, str, bool], list[InputVersion]]:
+    found: dict[tuple[str, str, bool], list[InputVersion]] = {}
+    for i in inputs:
+        found.setdefault((i.asset, i.partition, i.looked_up), []).append(i)
+    return found

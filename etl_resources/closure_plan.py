@@ -1,0 +1,247 @@
+"""What a run of some partitions will do: upstream first, with what depends on what is computed, and what is left alone.
+
+A partition whose input will be computed may change: it is computed, unless the input turns out as it was.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from etl_resources.calendar import WHOLE
+from etl_resources.closure import Change, Closure, ClosureNode, State, Verdict
+from etl_resources.ledger.state import Place
+from etl_resources.run_token import InputVersion
+
+
+class Action(StrEnum):
+    """What a run will do with a partition."""
+
+    COMPUTE = "compute"
+    MAY_CHANGE = "may change"
+    """Something that it is made from will be computed: computed, unless that turns out as it was."""
+    LOOK = "look"
+    """A source that can't be looked at without fetching it: fetched, and published if it changed."""
+    PRUNE = "prune"
+    PINNED = "pinned"
+    HELD = "held"
+    """It waits for a person: the same inputs and logic would be refused again."""
+    BLOCKED = "blocked"
+    """An input isn't published and isn't part of the plan, or a pin stands in the way: a run would fail."""
+
+    @property
+    def runs(self) -> bool:
+        """Whether a run is asked for it."""
+        return self in (Action.COMPUTE, Action.MAY_CHANGE, Action.LOOK)
+
+    @property
+    def changes(self) -> bool:
+        """Whether what is made from it may change."""
+        return self in (Action.COMPUTE, Action.MAY_CHANGE)
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One partition of a plan."""
+
+    asset: str
+    partition: str
+    action: Action
+    verdict: Verdict
+    because: tuple[Place, ...] = ()
+    """Partitions of inputs that the same plan computes."""
+    note: str = ""
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """In what it differs from what it was made from."""
+        return self.verdict.changes
+
+    @property
+    def inputs(self) -> Sequence[InputVersion]:
+        """What it would be made from now; what the plan computes upstream is not known yet."""
+        return self.verdict.inputs
+
+
+@dataclass(frozen=True)
+class ClosurePlan:
+    """All partitions that were asked for, and those that must go with them; assets upstream first."""
+
+    steps: Mapping[Place, PlannedStep]
+    left_behind: Mapping[str, Sequence[str]]
+    """Asset → published partitions that aren't part of the plan and are made from what it computes."""
+    built_on: Mapping[str, Sequence[str]]
+    """Asset → partitions that aren't part of the plan, are out of date, and are read by what is."""
+
+    def of(self, *actions: Action) -> list[PlannedStep]:
+        """Steps with one of these actions."""
+        return [s for s in self.steps.values() if s.action in actions]
+
+    @property
+    def digest(self) -> str:
+        """What would be run and on which versions, as 16 hex digits: equal states give equal digests."""
+        told = [
+            [s.asset, s.partition, s.action, s.verdict.token, sorted([i.asset, i.partition, i.version] for i in s.inputs),
+             sorted([c.kind, c.asset, c.partition] for c in s.changes)]
+            for s in self.steps.values() if s.action.runs
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(sorted(told, key=lambda t: t[:2])).encode()).hexdigest()[:16]
+
+
+def plan_closure(
+    closure: Closure, wanted: Mapping[str, Collection[str]], unobservable: Collection[str] = ()
+) -> ClosurePlan:
+    """The plan of the wanted partitions. unobservable: source tables that only a run looks at."""
+    planner = _Planner(closure, wanted, unobservable)
+    for node in closure.nodes.values():
+        if node.is_source:
+            planner.source(node)
+        else:
+            planner.table(node)
+    return ClosurePlan(planner.steps, planner.left_behind(), planner.built_on())
+
+
+class _Planner:
+    def __init__(self, closure: Closure, wanted: Mapping[str, Collection[str]], unobservable: Collection[str]) -> None:
+        self._closure, self._unobservable = closure, unobservable
+        self._wanted = {n: sorted(set(p) & set(closure.nodes[n].partitions)) for n, p in wanted.items()}
+        self.steps: dict[Place, PlannedStep] = {}
+        self._changing: dict[str, list[str]] = {}
+
+    def source(self, node: ClosureNode) -> None:
+        """All tables that are captured together, by whichever was asked for."""
+        siblings = [s for s in node.captured_with or (node.name,) if s in self._closure.nodes]
+        asked = {p for s in siblings for p in self._wanted.get(s, ())}
+        pins = self._closure.state.pins
+        for partition in sorted(asked):
+            verdict = self._closure.verdict(node.name, partition)
+            pinned = [pins[s, partition] for s in siblings if (s, partition) in pins]
+            stale = any(self._closure.verdict(s, partition).state is not State.FRESH for s in siblings)
+            if pinned:
+                kept = self._closure.known(node.name, partition) is not None
+                self._add(PlannedStep(node.name, partition, Action.PINNED if kept else Action.BLOCKED, verdict, note=str(pinned[0])))
+            elif stale:
+                self._add(PlannedStep(node.name, partition, Action.COMPUTE, verdict))
+            elif node.name in self._unobservable:
+                self._add(PlannedStep(node.name, partition, Action.LOOK, verdict))
+            else:
+                self._add(PlannedStep(node.name, partition, Action.PRUNE, verdict))
+
+    def table(self, node: ClosureNode) -> None:
+        """A table made from others, or a target."""
+        for partition in self._wanted.get(node.name, ()):
+            self._add(self._step(node, partition))
+        self._add_linked(node)
+
+    def _step(self, node: ClosureNode, partition: str) -> PlannedStep:
+        place, state = (node.name, partition), self._closure.state
+        verdict = self._closure.verdict(*place)
+        because = tuple(r for r in self._reads(*place) if self._is_changing(r))
+        step = PlannedStep(*place, Action.PRUNE, verdict, because)
+        if place in state.pins:
+            return replace(step, action=Action.PINNED, because=(), note=str(state.pins[place]))
+        if missing := self._still_missing(node, verdict):
+            told = ", ".join(f"{a} {p}" for a, p in missing[:3]) + (" …" if len(missing) > 3 else "")
+            return replace(step, action=Action.BLOCKED, note=f"needs {told}, which isn't published and isn't in the plan")
+        if verdict.state in (State.STALE, State.NEVER):
+            waiting = state.waiting.get(place)
+            if waiting and not waiting.accepted_by and not because and waiting.token == verdict.token:
+                return replace(step, action=Action.HELD, note=f"waits for a person since {waiting.held_at:%Y-%m-%d %H:%M} UTC")
+            return replace(step, action=Action.COMPUTE)
+        if because or verdict.state is State.UNKNOWN:
+            return replace(step, action=Action.MAY_CHANGE)
+        return step
+
+    def _still_missing(self, node: ClosureNode, verdict: Verdict) -> list[Place]:
+        """Missing inputs that this plan doesn't publish; of an input that is read whole, one is enough."""
+        found: list[Place] = []
+        for name in dict.fromkeys(a for a, _ in verdict.missing):
+            missing = [p for a, p in verdict.missing if a == name]
+            window = node.windows.get(name)
+            absent = [p for p in missing if not self._is_changing((name, p))]
+            if window is not None and window.months is None and len(absent) < len(missing):
+                continue
+            found += [(name, p) for p in absent]
+        return found
+
+    def _add_linked(self, node: ClosureNode) -> None:
+        """Partitions that exchanged rows with one that is computed, since they were last read: together or not at all."""
+        inputs = [n for n in node.inputs if n not in node.windows and self._closure.nodes[n].partitioned]
+        found = [s.partition for s in self._of(node) if s.action.changes]
+        while found:
+            partitions, found = found, []
+            for name in inputs:
+                since = self._closure.state.linked_since(name, {p: self._epoch_read(node, name, p) for p in partitions})
+                for partition, others in since.items():
+                    found += self._link(node, partition, sorted(others))
+
+    def _link(self, node: ClosureNode, partition: str, others: Iterable[str]) -> Iterator[str]:
+        for other in others:
+            step, published = self.steps.get((node.name, other)), self._closure.known(node.name, other)
+            if published is None and step is None:
+                continue
+            note = f"exchanged rows with {partition}"
+            if pin := self._closure.state.pins.get((node.name, other)):
+                held = self.steps[node.name, partition]
+                self._block(replace(held, action=Action.BLOCKED, note=f"exchanged rows with {other}, which is {pin}"))
+            elif step is None or not step.action.changes:
+                verdict = self._closure.verdict(node.name, other)
+                self._add(PlannedStep(node.name, other, Action.COMPUTE, verdict, note=note))
+                yield other
+
+    def _epoch_read(self, node: ClosureNode, name: str, partition: str) -> int:
+        known = self._closure.known(node.name, partition)
+        return next((i.epoch for i in known.inputs if (i.asset, i.partition) == (name, partition)), -1) if known else -1
+
+    def left_behind(self) -> dict[str, list[str]]:
+        """What follows from the plan and isn't part of it."""
+        reached: set[Place] = set()
+        found: dict[str, list[str]] = {}
+        for node in self._closure.nodes.values():
+            if node.is_source:
+                continue
+            for partition in self._closure.tables[node.name].publishes:
+                place = (node.name, partition)
+                planned = self.steps.get(place)
+                if (planned and planned.action is not Action.PRUNE) or place in self._closure.state.pins:
+                    continue
+                if any(self._is_changing(r) or r in reached for r in self._reads(*place)):
+                    reached.add(place)
+                    if planned is None:
+                        found.setdefault(node.name, []).append(partition)
+        return {n: sorted(p) for n, p in found.items()}
+
+    def built_on(self) -> dict[str, list[str]]:
+        """What is out of date, read by the plan, and not part of it."""
+        found: dict[str, set[str]] = {}
+        for step in self.steps.values():
+            for asset, partition in self._reads(step.asset, step.partition):
+                if (asset, partition) not in self.steps and self._closure.outdated(asset, partition):
+                    found.setdefault(asset, set()).add(partition)
+        return {n: sorted(p) for n, p in found.items()}
+
+    def _reads(self, asset: str, partition: str) -> Iterator[Place]:
+        return self._closure.reads(asset, partition, self._changing)
+
+    def _is_changing(self, place: Place) -> bool:
+        step = self.steps.get(place)
+        return step is not None and step.action.changes
+
+    def _of(self, node: ClosureNode) -> list[PlannedStep]:
+        return [s for s in self.steps.values() if s.asset == node.name]
+
+    def _add(self, step: PlannedStep) -> None:
+        self.steps[step.asset, step.partition] = step
+        if step.action.changes:
+            self._changing.setdefault(step.asset, []).append(step.partition)
+
+    def _block(self, step: PlannedStep) -> None:
+        self.steps[step.asset, step.partition] = step
+        if step.partition in self._changing.get(step.asset, ()):
+            self._changing[step.asset].remove(step.partition)
+
+
+def whole_or(partitions: Sequence[str], first: str, last: str) -> list[str]:
+    """Of a node's partitions those in a range of periods; of one without periods, the one that it has."""
+    return [p for p in partitions if p == WHOLE or first <= p <= last]

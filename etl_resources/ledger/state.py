@@ -1,0 +1,175 @@
+"""What the ledger knows of many assets at once, read by a fixed number of statements: for plans and explanations.
+
+Nothing here says what is current of a table whose writer died between its commit and its evidence: `recover`, or the
+next run, settles that. Such attempts are counted.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from etl_resources.calendar import WHOLE
+from etl_resources.ledger.pins import Pin, current_pins
+from etl_resources.run_token import InputVersion
+
+if TYPE_CHECKING:
+    import psycopg
+
+Place = tuple[str, str]
+"""(asset, partition)."""
+
+
+class Known(NamedTuple):
+    """What is published of a partition now."""
+
+    epoch: int
+    token: str
+    version: str
+    rows: int
+    size_bytes: int
+    """Of the content: an attempt that found it unchanged wrote a marker of a few bytes."""
+    rows_read: int
+    inputs: tuple[InputVersion, ...]
+    fingerprint: str | None
+    run_id: str
+    published_at: datetime
+
+
+class Ended(NamedTuple):
+    """The last attempt at a partition that is newer than what is published of it, and published nothing of it."""
+
+    epoch: int
+    token: str | None
+    state: str
+    """open: it runs, or its process died; failed, abandoned; published: others of its partitions were."""
+    reason: str | None
+    run_id: str
+    at: datetime
+
+
+class Waiting(NamedTuple):
+    """A KPI partition that a threshold keeps from being published."""
+
+    token: str
+    held_at: datetime
+    accepted_by: str | None
+
+
+@dataclass(frozen=True)
+class KnownTable:
+    """One asset as the ledger knows it; a VersionedTable of etl_resources/windows."""
+
+    asset: str
+    publishes: Mapping[str, Known]
+    partitioned: bool
+
+    def partition_for(self, partition: str) -> str:
+        """Its partition that a dependant's partition reads: the same period, or all of a table without partitions."""
+        return partition if self.partitioned else WHOLE
+
+    def version(self, partition: str) -> InputVersion | None:
+        """What is published of a partition; None when nothing is."""
+        known = self.publishes.get(partition)
+        return InputVersion(self.asset, partition, known.version, known.epoch) if known else None
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """One instant of the ledger."""
+
+    published: Mapping[str, Mapping[str, Known]] = field(default_factory=dict)
+    """Asset → partition → what is current."""
+    pins: Mapping[Place, Pin] = field(default_factory=dict)
+    waiting: Mapping[Place, Waiting] = field(default_factory=dict)
+    ended: Mapping[Place, Ended] = field(default_factory=dict)
+    exchanged: Mapping[str, Sequence[tuple[str, int, Sequence[str]]]] = field(default_factory=dict)
+    """Asset → (partition, epoch, partitions that it exchanged rows with in that publish)."""
+    remembered: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    """(definition of a lookup, source's version, looked-up table's version) → version of what is found."""
+    whole_versions: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """(asset without partitions, epoch) → content that it published."""
+    open_attempts: int = 0
+
+    def linked_since(self, asset: str, epochs: Mapping[str, int]) -> dict[str, set[str]]:
+        """As Ledger.linked_since."""
+        found: dict[str, set[str]] = {}
+        for partition, epoch, others in self.exchanged.get(asset, ()):
+            if epoch > epochs.get(partition, epoch):
+                found.setdefault(partition, set()).update(o for o in others if o != partition)
+        return {p: others for p, others in found.items() if others}
+
+
+_PUBLISHED = """
+with mine as materialized (
+    select asset, partition, epoch, token, version, rows, size_bytes, (counts ->> 'read')::bigint as rows_read, inputs,
+           fingerprint, run_id, published_at,
+           max(size_bytes) over (partition by asset, partition, version) as content_bytes,
+           row_number() over (partition by asset, partition order by epoch desc) as newest
+    from etl.publishes where asset = any(%(assets)s)
+)
+select asset, partition, epoch, token, version, rows, content_bytes, coalesce(rows_read, rows), inputs, fingerprint,
+       run_id, published_at
+from mine where newest = 1
+"""
+_WAITING = (
+    "select asset, partition, token, held_at, accepted_by from etl.waiting where asset = any(%(assets)s) "
+    "order by epoch"
+)
+_ENDED = """
+select distinct on (i.asset, p.partition) i.asset, p.partition, p.epoch, p.token, i.state, i.reason, i.run_id,
+       coalesce(i.settled_at, i.created_at)
+from etl.intents i
+join etl.intent_partitions p using (attempt)
+left join (select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2) c
+       on c.asset = i.asset and c.partition = p.partition
+where i.asset = any(%(assets)s) and (c.epoch is null or p.epoch > c.epoch)
+order by i.asset, p.partition, p.epoch desc, i.created_at desc
+"""
+_EXCHANGED = (
+    "select asset, partition, epoch, linked from etl.publishes "
+    "where asset = any(%(assets)s) and cardinality(linked) > 0 order by epoch"
+)
+_REMEMBERED = "select definition, source, looked_up, version from etl.lookup_versions where definition = any(%(lookups)s)"
+_WHOLE = "select asset, epoch, version from etl.publishes where asset = any(%(assets)s) and partition = %(whole)s"
+_OPEN = "select count(*) from etl.intents where asset = any(%(assets)s) and state = 'open'"
+
+
+def read_state(
+    connection: "psycopg.Connection[Any]", assets: Collection[str], lookups: Collection[str] = ()
+) -> LedgerState:
+    """All that the ledger knows of these assets, by eight statements. lookups: definitions of their lookups."""
+    values = {"assets": list(assets), "lookups": list(lookups), "whole": WHOLE}
+
+    def rows(query: str) -> list[tuple[Any, ...]]:
+        return connection.execute(query.encode(), values).fetchall()
+
+    published: dict[str, dict[str, Known]] = {}
+    for asset, partition, epoch, token, version, n, size, read, inputs, *rest in rows(_PUBLISHED):
+        known = Known(epoch, token, version, n, size, read, tuple(InputVersion(**i) for i in inputs), *rest)
+        published.setdefault(asset, {})[partition] = known
+    exchanged: dict[str, list[tuple[str, int, Sequence[str]]]] = {}
+    for asset, *link in rows(_EXCHANGED):
+        exchanged.setdefault(asset, []).append((link[0], link[1], link[2]))
+    return LedgerState(
+        published,
+        current_pins(connection, list(assets)),
+        {(a, p): Waiting(*rest) for a, p, *rest in rows(_WAITING)},
+        {(a, p): Ended(*rest) for a, p, *rest in rows(_ENDED)},
+        exchanged,
+        {(d, s, t): v for d, s, t, v in rows(_REMEMBERED)},
+        {(a, e): v for a, e, v in rows(_WHOLE)},
+        int(rows(_OPEN)[0][0]),
+    )
+
+
+def content_since(connection: "psycopg.Connection[Any]", asset: str, partition: str) -> tuple[str, datetime] | None:
+    """(run id, time) of the publish that made the content that a partition has now; later ones found it unchanged."""
+    row = connection.execute(
+        "with mine as (select epoch, version, run_id, published_at, first_value(version) over (order by epoch desc) as now "
+        "from etl.publishes where asset = %(asset)s and partition = %(partition)s) "
+        "select run_id, published_at from mine where version = now "
+        "and epoch > coalesce((select max(epoch) from mine where version <> now), -1) order by epoch limit 1",
+        {"asset": asset, "partition": partition},
+    ).fetchone()
+    return (str(row[0]), row[1]) if row else None
