@@ -70,7 +70,7 @@ class ClosurePlan:
 
     steps: Mapping[Place, PlannedStep]
     left_behind: Mapping[str, Sequence[str]]
-    """Asset → published partitions that aren't part of the plan and are made from what it computes."""
+    """Asset → published partitions that will be out of date afterwards: what is between isn't part of the plan."""
     built_on: Mapping[str, Sequence[str]]
     """Asset → partitions that aren't part of the plan, are out of date, and are read by what is."""
 
@@ -195,20 +195,22 @@ class _Planner:
         return next((i.epoch for i in known.inputs if (i.asset, i.partition) == (name, partition)), -1) if known else -1
 
     def left_behind(self) -> dict[str, list[str]]:
-        """What follows from the plan and isn't part of it."""
+        """What follows from the plan and isn't computed by it, or is computed before all that it reads is."""
         reached: set[Place] = set()
+        later = {n: [*p] for n, p in self._changing.items()}
         found: dict[str, list[str]] = {}
         for node in self._closure.nodes.values():
-            if node.is_source:
-                continue
-            for partition in self._closure.tables[node.name].publishes:
+            for partition in () if node.is_source else node.partitions:
                 place = (node.name, partition)
-                planned = self.steps.get(place)
-                if (planned and planned.action is not Action.PRUNE) or place in self._closure.state.pins:
+                step = self.steps.get(place)
+                runs = step is not None and step.action.changes
+                if place in self._closure.state.pins:
                     continue
-                if any(self._is_changing(r) or r in reached for r in self._reads(*place)):
+                reads = self._closure.reads(*place, later)
+                if any(r in reached or (self._is_changing(r) and not runs) for r in reads):
                     reached.add(place)
-                    if planned is None:
+                    later.setdefault(node.name, []).append(partition)
+                    if self._closure.known(*place):
                         found.setdefault(node.name, []).append(partition)
         return {n: sorted(p) for n, p in found.items()}
 
