@@ -22,6 +22,10 @@ File = ManifestFile[Dataset]
 def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Iterator[ManifestError]:
     """Everything that is wrong in the manifests themselves."""
     platform = files.platform.model
+    for size in platform.prices.per_worker_hour if platform.prices else ():
+        if size not in platform.sizes:
+            message = f"unknown size {size!r}; {hint(size, platform.sizes)}"
+            yield files.platform.error(message, "prices", "per_worker_hour", size)
     for name, file in files.datasets.items():
         dataset = file.model
         yield from _names_of_platform(file, platform)

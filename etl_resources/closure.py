@@ -170,7 +170,8 @@ class Closure:
         place = (asset, partition)
         if place not in self._outdated:
             self._outdated[place] = place not in self.state.pins and (
-                self.verdict(*place).state in (State.STALE, State.NEVER) or any(self.outdated(*r) for r in self.reads(*place))
+                self.verdict(*place).state in (State.STALE, State.NEVER)
+                or any(self.outdated(*r) for r in self.reads(*place))
             )
         return self._outdated[place]
 
@@ -218,7 +219,9 @@ class Closure:
         """Partitions of an input that must be published first; of a window over all, any."""
         table, window = self.tables[name], node.windows.get(name)
         wanted = window.partitions(partition, table) if window else [table.partition_for(partition)]
-        return [(name, p) for p in wanted if p not in table.publishes] or [(name, p) for p in self.nodes[name].partitions]
+        return [(name, p) for p in wanted if p not in table.publishes] or [
+            (name, p) for p in self.nodes[name].partitions
+        ]
 
     def _looked_up(self, lookup: LookupTable, source: InputVersion, known: Known | None) -> InputVersion:
         """What a partition looks up now; an empty version where that isn't known."""
@@ -240,7 +243,11 @@ class Closure:
         before = [i for i in known.inputs if i.looked_up and i.asset == lookup.asset]
         if not same_keys or len(before) != 1:  # looked up in two ways: which version is whose isn't known
             return None
-        return before[0].version if self.state.whole_versions.get((table.asset, before[0].epoch)) == table.version else None
+        return (
+            before[0].version
+            if self.state.whole_versions.get((table.asset, before[0].epoch)) == table.version
+            else None
+        )
 
     @staticmethod
     def _token(node: ClosureNode, partition: str, inputs: Sequence[InputVersion]) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from etl_resources.calendar import WHOLE
 from etl_resources.closure import Change, Closure, ClosureNode, State, Verdict
 from etl_resources.ledger.state import Place
 from etl_resources.run_token import InputVersion
@@ -120,7 +119,11 @@ class _Planner:
             stale = any(self._closure.verdict(s, partition).state is not State.FRESH for s in siblings)
             if pinned:
                 kept = self._closure.known(node.name, partition) is not None
-                self._add(PlannedStep(node.name, partition, Action.PINNED if kept else Action.BLOCKED, verdict, note=str(pinned[0])))
+                self._add(
+                    PlannedStep(
+                        node.name, partition, Action.PINNED if kept else Action.BLOCKED, verdict, note=str(pinned[0])
+                    )
+                )
             elif stale:
                 self._add(PlannedStep(node.name, partition, Action.COMPUTE, verdict))
             elif node.name in self._unobservable:
@@ -143,11 +146,15 @@ class _Planner:
             return replace(step, action=Action.PINNED, because=(), note=str(state.pins[place]))
         if missing := self._still_missing(node, verdict):
             told = ", ".join(f"{a} {p}" for a, p in missing[:3]) + (" …" if len(missing) > 3 else "")
-            return replace(step, action=Action.BLOCKED, note=f"needs {told}, which isn't published and isn't in the plan")
+            return replace(
+                step, action=Action.BLOCKED, note=f"needs {told}, which isn't published and isn't in the plan"
+            )
         if verdict.state in (State.STALE, State.NEVER):
             waiting = state.waiting.get(place)
             if waiting and not waiting.accepted_by and not because and waiting.token == verdict.token:
-                return replace(step, action=Action.HELD, note=f"waits for a person since {waiting.held_at:%Y-%m-%d %H:%M} UTC")
+                return replace(
+                    step, action=Action.HELD, note=f"waits for a person since {waiting.held_at:%Y-%m-%d %H:%M} UTC"
+                )
             return replace(step, action=Action.COMPUTE)
         if because or verdict.state is State.UNKNOWN:
             return replace(step, action=Action.MAY_CHANGE)
@@ -242,8 +249,3 @@ class _Planner:
         self.steps[step.asset, step.partition] = step
         if step.partition in self._changing.get(step.asset, ()):
             self._changing[step.asset].remove(step.partition)
-
-
-def whole_or(partitions: Sequence[str], first: str, last: str) -> list[str]:
-    """Of a node's partitions those in a range of periods; of one without periods, the one that it has."""
-    return [p for p in partitions if p == WHOLE or first <= p <= last]

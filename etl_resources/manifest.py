@@ -4,6 +4,7 @@ Reading files, positions and errors live in manifest_file; what a manifest means
 docs/manifest.md and the JSON Schema are generated from the descriptions here.
 """
 
+from decimal import Decimal
 from typing import Literal
 from zoneinfo import available_timezones
 
@@ -13,6 +14,8 @@ from etl_resources.manifest_sources import PostgresSource, Source, System
 from etl_resources.manifest_tables import Derived, Kpi, Lookup, Silver, Table, Window
 from etl_resources.manifest_targets import AllowedTargets, AnyTarget
 from etl_resources.manifest_types import (
+    Amount,
+    Currency,
     Identifier,
     Month,
     Owner,
@@ -145,6 +148,26 @@ class HashKey(Strict):
     )
 
 
+class EnginePrices(Strict):
+    """What an hour of one worker of a size costs, by engine (M11)."""
+
+    duckdb: Amount = Field(description="Of the embedded engine: the share of the machine that the size takes.")
+
+
+class Prices(Strict):
+    """What runs cost, for estimates and for what a backfill did cost."""
+
+    currency: Currency = Field(description="Of all prices.")
+    per_worker_hour: dict[Identifier, EnginePrices] = Field(
+        min_length=1, description="By size, an entry of `sizes`. A size without a price has no cost, and says so."
+    )
+
+    def of(self, size: str) -> Decimal | None:
+        """Price of a worker-hour of the embedded engine."""
+        found = self.per_worker_hour.get(size)
+        return Decimal(found.duckdb) if found else None
+
+
 class Platform(Strict):
     """platform.yaml: what holds for every dataset."""
 
@@ -152,6 +175,7 @@ class Platform(Strict):
     database_prefix: Identifier = Field(description="Begins every catalog database.")
     calendar: Calendar = Field(description="Partitions of all datasets.")
     sizes: dict[Identifier, Size] = Field(min_length=1, description="Sizes that a runner may name.")
+    prices: Prices | None = Field(default=None, description="What a worker-hour costs; omitted: costs are unknown.")
     tenants: tuple[Identifier, ...] = Field(min_length=1, description="Tenants that a dataset may name.")
     network_profiles: tuple[Identifier, ...] = Field(min_length=1, description="What a runner may name.")
     systems: dict[Identifier, System] = Field(description="Systems of record that a source may name.")

@@ -44,6 +44,8 @@ TargetPattern = Annotated[
 TableName = Annotated[
     str, _word(r"^(bronze|silver|gdp|kpi)\.[a-z][a-z0-9_]{0,62}$", "layer.dataset, e.g. silver.sales_lines")
 ]
+Amount = Annotated[str, _word(r"^\d{1,9}(\.\d{1,6})?$", 'an amount in quotes, e.g. "0.12"')]
+Currency = Annotated[str, _word(r"^[A-Z]{3}$", "a currency's ISO code, e.g. EUR")]
 ResourcePrefix = Annotated[
     str, _word(r"^[a-z][a-z0-9-]{1,30}$", "2 to 31 lower case letters, digits and -, e.g. pp-dw")
 ]

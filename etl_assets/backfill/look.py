@@ -1,4 +1,4 @@
-"""Looks at what the ledger can't know, and changes nothing: sources as they are now, and rows that are looked up now."""
+"""Looks at what the ledger can't know, and changes nothing: sources as they are, rows as they are looked up now."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -160,7 +160,9 @@ class Finder:
                 current = known is not None and known.epoch == head.epoch
                 self._scans[asset, found] = parquet_scan(head.data_paths, schema) if current else ""
             if (asset, partition) not in self._scans:
-                raise PermanentError(f"{asset} {partition} is published by the ledger and not in the table: run `recover`.")
+                raise PermanentError(
+                    f"{asset} {partition} is published by the ledger and not in the table: run `recover`."
+                )
         return self._scans[asset, partition]
 
     @cached_property

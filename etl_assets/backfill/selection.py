@@ -1,4 +1,4 @@
-"""SELECTION of `plan` and `backfill`: assets by name, layer or dataset, with what is upstream and downstream of them."""
+"""SELECTION of `plan` and `backfill`: assets by name, layer or dataset, with what is upstream or downstream."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,9 @@ def select(nodes: Sequence[ClosureNode], datasets: Mapping[str, str], terms: Ite
         if found is None:
             raise PermanentError(f"{term!r} is no selection; valid: a name, +name, name+, 2+name+1.")
         start = _named(found["name"], list(upstream), datasets)
-        chosen |= start | _reach(start, upstream, _steps(found["up"])) | _reach(start, downstream, _steps(found["down"]))
+        chosen |= (
+            start | _reach(start, upstream, _steps(found["up"])) | _reach(start, downstream, _steps(found["down"]))
+        )
     if not chosen:
         raise PermanentError("Nothing is selected; valid: names of assets, layers or datasets, or `*`.")
     return [n.name for n in nodes if n.name in chosen]

@@ -7,10 +7,12 @@ import typer
 from etl_assets.cli import (
     acceptance,
     account,
+    backfill,
     demo,
     lineage,
     maintain,
     manifests,
+    plan,
     query,
     recover,
     schema_changes,
@@ -35,6 +37,8 @@ lineage.register(app)
 account.register(app)
 schema_changes.register(app)
 acceptance.register(app)
+plan.register(app)
+backfill.register(app)
 demo.register(app)
 query.register(app)
 versions.register(app)

@@ -1,7 +1,7 @@
 """A run of an asset and its dependants in this process, under the project's own Dagster instance."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from etl_assets.graph.runtime import Runtime
@@ -21,6 +21,7 @@ def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], tuple[str,
     from etl_assets.automation.schedules import ALL_LAYERS
     from etl_assets.definitions import build_definitions
     from etl_assets.graph.keys import serving_key, table_key
+    from etl_assets.graph.step_failures import step_failure
     from etl_resources.manifest_targets import ElasticsearchTarget
     from etl_resources.stack.dagster_servers import write_dagster_home
 
@@ -45,13 +46,6 @@ def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], tuple[str,
                     tag: asset,
                 },
             )
-        return done.run_id, [_failure(e) for e in done.all_events if e.is_step_failure]
+        return done.run_id, [step_failure(e) for e in done.all_events if e.is_step_failure]
 
     return run
-
-
-def _failure(event: Any) -> str:
-    failure = event.step_failure_data
-    told = failure.user_failure_data.description if failure.user_failure_data else None
-    crashed = failure.error.message.strip() if failure.error else "no reason given"
-    return f"{event.step_key}: {told or crashed}"

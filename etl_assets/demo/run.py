@@ -12,6 +12,7 @@ from etl_assets.demo.crm import CRM_URL, create_crm
 from etl_assets.demo.erp import create_erp
 from etl_assets.demo.rates_server import rates_companion
 from etl_assets.demo.summary import kpi_rows, layer_rows
+from etl_assets.graph.step_failures import step_failure
 from etl_resources.calendar import WHOLE, last_months, months_between
 from etl_resources.conventions import bucket_name
 from etl_resources.errors import PermanentError
@@ -153,10 +154,7 @@ def _read_events(result: DemoResult, run: "dg.ExecuteInProcessResult") -> None:
             milliseconds = event.step_success_data.duration_ms
             result.seconds[event.step_key.replace("__", ".")] = round(milliseconds / 1000, 1)
         if event.is_step_failure:
-            failure = event.step_failure_data
-            told = failure.user_failure_data.description if failure.user_failure_data else None
-            crashed = failure.error.message.strip() if failure.error else "no reason given"
-            errors.append(f"{event.step_key}: {told or crashed}")
+            errors.append(step_failure(event))
         if event.event_type_value == "ASSET_MATERIALIZATION":
             made = event.step_materialization_data.materialization
             if "status" in made.metadata:

@@ -113,15 +113,15 @@ select asset, partition, epoch, token, version, rows, content_bytes, coalesce(ro
 from mine where newest = 1
 """
 _WAITING = (
-    "select asset, partition, token, held_at, accepted_by from etl.waiting where asset = any(%(assets)s) "
-    "order by epoch"
+    "select asset, partition, token, held_at, accepted_by from etl.waiting where asset = any(%(assets)s) order by epoch"
 )
 _ENDED = """
 select distinct on (i.asset, p.partition) i.asset, p.partition, p.epoch, p.token, i.state, i.reason, i.run_id,
        coalesce(i.settled_at, i.created_at)
 from etl.intents i
 join etl.intent_partitions p using (attempt)
-left join (select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2) c
+left join (select asset, partition, max(epoch) as epoch from etl.publishes
+           where asset = any(%(assets)s) group by 1, 2) c
        on c.asset = i.asset and c.partition = p.partition
 where i.asset = any(%(assets)s) and (c.epoch is null or p.epoch > c.epoch)
 order by i.asset, p.partition, p.epoch desc, i.created_at desc
@@ -130,7 +130,9 @@ _EXCHANGED = (
     "select asset, partition, epoch, linked from etl.publishes "
     "where asset = any(%(assets)s) and cardinality(linked) > 0 order by epoch"
 )
-_REMEMBERED = "select definition, source, looked_up, version from etl.lookup_versions where definition = any(%(lookups)s)"
+_REMEMBERED = (
+    "select definition, source, looked_up, version from etl.lookup_versions where definition = any(%(lookups)s)"
+)
 _WHOLE = "select asset, epoch, version from etl.publishes where asset = any(%(assets)s) and partition = %(whole)s"
 _OPEN = "select count(*) from etl.intents where asset = any(%(assets)s) and state = 'open'"
 
@@ -166,8 +168,8 @@ def read_state(
 def content_since(connection: "psycopg.Connection[Any]", asset: str, partition: str) -> tuple[str, datetime] | None:
     """(run id, time) of the publish that made the content that a partition has now; later ones found it unchanged."""
     row = connection.execute(
-        "with mine as (select epoch, version, run_id, published_at, first_value(version) over (order by epoch desc) as now "
-        "from etl.publishes where asset = %(asset)s and partition = %(partition)s) "
+        "with mine as (select epoch, version, run_id, published_at, "
+        "first_value(version) over (order by epoch desc) as now from etl.publishes where asset = %(asset)s and partition = %(partition)s) "
         "select run_id, published_at from mine where version = now "
         "and epoch > coalesce((select max(epoch) from mine where version <> now), -1) order by epoch limit 1",
         {"asset": asset, "partition": partition},

@@ -89,7 +89,7 @@ class Flow:
         found: dict[Place, str] = {}
         for name in n.inputs:
             window = n.windows.get(name)
-            wanted = [WHOLE if name == SILVER_RATES or n.partitions == (WHOLE,) and window is None else partition]
+            wanted = [WHOLE if name == SILVER_RATES or (n.partitions == (WHOLE,) and window is None) else partition]
             if name == RATES:
                 wanted = [WHOLE]
             if window is not None and window.months is None:
@@ -98,7 +98,9 @@ class Flow:
                 wanted = [m for m in months_around(partition, *window.months) if m in MONTHS]
             found |= {(name, p): self.contents.get((name, p), ABSENT) for p in wanted}
         for x in n.lookups:
-            found[x.asset, WHOLE] = self.looked_up(found[x.source, partition], self.contents.get((x.asset, WHOLE), ABSENT))
+            found[x.asset, WHOLE] = self.looked_up(
+                found[x.source, partition], self.contents.get((x.asset, WHOLE), ABSENT)
+            )
         return found
 
     @staticmethod
@@ -115,7 +117,7 @@ class Flow:
         return bool(read) and (bool(strict) or ABSENT not in read.values())
 
     def run(self, wanted: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
-        """Asset → partitions that were computed, inputs first. What reads what it read, and by the same logic, isn't."""
+        """Asset → partitions that were computed, inputs first. What reads what it read, by the same logic, isn't."""
         computed: dict[str, set[str]] = {}
         self.epoch += 1
         captured = {p for s in CAPTURED for p in wanted.get(s, ()) if self._differs(p)}
@@ -187,7 +189,8 @@ class Flow:
         used = tuple(
             InputVersion(
                 f"erp:{asset}" if source else asset, p, c if c == ABSENT else f"v:{c}",
-                0 if source else self.read_epochs[place][asset, p], looked_up=name == "gdp.sales" and asset == SILVER_RATES,
+                0 if source else self.read_epochs[place][asset, p],
+                looked_up=name == "gdp.sales" and asset == SILVER_RATES,
             )
             for (asset, p), c in read.items()
         )  # fmt: skip

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from copy import deepcopy
 
-from tests.property.closure_model import KEYS, LINES, MONTHS, NODES, ORDERS, RATES, SILVER_RATES, Flow
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etl_resources.closure import State
 from etl_resources.closure_plan import Action, plan_closure
+from tests.property.closure_model import KEYS, LINES, MONTHS, NODES, ORDERS, RATES, SILVER_RATES, Flow
 
 ALL = {n.name: n.partitions for n in NODES}
 numbers = st.integers(0, 7)
@@ -33,7 +33,9 @@ def flows(draw: st.DrawFn) -> Flow:
             flow.logic[what] = f" {value}"
         else:
             getattr(flow, kind)[what] = value
-    between = draw(st.sampled_from([{RATES, SILVER_RATES}, {LINES, ORDERS}, draw(st.sets(st.sampled_from(sorted(ALL))))]))
+    between = draw(
+        st.sampled_from([{RATES, SILVER_RATES}, {LINES, ORDERS}, draw(st.sets(st.sampled_from(sorted(ALL))))])
+    )
     flow.run({n: ALL[n] for n in between})
     return flow
 
@@ -47,7 +49,7 @@ def planned(flow: Flow, *actions: Action, wanted: Mapping[str, tuple[str, ...]] 
 
 @given(flows())
 def test_the_plan_computes_all_that_a_run_of_everything_would(flow: Flow) -> None:
-    """A partition that the plan misses stays wrong; one that it is certain of and that isn't computed is a wrong price."""
+    """A partition that it misses stays wrong; one that it is certain of and that isn't computed is a wrong price."""
     certain, perhaps = planned(flow, Action.COMPUTE), planned(flow, Action.COMPUTE, Action.MAY_CHANGE)
     computed = flow.run(ALL)
     assert {(a, p) for a, ps in computed.items() for p in ps} <= {(a, p) for a, ps in perhaps.items() for p in ps}
@@ -72,7 +74,9 @@ def test_what_a_part_of_the_plan_leaves_behind_is_named(flow: Flow, assets: set[
     """Who backfills a month, or the sources alone, is told all that follows from it, however far down."""
     downstream = {n.name: n.partitions for n in NODES if not n.is_source}
     anyway = deepcopy(flow).run(downstream)
-    plan = plan_closure(flow.closure(), {a: tuple(p for p in ALL[a] if p in periods or p not in MONTHS) for a in assets})
+    plan = plan_closure(
+        flow.closure(), {a: tuple(p for p in ALL[a] if p in periods or p not in MONTHS) for a in assets}
+    )
     before = set(flow.contents)
     flow.run({a: [s.partition for s in plan.of(Action.COMPUTE, Action.MAY_CHANGE) if s.asset == a] for a in ALL})
     follows = flow.run(downstream)

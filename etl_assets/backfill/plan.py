@@ -1,0 +1,129 @@
+"""`data-pipeline plan`: what a backfill would compute, prune, take and cost. It changes nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from etl_assets.backfill.closure_nodes import closure_nodes, datasets_of, lookup_definitions
+from etl_assets.backfill.estimate import Estimate, estimate
+from etl_assets.backfill.look import Finder, Looked, look_at_sources
+from etl_assets.backfill.runs import PlannedRun, build_runs
+from etl_assets.backfill.selection import select
+from etl_assets.graph.runtime import Runtime
+from etl_resources.calendar import WHOLE
+from etl_resources.closure import Closure, ClosureNode
+from etl_resources.closure_plan import ClosurePlan, PlannedStep, plan_closure
+from etl_resources.errors import PermanentError
+from etl_resources.estimates import median_error
+from etl_resources.ledger.history import read_history
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.state import read_state
+from etl_resources.manifest_targets import ElasticsearchTarget
+
+
+@dataclass(frozen=True)
+class BackfillPlan:
+    """What was asked for, what would be done, and at what price."""
+
+    selection: tuple[str, ...]
+    """As it was asked for."""
+    first: str
+    last: str
+    assets: tuple[str, ...]
+    """Selected, upstream first."""
+    closure: Closure
+    closure_plan: ClosurePlan
+    runs: Sequence[PlannedRun]
+    estimate: Estimate
+    error: float | None
+    """Median error of the estimates of earlier backfills, as a share of what they took."""
+    notes: Sequence[str]
+    currency: str | None
+    """Of costs; None without prices."""
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of what would be run and on which versions: the same state gives the same."""
+        return self.closure_plan.digest
+
+    @property
+    def todo(self) -> list[PlannedStep]:
+        """Partitions that are run."""
+        return [s for run in self.runs for s in run.steps]
+
+
+def make_plan(
+    runtime: Runtime,
+    ledger: Ledger,
+    selection: Iterable[str],
+    first: str | None,
+    last: str | None,
+    *,
+    look: bool = True,
+) -> BackfillPlan:
+    """The plan of a selection over periods; omitted: from the calendar's first, to its last.
+
+    look: at sources and at rows that are looked up; else from the ledger alone. Raises PermanentError for a selection
+    or a period that doesn't exist.
+    """
+    project, terms = runtime.project, tuple(selection)
+    nodes, notes = closure_nodes(project), list[str]()
+    first, last = _periods(runtime, first, last)
+    assets = select(nodes, datasets_of(project), terms)
+    if without := _without_server(runtime, assets):
+        notes.append(f"no Elasticsearch: {', '.join(without)} left out")
+        assets = [a for a in assets if a not in without]
+    state = read_state(ledger.connection, [n.name for n in nodes], lookup_definitions(nodes))
+    if state.open_attempts:
+        notes.append(
+            f"{state.open_attempts} attempts are under way, or their process died: `data-pipeline recover` settles those"
+        )
+    wanted = _wanted(nodes, assets, first, last)
+    looked = look_at_sources(runtime, ledger, state, wanted) if look else Looked()
+    unobservable = looked.unobservable if look else {n.name for n in nodes if n.is_source}
+    closure = Closure(nodes, state, looked.observed, Finder(runtime, state) if look else None)
+    planned = plan_closure(closure, wanted, unobservable)
+    runs = build_runs(closure, [s for s in planned.steps.values() if s.action.runs])
+    history = read_history(ledger.connection, [n.name for n in nodes])
+    priced = estimate(project, closure, runs, history)
+    error = median_error(history.backfills)
+    currency = project.platform.prices.currency if project.platform.prices else None
+    notes += looked.notes
+    return BackfillPlan(
+        terms, first, last, tuple(assets), closure, planned, runs, priced, error, notes, currency
+    )  # fmt: skip
+
+
+def plan_of(
+    runtime: Runtime, selection: Iterable[str], first: str | None, last: str | None, *, look: bool = True
+) -> BackfillPlan:
+    """As make_plan, in one snapshot of the ledger that nothing is written to."""
+    opened: AbstractContextManager[Ledger] = Ledger.at_one_instant(runtime.settings)
+    with opened as ledger:
+        return make_plan(runtime, ledger, selection, first, last, look=look)
+
+
+def _periods(runtime: Runtime, first: str | None, last: str | None) -> tuple[str, str]:
+    calendar = runtime.project.platform.calendar
+    first, last = first or calendar.start, last or calendar.end
+    for name, period in (("--from", first), ("--to", last)):
+        if not calendar.start <= period <= calendar.end or len(period) != len(calendar.start):
+            raise PermanentError(
+                f"{name} {period} is no period of the calendar; valid: {calendar.start} to {calendar.end}."
+            )
+    if last < first:
+        raise PermanentError(f"--to {last} lies before --from {first}.")
+    return first, last
+
+
+def _wanted(nodes: Sequence[ClosureNode], assets: Sequence[str], first: str, last: str) -> Mapping[str, list[str]]:
+    chosen = set(assets)
+    return {n.name: [p for p in n.partitions if p == WHOLE or first <= p <= last] for n in nodes if n.name in chosen}
+
+
+def _without_server(runtime: Runtime, assets: Iterable[str]) -> list[str]:
+    """Targets in an Elasticsearch that isn't there."""
+    if runtime.settings.elasticsearch_url:
+        return []
+    targets = {n.name for n in runtime.project.serving if isinstance(n.target, ElasticsearchTarget)}
+    return [a for a in assets if a in targets]

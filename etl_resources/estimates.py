@@ -1,0 +1,111 @@
+"""How long a step will take, from what it took before: a fixed part and a part per row, with an interval.
+
+The fit is by medians, so that an attempt that was settled a day later by recovery, or that waited for a lock, is one
+odd point and no more.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+
+from etl_resources.ledger.history import PastAttempt, PastBackfill
+
+FIXED_S_ASSUMED = 1.0
+PER_ROW_S_ASSUMED = 1e-5
+RUN_OVERHEAD_S_ASSUMED = 2.0
+"""Of a run beside its attempts: start, planning, pruning, events."""
+DRIFT_ASSUMED = (0.9, 1.1)
+FEW = 5
+"""Attempts below which the interval is at least WIDE: three equal ones prove little."""
+WIDE = (0.5, 2.0)
+FIXED_SHARE_ASSUMED = 0.5
+"""Of the time of a step of one partition, where all attempts known were equally large."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, and between what it will probably be."""
+
+    value: float
+    low: float
+    high: float
+
+    def __add__(self, other: "Interval") -> "Interval":
+        return Interval(self.value + other.value, self.low + other.low, self.high + other.high)
+
+    def times(self, factor: float) -> "Interval":
+        """In another unit."""
+        return Interval(self.value * factor, self.low * factor, self.high * factor)
+
+    def as_json(self, digits: int = 1) -> dict[str, float]:
+        """For scripts."""
+        return {"value": round(self.value, digits), "low": round(self.low, digits), "high": round(self.high, digits)}
+
+
+NOTHING = Interval(0, 0, 0)
+
+
+def total(intervals: Iterable[Interval]) -> Interval:
+    """The sum; the bounds are added too, as if all were low or high together."""
+    found = NOTHING
+    for interval in intervals:
+        found += interval
+    return found
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """Seconds of one attempt of an asset."""
+
+    fixed_s: float
+    per_row_s: float
+    low: float
+    """Of what the two give, the low end; 1 would be no uncertainty."""
+    high: float
+    basis: str
+    """What it was found from, for people."""
+
+    def seconds(self, rows: float) -> Interval:
+        """Of an attempt that reads so many rows."""
+        value = self.fixed_s + self.per_row_s * rows
+        return Interval(value, value * self.low, value * self.high)
+
+
+def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
+    """The model of an asset from its attempts; assumed figures, labelled so, where there are none."""
+    basis = basis or f"{len(attempts)} attempt{'s' if len(attempts) != 1 else ''}"
+    if not attempts:
+        return StepModel(FIXED_S_ASSUMED, PER_ROW_S_ASSUMED, *WIDE, "assumed: no history")
+    slopes = [(b.seconds - a.seconds) / (b.rows_read - a.rows_read) for a, b in combinations(attempts, 2)
+              if a.rows_read != b.rows_read]  # fmt: skip
+    if slopes:
+        per_row = max(0.0, median(slopes))
+        fixed = max(0.0, median(a.seconds - per_row * a.rows_read for a in attempts))
+    else:
+        typical, rows = median(a.seconds for a in attempts), attempts[0].rows_read
+        fixed = typical * FIXED_SHARE_ASSUMED / attempts[0].partitions
+        per_row = (typical - fixed) / rows if rows else 0.0
+    ratios = sorted(a.seconds / max(fixed + per_row * a.rows_read, 1e-3) for a in attempts)
+    low, high = ratios[len(ratios) // 10], ratios[-1 - len(ratios) // 10]
+    if len(attempts) < FEW:
+        low, high = min(low, WIDE[0]), max(high, WIDE[1])
+    return StepModel(fixed, per_row, min(low, 1.0), max(high, 1.0), basis)
+
+
+def run_overhead(backfills: Sequence[PastBackfill]) -> Interval:
+    """Seconds of one run beside its attempts."""
+    found = sorted((b.actual_s - b.attempts_s) / b.runs for b in backfills if b.runs and b.actual_s >= b.attempts_s)
+    if not found:
+        value = RUN_OVERHEAD_S_ASSUMED
+        return Interval(value, value * WIDE[0], value * WIDE[1])
+    if len(found) < FEW:
+        value = median(found)
+        return Interval(value, min(found[0], value * WIDE[0]), max(found[-1], value * WIDE[1]))
+    return Interval(median(found), found[len(found) // 10], found[-1 - len(found) // 10])
+
+
+def median_error(backfills: Sequence[PastBackfill]) -> float | None:
+    """Median of |estimated - actual| / actual of the backfills that failed nowhere; None without one."""
+    errors = [abs(b.estimated_s - b.actual_s) / b.actual_s for b in backfills if not b.failed]
+    return median(errors) if errors else None

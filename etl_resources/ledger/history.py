@@ -1,0 +1,80 @@
+"""What earlier runs took, for estimates: attempts of assets, how their content varies, backfills as they ended."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import psycopg
+
+ATTEMPTS_MAX = 40
+"""Newest attempts of an asset that count: what it took a year ago says little."""
+BACKFILLS_MAX = 20
+
+
+class PastAttempt(NamedTuple):
+    """One attempt that published."""
+
+    seconds: float
+    """From its intent to its evidence."""
+    rows_read: int
+    partitions: int
+
+
+class PastBackfill(NamedTuple):
+    """One backfill that ended."""
+
+    estimated_s: float
+    actual_s: float
+    """Of all its runs together."""
+    attempts_s: float
+    """Of those, in attempts; the rest is Dagster, planning and pruning."""
+    runs: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class History:
+    """What the ledger remembers of how long things took."""
+
+    attempts: Mapping[str, Sequence[PastAttempt]] = field(default_factory=dict)
+    """By asset, newest first."""
+    drift: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By asset: of ten publishes of a changed partition, eight had between so much and so much of the rows before."""
+    backfills: Sequence[PastBackfill] = ()
+
+
+_ATTEMPTS = """
+select asset, seconds, rows_read, partitions from (
+    select i.asset, extract(epoch from i.settled_at - i.created_at)::float8 as seconds,
+           sum(coalesce((p.counts ->> 'read')::bigint, p.rows))::bigint as rows_read, count(*) as partitions,
+           row_number() over (partition by i.asset order by i.settled_at desc) as newest
+    from etl.intents i join etl.publishes p using (attempt)
+    where i.asset = any(%(assets)s) and i.state = 'published' and i.settled_at > i.created_at
+    group by i.asset, i.attempt
+) a where newest <= %(most)s order by asset, newest
+"""
+_DRIFT = """
+select asset, percentile_cont(array[0.1, 0.9]) within group (order by rows::float8 / before) from (
+    select asset, rows, version, lag(rows) over w as before, lag(version) over w as version_before
+    from etl.publishes where asset = any(%(assets)s)
+    window w as (partition by asset, partition order by epoch)
+) p where before > 0 and version <> version_before group by asset
+"""
+_BACKFILLS = """
+select (estimate ->> 'seconds')::float8, (actual ->> 'seconds')::float8, (actual ->> 'attempts_s')::float8,
+       (actual ->> 'runs')::int, (actual ->> 'failed')::int
+from etl.backfills where finished_at is not null and (actual ->> 'seconds')::float8 > 0
+order by finished_at desc limit %(most)s
+"""
+
+
+def read_history(connection: "psycopg.Connection[Any]", assets: Collection[str]) -> History:
+    """Of these assets, by three statements."""
+    values = {"assets": list(assets), "most": ATTEMPTS_MAX}
+    attempts: dict[str, list[PastAttempt]] = {}
+    for asset, *attempt in connection.execute(_ATTEMPTS, values).fetchall():
+        attempts.setdefault(asset, []).append(PastAttempt(*attempt))
+    drift = {a: (float(low), float(high)) for a, (low, high) in connection.execute(_DRIFT, values).fetchall()}
+    ended = connection.execute(_BACKFILLS, {"most": BACKFILLS_MAX}).fetchall()
+    return History(attempts, drift, [PastBackfill(*row) for row in ended])
