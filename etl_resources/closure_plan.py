@@ -81,8 +81,11 @@ class ClosurePlan:
     def digest(self) -> str:
         """What would be run and on which versions, as 16 hex digits: equal states give equal digests."""
         told = [
-            [s.asset, s.partition, s.action, s.verdict.token, sorted([i.asset, i.partition, i.version] for i in s.inputs),
-             sorted([c.kind, c.asset, c.partition] for c in s.changes)]
+            [
+                *(s.asset, s.partition, s.action, s.verdict.token),
+                sorted([i.asset, i.partition, i.version] for i in s.inputs),
+                sorted([c.kind, c.asset, c.partition] for c in s.changes),
+            ]
             for s in self.steps.values() if s.action.runs
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(sorted(told, key=lambda t: t[:2])).encode()).hexdigest()[:16]
@@ -173,7 +176,7 @@ class _Planner:
         return found
 
     def _add_linked(self, node: ClosureNode) -> None:
-        """Partitions that exchanged rows with one that is computed, since they were last read: together or not at all."""
+        """Partitions that exchanged rows with one that is computed, since they were last read: all or none."""
         inputs = [n for n in node.inputs if n not in node.windows and self._closure.nodes[n].partitioned]
         found = [s.partition for s in self._of(node) if s.action.changes]
         while found:

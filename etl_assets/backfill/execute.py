@@ -13,7 +13,6 @@ from etl_assets.graph.runtime import Runtime
 from etl_resources.closure import Closure, State
 from etl_resources.closure_plan import PlannedStep
 from etl_resources.errors import PermanentError
-from etl_resources.failpoints import failpoint
 from etl_resources.ledger.backfills import (
     DAEMON,
     BackfillRecord,
@@ -142,7 +141,6 @@ def run_backfill(
         with running(ledger.connection, record.backfill):
             if begun is None:
                 start(ledger.connection, record)
-            failpoint("backfill.recorded", record.backfill)
             stopped = None
             if attached or (record.how == DAEMON and begun is None):
                 stopped = _by_daemon(launcher, record, plan, progress, attached=attached)

@@ -1,5 +1,6 @@
 """Why a partition is out of date, in words and as JSON."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from etl_resources.calendar import WHOLE
@@ -14,17 +15,27 @@ def place_of(asset: str, partition: str) -> str:
     return asset if partition == WHOLE else f"{asset} {partition}"
 
 
-def told(change: Change) -> str:
-    """One change in words, e.g. silver.sales_orders 2024-05: content changed."""
+def told(change: Change, seen_from: str = "") -> str:
+    """One change in words, e.g. silver.sales_orders 2024-05: content changed. seen_from: the period that goes unsaid."""
     if change.kind is ChangeKind.LOGIC:
         return str(change.kind)
-    return f"{place_of(change.asset, change.partition)}: {change.kind}"
+    place = change.asset if change.partition == seen_from else place_of(change.asset, change.partition)
+    return f"{place}: {change.kind}"
 
 
-def places(found: list[Place]) -> str:
-    """The first few, and how many more."""
-    shown = ", ".join(place_of(*p) for p in found[:SHOWN])
-    return f"{shown} and {len(found) - SHOWN} more" if len(found) > SHOWN else shown
+def places(found: Sequence[Place], seen_from: str = "") -> str:
+    """By asset, the first few partitions and how many more; the same period goes unsaid."""
+    by_asset: dict[str, list[str]] = {}
+    for asset, partition in found:
+        by_asset.setdefault(asset, []).append(partition)
+    return ", ".join(_of_asset(a, p, seen_from) for a, p in by_asset.items())
+
+
+def _of_asset(asset: str, partitions: Sequence[str], seen_from: str) -> str:
+    if list(partitions) in ([seen_from], [WHOLE]):
+        return asset
+    more = f" and {len(partitions) - SHOWN} more" if len(partitions) > SHOWN else ""
+    return f"{asset} {', '.join(partitions[:SHOWN])}{more}"
 
 
 def change_json(change: Change) -> dict[str, Any]:

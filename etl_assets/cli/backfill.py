@@ -42,7 +42,7 @@ def backfill(
     runtime = Runtime(load_project())
     found, begun = prepare(runtime, selection, first, last, plan)
     if not as_json:
-        print_plan(found)
+        print_plan(found, sys.stdout)
     if dry_run or not found.runs:
         if as_json:
             _print_json({"plan": plan_json(found), "actual": None})

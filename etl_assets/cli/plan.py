@@ -1,6 +1,7 @@
 """`data-pipeline plan`: what a backfill would compute and cost."""
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -44,4 +45,4 @@ def plan(
     if as_json:
         print(json.dumps(plan_json(found), indent=2, ensure_ascii=False))
     else:
-        print_plan(found)
+        print_plan(found, sys.stdout)

@@ -1,7 +1,7 @@
 """A plan as text and as JSON."""
 
-import sys
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, TextIO
 
 from etl_assets.backfill.estimate import Estimate
@@ -15,11 +15,12 @@ from etl_resources.estimates import Interval
 
 REASONS_SHOWN = 2
 PARTITIONS_SHOWN = 12
+LINES_SHOWN = 12
 _TYPES = ("VARCHAR", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "VARCHAR", "VARCHAR", "VARCHAR")
 _COLUMNS = ("asset", "compute", "may change", "prune", "other", "rows out", "bytes out", "seconds")
 
 
-def print_plan(plan: BackfillPlan, out: TextIO = sys.stdout) -> None:
+def print_plan(plan: BackfillPlan, out: TextIO) -> None:
     """What is done with each asset, why, in which runs, at what price."""
     print(f"plan {plan.hash}: {' '.join(plan.selection)}, {plan.first} to {plan.last}\n", file=out)
     write_table(_COLUMNS, _TYPES, (_row(plan, asset) for asset in plan.assets), out)
@@ -34,7 +35,7 @@ def print_plan(plan: BackfillPlan, out: TextIO = sys.stdout) -> None:
         print(line, file=out)
 
 
-def print_price(estimate: Estimate, plan: BackfillPlan, out: TextIO = sys.stdout) -> None:
+def print_price(estimate: Estimate, plan: BackfillPlan, out: TextIO) -> None:
     """Volume, minutes and cost, each with its interval."""
     volume = estimate.volume
     print(f"read      {_range(volume.rows_in, _count)} rows, {_range(volume.bytes_in, _bytes)}", file=out)
@@ -124,10 +125,15 @@ def _details(plan: BackfillPlan) -> Iterator[str]:
         if not steps:
             continue
         yield f"\n{asset}" + ("" if asset in plan.assets else " (goes with them)")
-        for step in steps[:PARTITIONS_SHOWN]:
-            yield f"  {step.partition:<8} {step.action.value}: {_reason(step)}"
-        if len(steps) > PARTITIONS_SHOWN:
-            yield f"  … and {len(steps) - PARTITIONS_SHOWN} more (--json has them)"
+        lines = [
+            (stretch[0].partition, stretch[-1].partition, told)
+            for told, found in groupby(steps, key=lambda s: f"{s.action.value}: {_reason(s)}")
+            if (stretch := list(found))
+        ]
+        for first, last, told in lines[:LINES_SHOWN]:
+            yield f"  {first if first == last else f'{first} … {last}':<19}{told}"
+        if len(lines) > LINES_SHOWN:
+            yield f"  … and {len(lines) - LINES_SHOWN} more lines (--json has them)"
 
 
 def _reason(step: PlannedStep) -> str:
@@ -135,13 +141,13 @@ def _reason(step: PlannedStep) -> str:
         return step.note
     if step.action is Action.LOOK:
         return "only a run can look at this source"
-    reasons = [told(c) for c in step.changes[:REASONS_SHOWN]]
+    reasons = [told(c, step.partition) for c in step.changes[:REASONS_SHOWN]]
     if len(step.changes) > REASONS_SHOWN:
         reasons.append(f"{len(step.changes) - REASONS_SHOWN} more changes")
     if step.verdict.state is State.NEVER:
         reasons.append("never computed")
     if step.because:
-        reasons.append(f"follows {places(list(step.because))}")
+        reasons.append(f"follows {places(step.because, step.partition)}")
     return "; ".join(reasons) or "captured with its siblings"
 
 

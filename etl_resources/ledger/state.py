@@ -169,7 +169,8 @@ def content_since(connection: "psycopg.Connection[Any]", asset: str, partition: 
     """(run id, time) of the publish that made the content that a partition has now; later ones found it unchanged."""
     row = connection.execute(
         "with mine as (select epoch, version, run_id, published_at, "
-        "first_value(version) over (order by epoch desc) as now from etl.publishes where asset = %(asset)s and partition = %(partition)s) "
+        "first_value(version) over (order by epoch desc) as now from etl.publishes "
+        "where asset = %(asset)s and partition = %(partition)s) "
         "select run_id, published_at from mine where version = now "
         "and epoch > coalesce((select max(epoch) from mine where version <> now), -1) order by epoch limit 1",
         {"asset": asset, "partition": partition},
