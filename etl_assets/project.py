@@ -14,7 +14,7 @@ from etl_assets.sensitive_columns import Marks, sensitive_columns
 from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors, SettingsError
-from etl_resources.logic_version import serving_logic_version, table_logic_version
+from etl_resources.logic_version import serving_logic, table_logic
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_sources import PostgresSource
@@ -48,6 +48,8 @@ class TableNode:
     """Name of a check: its SQL, without a semicolon."""
     hash_key: str | None = None
     """Identity of the key that hashes columns of this table; None where none is hashed, or the key isn't there yet."""
+    logic_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Name of a part of the logic → its digest."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -87,6 +89,7 @@ class ServingNode:
     target: AnyTarget
     table: TableNode
     logic_version: str
+    logic_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:
@@ -113,6 +116,11 @@ class Project:
     """Control totals by name (etl_assets/reconciliations): the SQL of each."""
     sensitive: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Table → column that is made of sensitive ones → how: hash, mask, made of hash …"""
+
+    def logic_parts(self, asset: str) -> Mapping[str, str]:
+        """Name of a part of an asset's logic → its digest."""
+        served = {node.name: node.logic_parts for node in self.serving}
+        return served[asset] if asset in served else self.tables[asset].logic_parts
 
     def controls(self, system: str) -> Mapping[str, str]:
         """SQL of the control totals that are taken in a system, by name."""
@@ -176,7 +184,7 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
     declared = [r for r in reconciliations(draft.file.model) if r.layer == draft.layer and r.check != RECONCILED]
     queries = _queries(files, draft)
     key = hash_key if hashes(draft.contract) else None
-    version = table_logic_version(
+    logic = table_logic(
         draft.layer,
         draft.file.model,
         draft.contract,
@@ -190,7 +198,9 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
     dataset = draft.file.model
     windows = dataset.windows(draft.layer)
     lookups = (*resolve_lookups(draft, drafts).values(), *resolve_references(draft, drafts))
-    return TableNode(draft.layer, dataset, draft.contract, draft.sql, inputs, version, windows, lookups, queries, key)
+    return TableNode(
+        draft.layer, dataset, draft.contract, draft.sql, inputs, logic.version, windows, lookups, queries, key, logic.parts
+    )
 
 
 def _queries(files: ProjectFiles, draft: TableDraft) -> dict[str, str]:
@@ -200,7 +210,8 @@ def _queries(files: ProjectFiles, draft: TableDraft) -> dict[str, str]:
 
 
 def _serving(target: AnyTarget, table: TableNode) -> ServingNode:
-    return ServingNode(target, table, serving_logic_version(target, table.contract))
+    logic = serving_logic(target, table.contract)
+    return ServingNode(target, table, logic.version, logic.parts)
 
 
 def flow_order(inputs: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -7,6 +7,7 @@ the hash, so that a new optional field changes nobody's version. When a default 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from etl_resources.contract import Contract
@@ -20,7 +21,23 @@ FORMAT = 1
 _TABLE_FIELDS = {"key", "load", "version", "grain", "inputs", "lookups", "rules", "references", "filters", "conserve"}
 
 
-def table_logic_version(
+@dataclass(frozen=True)
+class Logic:
+    """What decides a content, and the digest of all of it."""
+
+    version: str
+    """64 hex digits."""
+    parts: Mapping[str, str]
+    """Name of a part (sql, columns, lookups …) → its digest: to tell which one changed."""
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> "Logic":
+        """Of all that it consists of."""
+        flat = {name: value for name, value in parts.items() if name != "table"} | parts.get("table", {})
+        return cls(_digest(parts), {name: _digest(value)[:16] for name, value in flat.items()})
+
+
+def table_logic(
     layer: str,
     dataset: Dataset,
     contract: Contract,
@@ -30,8 +47,8 @@ def table_logic_version(
     control_sql: str | None,
     queries: Mapping[str, str] | None = None,
     hash_key: str | None = None,
-) -> str:
-    """64 hex digits. Prose, owner, runner, tenant and the first and last partition are not part.
+) -> Logic:
+    """Prose, owner, runner, tenant and the first and last partition are not part.
 
     queries: SQL of checks by name. hash_key: identity of the key by which columns are hashed.
     """
@@ -44,7 +61,7 @@ def table_logic_version(
     if layer == "bronze":
         bronze = dataset.bronze.model_dump(mode="json", exclude_defaults=True) if dataset.bronze else {}
         keyed = {"hash_key": hash_key} if hash_key else {}
-        return _digest({**parts, "source": _source(dataset.source), **bronze, **keyed})
+        return Logic.of({**parts, "source": _source(dataset.source), **bronze, **keyed})
     table = dataset.table(layer)
     parts |= {
         "sql": normalise_sql(sql or ""),
@@ -64,12 +81,12 @@ def table_logic_version(
             }
         if limit := dataset.kpi.accept.change:
             parts["change"] = limit.model_dump(mode="json", exclude_defaults=True)
-    return _digest(parts)
+    return Logic.of(parts)
 
 
-def serving_logic_version(target: Target, contract: Contract) -> str:
-    """64 hex digits of what decides a served table beyond the content of the table that it is copied from."""
-    return _digest(
+def serving_logic(target: Target, contract: Contract) -> Logic:
+    """What decides a served table beyond the content of the table that it is copied from."""
+    return Logic.of(
         {
             "format": FORMAT,
             "target": target.model_dump(mode="json", exclude_defaults=True, exclude={"key"}),
@@ -128,5 +145,5 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def _digest(parts: dict[str, Any]) -> str:
+def _digest(parts: Any) -> str:
     return hashlib.sha256(_canonical(parts).encode()).hexdigest()

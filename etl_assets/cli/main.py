@@ -19,6 +19,7 @@ from etl_assets.cli import (
     stack,
     transform_tests,
     versions,
+    why,
 )
 from etl_resources.classify import classify
 from etl_resources.errors import TransientError
@@ -37,6 +38,7 @@ lineage.register(app)
 account.register(app)
 schema_changes.register(app)
 acceptance.register(app)
+why.register(app)
 plan.register(app)
 backfill.register(app)
 demo.register(app)

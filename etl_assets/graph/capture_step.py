@@ -23,6 +23,7 @@ from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_s
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
+from etl_resources.ledger.logic import remember_logic
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.records import IntendedPartition
 from etl_resources.manifest_sources import PostgresSource
@@ -87,6 +88,7 @@ class CaptureStep:
         followed = follow_source(self._runtime, self._ledger, node, now, self._run_id)
         address, judged = followed.address, [c.column for c in followed.changes if c.action == "rows rejected"]
         store.settle(self._ledger, address)
+        remember_logic(self._ledger.connection, node.name, node.logic_version, node.logic_parts)
         return BronzeTable(
             node=node,
             system=self._system,

@@ -35,6 +35,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.held import Acceptance, Held, release
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.logic import remember_logic
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
@@ -73,6 +74,7 @@ class TableStep:
         """Settle what crashed before, then plan."""
         store = self._runtime.store
         store.settle(self._ledger, self._address)
+        remember_logic(self._ledger.connection, self._node.name, self._node.logic_version, self._node.logic_parts)
         return plan(
             self._ledger,
             asset=self._node.name,

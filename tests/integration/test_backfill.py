@@ -1,63 +1,160 @@
 """why, plan and backfill on a small lake, by the commands that a person types (M6, M11, A6)."""
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import date
-from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from etl_assets.cli.main import app
-from tests.integration.windows_project import write_windows
-from tests.lake import Lake, new_lake
-from tests.property.tiny_sales import MONTHS, Erp, State
+from etl_resources.calendar import WHOLE
+from tests.integration.backfill_child import run_command
+from tests.integration.backfill_shop import Shop, new_shop, of, outcomes, steps
+from tests.property.tiny_sales import MONTHS
 
+pytestmark = pytest.mark.timeout(400)
 JANUARY, FEBRUARY, MARCH = MONTHS
-
-
-@dataclass
-class Shop:
-    lake: Lake
-    erp: Erp
-    state: State
-
-    def sell(self, order: int, amount: str) -> None:
-        lines = {**self.state.lines, (order, 1): Decimal(amount)}
-        self.state = replace(self.state, lines=lines)
-        self.erp.show(self.state)
-
-    def call(self, *arguments: str) -> Result:
-        with self.lake.environment():
-            return CliRunner().invoke(app, list(arguments))
+BRONZE, SILVER = ("bronze.orders", "bronze.lines"), ("silver.orders", "silver.lines")
+AFTER = ("gdp.sales", "kpi.revenue", "postgres.analytics.revenue")
+GROWTH = "kpi.growth"
 
 
 @pytest.fixture(scope="module")
 def shop(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    folder = tmp_path_factory.mktemp("shop")
-    with new_lake(folder / "home", scale=None, project=write_windows(folder / "project")) as lake:
-        erp = Erp(lake.erp_dsn)
-        orders = {i: (date.fromisoformat(f"{m}-15"), "EUR") for i, m in enumerate(MONTHS)}
-        state = State(orders, {(i, 1): Decimal("10.00") for i in orders})
-        erp.show(state)
-        yield Shop(lake, erp, state)
-        erp.close()
+    with new_shop(tmp_path_factory.mktemp("shop")) as made:
+        yield made
 
 
-def test_explore(shop: Shop) -> None:
-    def show(*a: str) -> Any:
-        r = shop.call(*a)
-        print("\n$", *a, "->", r.exit_code, repr(r.exception) if r.exception else "")
-        if r.exception and not isinstance(r.exception, SystemExit):
-            import traceback
-            traceback.print_exception(r.exception)
-        print(r.output)
-    show("backfill", "all", "--yes")
+def test_a_late_order_computes_exactly_what_the_plan_named(shop: Shop) -> None:
+    """The purpose: its month, and the month whose growth it changes; a person sees it before, and nothing moved then."""
+    assert steps(shop.told("plan", "all"), "compute", "may change", "look") == set()
     shop.sell(0, "12.34")
-    show("plan", "all", "--ledger-only")
-    show("plan", "all")
-    show("backfill", "all", "--yes")
-    show("plan", "all")
+    before, epoch = shop.contents(), shop.epoch
+
+    plan = shop.told("plan", "all")
+    text = shop.call("plan", "all").output
+    again = shop.told("plan", "all")
+
+    assert shop.contents() == before
+    assert again == plan
+    assert plan["plan"] in text
+    assert "source changed" in text
+    assert steps(plan, "compute") == of(JANUARY, *BRONZE)
+    follows = of(JANUARY, *SILVER, *AFTER, GROWTH) | of(FEBRUARY, GROWTH)
+    assert steps(plan, "may change") == follows
+    assert plan["seconds"]["low"] <= plan["seconds"]["value"] <= plan["seconds"]["high"]
+    assert plan["cost"]["value"] == pytest.approx(plan["seconds"]["value"] * 0.36 / 3600, rel=0.1)
+
+    done = shop.told("backfill", "all", "--plan", plan["plan"], "--yes")
+
+    assert shop.published_since(epoch) <= of(JANUARY, *BRONZE) | follows
+    assert outcomes(done, "computed", "unchanged", "pruned") == of(JANUARY, *BRONZE) | follows
+    assert outcomes(done, "computed") >= of(JANUARY, "bronze.lines", "silver.lines", *AFTER) | of(FEBRUARY, GROWTH)
+    assert outcomes(done, "failed", "held", "pinned") == set()
+    assert done["actual"]["seconds"] > 0
+    assert shop.told("plan", "all")["median_error"] is not None
+    assert steps(shop.told("plan", "all"), "compute", "may change") == set()
+    assert shop.told("why", GROWTH, FEBRUARY)["status"] == "fresh"
+
+
+def test_another_change_after_the_plan_is_refused(shop: Shop) -> None:
+    """What runs is what somebody looked at; and nobody is asked where nobody can answer."""
+    shop.sell(1, "20.01")
+    plan = shop.told("plan", "all")
+    epoch = shop.epoch
+    unasked = shop.call("backfill", "all", "--plan", plan["plan"])
+    assert unasked.exit_code == 1
+    assert "add --yes" in str(unasked.exception)
+    shop.sell(1, "20.02")
+
+    refused = shop.call("backfill", "all", "--plan", plan["plan"], "--yes")
+
+    assert refused.exit_code == 1
+    assert f"The state no longer gives plan {plan['plan']}" in str(refused.exception)
+    assert shop.call("backfill", "all", "--dry-run").exit_code == 0
+    assert shop.published_since(epoch) == set()
+    assert shop.told("backfill", "all", "--yes")["actual"]["failed"] == 0
+
+
+def test_killed_in_the_middle_it_does_only_the_rest(shop: Shop) -> None:
+    """A backfill of a night must not begin again, nor be refused because half of its plan is done."""
+    shop.sell(0, "30.01")
+    plan = shop.told("plan", "all")
+    command = ("backfill", "all", "--plan", plan["plan"], "--yes")
+    point = {"name": "plan.intended", "action": "kill", "where": GROWTH}
+    child = shop.lake.fork(run_command, command, [point])
+    assert child.wait() is None, child.log
+    epoch = shop.epoch
+    assert shop.told("why", "kpi.revenue", JANUARY)["status"] == "fresh"
+
+    done = shop.told(*command)
+
+    assert shop.published_since(epoch) == of(JANUARY, GROWTH) | of(FEBRUARY, GROWTH)
+    assert outcomes(done, "computed", "unchanged", "pruned") == steps(plan, "compute", "may change")
+    assert len(done["runs"]) > len(shop.told("plan", "all")["runs"])
+    ((recorded, finished),) = shop.lake.platform(
+        "select plan_hash, finished_at is not null from etl.backfills where backfill = %s", done["backfill"]
+    )
+    assert (recorded, finished) == (plan["plan"], True)
+
+
+def test_why_names_the_input_the_run_and_the_way(shop: Shop) -> None:
+    """Who asks why a figure is old gets the table, the month, the versions and the run, not a guess."""
+    shop.sell(2, "40.01")
+    upstream = [a.replace(".", "/") for a in (*BRONZE, *SILVER)]
+    run = shop.lake.materialize(MARCH, selection=upstream)
+    assert run.success, run.error
+
+    sales = shop.told("why", "gdp.sales", MARCH, exit_code=3)
+    served = shop.told("why", "postgres.analytics.revenue", MARCH, exit_code=3)
+
+    (change,) = sales["changes"]
+    assert (sales["status"], change["kind"], change["asset"]) == ("stale", "content changed", "silver.lines")
+    assert change["run_id"] == run.run_id
+    assert change["before"]["version"] != change["after"]["version"]
+    assert served["status"] == "behind"
+    assert [u["asset"] for u in served["upstream"]] == ["gdp.sales"]
+    assert "silver.lines 2024-03: content changed" in shop.call("why", "gdp.sales", MARCH).output
+
+    done = shop.told("backfill", "+postgres.analytics.revenue", "--from", MARCH, "--yes")
+    assert outcomes(done, "computed") == of(MARCH, *AFTER)
+    left = shop.told("why", GROWTH, MARCH, exit_code=3)
+    assert [c["asset"] for c in left["changes"]] == ["gdp.sales"]
+
+    sql = shop.project / "datasets/growth/growth.sql"
+    sql.write_text(sql.read_text().replace("p.start_date as month", "(p.start_date) as month"))
+    changed = shop.told("why", GROWTH, JANUARY, exit_code=3)
+    assert [(c["kind"], c["parts"]) for c in changed["changes"]] == [("logic changed", ["sql"])]
+    done = shop.told("backfill", GROWTH, "--yes")
+    assert outcomes(done, "computed", "unchanged") == {(GROWTH, m) for m in MONTHS}
+
+
+def test_a_rate_plans_the_months_that_looked_it_up(shop: Shop) -> None:
+    """Also from the plan, not only in the run: a corrected rate of February is no reason to pay for January."""
+    shop.rate("USD", "2024-02-09", "1.7")
+    shop.rate("CHF", "2024-01-05", "0.9")
+    whole = shop.told("plan", "all")
+    assert steps(whole, "compute") == {("bronze.rates", WHOLE)}
+    assert steps(whole, "may change") >= of(JANUARY, "gdp.sales")
+    assert shop.lake.materialize(JANUARY, selection=["bronze/rates", "silver/rates"]).success
+
+    plan = shop.told("plan", "gdp.sales+")
+
+    assert steps(plan, "compute") == of(FEBRUARY, "gdp.sales")
+    assert shop.told("plan", "gdp.sales", "--ledger-only")["plan"] != plan["plan"]
+    explained = shop.told("why", "gdp.sales", FEBRUARY, exit_code=3)
+    assert [(c["kind"], c["asset"]) for c in explained["changes"]] == [("looked-up rows changed", "silver.rates")]
+    assert shop.told("backfill", "gdp.sales+", "--plan", plan["plan"], "--yes")["actual"]["failed"] == 0
+
+
+def test_a_pin_is_told_and_kept(shop: Shop) -> None:
+    """A backfill must not undo what a person decided."""
+    rolled = shop.call("rollback", "gdp.sales", "--to", "1", "--partition", JANUARY, "--reason", "wrong rates")
+    assert rolled.exit_code == 0, rolled.output
+    shop.sell(0, "50.01")
+
+    plan = shop.told("plan", "all")
+    done = shop.told("backfill", "all", "--yes")
+
+    assert steps(plan, "pinned") == of(JANUARY, "gdp.sales")
+    assert outcomes(done, "failed") == set()
+    assert ("gdp.sales", JANUARY) not in outcomes(done, "computed")
+    pinned = shop.told("why", "gdp.sales", JANUARY, exit_code=4)
+    assert (pinned["status"], pinned["pin"]["reason"]) == ("pinned", "wrong rates")

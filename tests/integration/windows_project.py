@@ -56,15 +56,20 @@ WINDOWS = {
 def write_windows(root: Path) -> Path:
     """The project's files: growth refuses a missing month, trailing allows it, first_order and history read all."""
     write_project(root)
-    for name, window in WINDOWS.items():
-        folder = root / "datasets" / name
-        folder.mkdir(parents=True)
-        (folder / "manifest.yaml").write_text(_KPI.format(name=name, window=window).lstrip())
-        (folder / f"{name}.sql").write_text(_SQL.lstrip())
+    add_windows(root, *WINDOWS)
     (root / "datasets/history").mkdir()
     (root / "datasets/history/manifest.yaml").write_text(_HISTORY.lstrip())
     (root / "datasets/history/history.sql").write_text(_HISTORY_SQL)
     return root
+
+
+def add_windows(root: Path, *names: str) -> None:
+    """KPIs over windows of gdp.sales, to a project that has it."""
+    for name in names:
+        folder = root / "datasets" / name
+        folder.mkdir(parents=True)
+        (folder / "manifest.yaml").write_text(_KPI.format(name=name, window=WINDOWS[name]).lstrip())
+        (folder / f"{name}.sql").write_text(_SQL.lstrip())
 
 
 def expected(amounts: Mapping[str, Decimal], month: str, months: list[str]) -> tuple[date, Decimal | None, Decimal]:

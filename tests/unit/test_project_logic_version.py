@@ -11,7 +11,7 @@ from project_edits import CONTROL, GDP, GDP_SQL, KPI, LINES, ORDERS, PLATFORM, e
 
 from etl_assets.project import Project, load_project
 from etl_assets.project_resolve import resolve_contract
-from etl_resources.logic_version import table_logic_version
+from etl_resources.logic_version import table_logic
 from etl_resources.manifest import Calendar, Dataset
 from etl_resources.manifest_file import parse_manifest
 from tests.projects import SALES
@@ -93,7 +93,7 @@ CALENDAR = Calendar(start="2024-01", end="2024-12")
 
 def small_version(dataset: Dataset, layer: str) -> str:
     contract = resolve_contract(dataset, layer)
-    return table_logic_version(layer, dataset, contract, CALENDAR, sql="select 1\n", control_sql=None)
+    return table_logic(layer, dataset, contract, CALENDAR, sql="select 1\n", control_sql=None).version
 
 
 def test_an_upgrade_of_the_product_keeps_versions() -> None:

@@ -18,3 +18,13 @@ create index backfills_hash on etl.backfills (plan_hash) where finished_at is nu
 comment on column etl.backfills.planned is 'Asset → partition → the input versions that it was planned on; null when it ended.';
 comment on column etl.backfills.estimate is 'Seconds of all runs, with low and high, partitions and runs.';
 comment on column etl.backfills.actual is 'Seconds of all runs, of them in attempts, cost, and partitions by what came of them.';
+
+-- Which parts a logic version consisted of: `why` tells which of them changed. Remembered for people, decides nothing.
+create table etl.logic_versions (
+    asset         text not null,
+    logic_version text not null,
+    parts         jsonb not null,
+    seen_at       timestamptz not null default now(),
+    primary key (asset, logic_version)
+);
+comment on column etl.logic_versions.parts is 'Name of a part (sql, columns, table …) → its digest.';

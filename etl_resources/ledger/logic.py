@@ -1,0 +1,45 @@
+"""Which parts the logic of an asset consisted of when it was published: to tell which of them changed."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from etl_resources.ledger.state import Place
+from etl_resources.run_token import InputVersion, run_token
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+def remember_logic(
+    connection: "psycopg.Connection[Any]", asset: str, logic_version: str, parts: Mapping[str, str]
+) -> None:
+    """Keep the digests of a logic's parts; what is known already stays. It is no evidence: without it less is told."""
+    from psycopg.types.json import Jsonb
+
+    connection.execute(
+        "insert into etl.logic_versions (asset, logic_version, parts) values (%s, %s, %s) on conflict do nothing",
+        (asset, logic_version, Jsonb(dict(parts))),
+    )
+
+
+def changed_parts(
+    connection: "psycopg.Connection[Any]",
+    tenant: str,
+    place: Place,
+    token: str,
+    inputs: Sequence[InputVersion],
+    now: Mapping[str, str],
+) -> list[str]:
+    """Parts that differ from those by which a partition was made: of the version that gives its token.
+
+    Empty where that version isn't remembered.
+    """
+    asset, partition = place
+    rows = connection.execute(
+        "select logic_version, parts from etl.logic_versions where asset = %s order by seen_at desc", (asset,)
+    ).fetchall()
+    for version, parts in rows:
+        made = run_token(tenant=tenant, asset=asset, partition=partition, logic_version=version, inputs=inputs)
+        if made == token:
+            return sorted(n for n in {*parts, *now} if parts.get(n) != now.get(n))
+    return []
