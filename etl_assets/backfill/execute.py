@@ -9,6 +9,7 @@ from typing import Any
 from etl_assets.backfill.estimate import price_of
 from etl_assets.backfill.launch import Launcher, Progress, RunDone
 from etl_assets.backfill.plan import BackfillPlan, plan_of
+from etl_assets.backfill.runs import PlannedRun, build_runs
 from etl_assets.graph.runtime import Runtime
 from etl_resources.closure import Closure, State
 from etl_resources.closure_plan import PlannedStep
@@ -42,6 +43,13 @@ class Outcome(StrEnum):
     """Computed, and waits for a person."""
     PINNED = "pinned"
     FAILED = "failed"
+    NOT_DONE = "not done"
+    """Its run ended before it, or what it is made from failed."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether there is nothing left to do; a KPI that is held, or a pin, waits for a person."""
+        return self not in (Outcome.FAILED, Outcome.NOT_DONE)
 
 
 @dataclass(frozen=True)
@@ -78,8 +86,8 @@ class BackfillResult:
 
     @property
     def succeeded(self) -> bool:
-        """Whether nothing failed and nothing was left out; a KPI that is held has failed nobody."""
-        return not self.count(Outcome.FAILED) and not self.stopped
+        """Whether nothing failed and nothing was left out."""
+        return not self.stopped and all(o.is_right for o in self.outcomes.values())
 
     def actual_json(self) -> dict[str, Any]:
         """What the ledger keeps, and scripts read."""
@@ -147,6 +155,9 @@ def run_backfill(
             else:
                 launcher.run_here(record.backfill, plan.runs, plan.first, plan.last, progress)
             result = _result(runtime, ledger, launcher, record, plan, stopped)
+            if stopped is None and (rest := _left(runtime, result)):
+                launcher.run_here(record.backfill, rest, plan.first, plan.last, progress)
+                result = _result(runtime, ledger, launcher, record, plan, stopped)
             finish(ledger.connection, record.backfill, result.actual_json())
     return result
 
@@ -188,7 +199,11 @@ def _result(
     state = read_state(ledger.connection, list(plan.closure.nodes), _definitions(plan.closure))
     after = Closure(list(plan.closure.nodes.values()), state)
     planned = {(s.asset, s.partition): s for s in plan.todo}
-    outcomes = {place: _outcome(step, made, state, after, runs) for place, step in planned.items()}
+    outcomes: dict[Place, Outcome] = {}
+    for place, step in planned.items():  # inputs first
+        found = _outcome(step, made, state, after, runs)
+        late = found is Outcome.PRUNED and any(not outcomes.get(r, found).is_right for r in step.because)
+        outcomes[place] = Outcome.NOT_DONE if late else found
     for place in record.planned.keys() - planned.keys():  # computed before it was interrupted
         outcomes[place] = _made(made, place) or Outcome.PRUNED
     also = sorted(place for place in made.published if place not in outcomes)
@@ -223,4 +238,21 @@ def _outcome(step: PlannedStep, made: MadeBy, state: LedgerState, after: Closure
     if after.nodes[step.asset].is_source:
         looked = [r for r in runs if step.asset in r.assets and r.ended and not r.source_failed]
         return Outcome.PRUNED if looked else Outcome.FAILED
-    return Outcome.PRUNED if after.verdict(*place).state is State.FRESH else Outcome.FAILED
+    return Outcome.PRUNED if after.verdict(*place).state is State.FRESH else Outcome.NOT_DONE
+
+
+def _left(runtime: Runtime, result: BackfillResult) -> list[PlannedRun]:
+    """Runs of what a failed partition kept from being reached in the same run, and doesn't depend on it."""
+    outcomes, plan = result.outcomes, result.plan
+    if not result.count(Outcome.NOT_DONE):
+        return []
+    again = plan_of(runtime, plan.selection, plan.first, plan.last, look=False)
+    bad = {place for place, outcome in outcomes.items() if outcome is Outcome.FAILED}
+    rest = []
+    for step in again.todo:
+        place = (step.asset, step.partition)
+        if bad.intersection(step.because):
+            bad.add(place)
+        elif outcomes.get(place) is Outcome.NOT_DONE:
+            rest.append(step)
+    return build_runs(again.closure, rest)

@@ -68,7 +68,9 @@ def _print_result(result: "BackfillResult") -> None:
     done, planned = result.actual_json(), result.estimated
     print(f"\nbackfill {result.backfill}" + (f": {result.stopped}" if result.stopped else ""))
     print(f"  {'':<12}{'planned':>12}{'actual':>12}")
-    print(f"  {'partitions':<12}{planned['partitions']:>12,}{done['partitions'] - done['failed']:>12,}")
+    print(
+        f"  {'partitions':<12}{planned['partitions']:>12,}{done['partitions'] - done['failed'] - done['not done']:>12,}"
+    )
     print(f"  {'runs':<12}{planned['runs']:>12,}{done['runs']:>12,}")
     print(f"  {'minutes':<12}{planned['seconds'] / 60:>12.2f}{done['seconds'] / 60:>12.2f}")
     if planned["cost"] is not None and done["cost"] is not None:
@@ -77,9 +79,9 @@ def _print_result(result: "BackfillResult") -> None:
     print("  " + ", ".join(f"{done[o]:,} {o}" for o in Outcome if done[o]))
     if result.also:
         print(f"  {len(result.also)} more were computed with them (rows moved, or captured together)")
-    failed = [place for place, outcome in result.outcomes.items() if outcome is Outcome.FAILED]
-    for asset, partition in failed[:FAILED_SHOWN]:
-        print(f"failed: {asset} {partition}; data-pipeline why {asset} {partition}")
+    wrong = [(place, outcome) for place, outcome in result.outcomes.items() if not outcome.is_right]
+    for (asset, partition), outcome in wrong[:FAILED_SHOWN]:
+        print(f"{outcome}: data-pipeline why {asset} {partition}")
     for error in result.errors:
         print(f"failed: {error}", file=sys.stderr)
     if result.count(Outcome.HELD):

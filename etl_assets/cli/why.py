@@ -50,9 +50,8 @@ def _print(found: "Why") -> None:
     if found.ended:
         e = found.ended
         state = "is under way, or its process died" if e.state == "open" else "published nothing of it"
-        print(
-            f"the last attempt (run {e.run_id}, {e.at:%Y-%m-%d %H:%M:%S} UTC) {state}{f': {e.reason}' if e.reason else ''}"
-        )
+        reason = f": {e.reason}" if e.reason else ""
+        print(f"the last attempt (run {e.run_id}, {e.at:%Y-%m-%d %H:%M:%S} UTC) {state}{reason}")
     for change in found.changes:
         print(f"  {_told(change)}")
     if found.missing:
@@ -112,7 +111,9 @@ def _as_json(found: "Why") -> dict[str, Any]:
              "changes": [change_json(c) for c in v.changes]}
             for v in found.upstream
         ],
-        "pin": found.pin and {"version": found.pin.number, "reason": found.pin.reason, "at": found.pin.pinned_at.isoformat()},
+        "pin": found.pin and {
+            "version": found.pin.number, "reason": found.pin.reason, "at": found.pin.pinned_at.isoformat()
+        },
         "waiting": found.waiting and {
             "since": found.waiting.held_at.isoformat(), "accepted_by": found.waiting.accepted_by
         },

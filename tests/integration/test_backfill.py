@@ -23,7 +23,7 @@ def shop(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sh
 
 
 def test_a_late_order_computes_exactly_what_the_plan_named(shop: Shop) -> None:
-    """The purpose: its month, and the month whose growth it changes; a person sees it before, and nothing moved then."""
+    """The purpose: its month, and the month whose growth it changes; a person sees it before, and nothing moves."""
     assert steps(shop.told("plan", "all"), "compute", "may change", "look") == set()
     shop.sell(0, "12.34")
     before, epoch = shop.contents(), shop.epoch
@@ -78,7 +78,7 @@ def test_killed_in_the_middle_it_does_only_the_rest(shop: Shop) -> None:
     shop.sell(0, "30.01")
     plan = shop.told("plan", "all")
     command = ("backfill", "all", "--plan", plan["plan"], "--yes")
-    point = {"name": "plan.intended", "action": "kill", "where": GROWTH}
+    point = {"point": "plan.intended", "action": "kill", "match": GROWTH}
     child = shop.lake.fork(run_command, command, [point])
     assert child.wait() is None, child.log
     epoch = shop.epoch
