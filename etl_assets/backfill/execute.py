@@ -1,4 +1,4 @@
-"""`data-pipeline backfill`: runs a plan, goes on with one that was interrupted, and compares it with what came of it."""
+"""`data-pipeline backfill`: runs a plan, goes on with an interrupted one, and compares it with what came of it."""
 
 import uuid
 from collections.abc import Mapping, Sequence

@@ -75,9 +75,7 @@ def make_plan(
         assets = [a for a in assets if a not in without]
     state = read_state(ledger.connection, [n.name for n in nodes], lookup_definitions(nodes))
     if state.open_attempts:
-        notes.append(
-            f"{state.open_attempts} attempts are under way, or their process died: `data-pipeline recover` settles those"
-        )
+        notes.append(f"{state.open_attempts} attempts are under way, or their process died (`data-pipeline recover`)")
     wanted = _wanted(nodes, assets, first, last)
     looked = look_at_sources(runtime, ledger, state, wanted) if look else Looked()
     unobservable = looked.unobservable if look else {n.name for n in nodes if n.is_source}

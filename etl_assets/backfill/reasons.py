@@ -16,7 +16,7 @@ def place_of(asset: str, partition: str) -> str:
 
 
 def told(change: Change, seen_from: str = "") -> str:
-    """One change in words, e.g. silver.sales_orders 2024-05: content changed. seen_from: the period that goes unsaid."""
+    """One change, e.g. silver.sales_orders 2024-05: content changed. seen_from: the period that goes unsaid."""
     if change.kind is ChangeKind.LOGIC:
         return str(change.kind)
     place = change.asset if change.partition == seen_from else place_of(change.asset, change.partition)

@@ -30,7 +30,8 @@ def print_plan(plan: BackfillPlan, out: TextIO) -> None:
     for number, run in enumerate(plan.runs, 1):
         whole = "" if run.first == WHOLE else f"{run}: "
         print(f"  {number}. {whole}{', '.join(run.assets)}", file=out)
-    print_price(plan.estimate, plan, out)
+    if plan.runs:
+        print_price(plan.estimate, plan, out)
     for line in _warnings(plan):
         print(line, file=out)
 
@@ -44,7 +45,7 @@ def print_price(estimate: Estimate, plan: BackfillPlan, out: TextIO) -> None:
     print(f"cost      {cost_told(plan, estimate.cost, estimate.unpriced)}", file=out)
     bases = sorted({b for b in estimate.bases.values() if not b.endswith(("attempt", "attempts"))})
     basis = f"the ledger's history; {'; '.join(bases)}" if bases else "the ledger's history of the same assets"
-    print(f"estimated from {basis if plan.runs else 'nothing: nothing runs'}", file=out)
+    print(f"estimated from {basis}", file=out)
     if plan.error is not None:
         print(f"median error of earlier estimates: {plan.error:.0%}", file=out)
 
@@ -126,12 +127,12 @@ def _details(plan: BackfillPlan) -> Iterator[str]:
             continue
         yield f"\n{asset}" + ("" if asset in plan.assets else " (goes with them)")
         lines = [
-            (stretch[0].partition, stretch[-1].partition, told)
-            for told, found in groupby(steps, key=lambda s: f"{s.action.value}: {_reason(s)}")
+            (stretch[0].partition, stretch[-1].partition, reason)
+            for reason, found in groupby(steps, key=lambda s: f"{s.action.value}: {_reason(s)}")
             if (stretch := list(found))
         ]
-        for first, last, told in lines[:LINES_SHOWN]:
-            yield f"  {first if first == last else f'{first} … {last}':<19}{told}"
+        for first, last, reason in lines[:LINES_SHOWN]:
+            yield f"  {first if first == last else f'{first} … {last}':<19}{reason}"
         if len(lines) > LINES_SHOWN:
             yield f"  … and {len(lines) - LINES_SHOWN} more lines (--json has them)"
 

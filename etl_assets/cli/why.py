@@ -1,6 +1,7 @@
 """`data-pipeline why`: whether a partition is up to date, and what made it so."""
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,37 +37,46 @@ def why(
 
 
 def _print(found: "Why") -> None:
-    from etl_assets.backfill.reasons import place_of, places
+    from etl_assets.backfill.reasons import place_of
 
     print(f"{place_of(found.asset, found.partition)}: {found.status}")
+    for line in (*_standing(found), *_reasons(found)):
+        print(line)
+
+
+def _standing(found: "Why") -> Iterator[str]:
+    """What is published, and what a person or an attempt has to do with it."""
     if found.known:
         k = found.known
-        print(f"published {k.published_at:%Y-%m-%d %H:%M:%S} UTC by run {k.run_id}: {k.rows:,} rows, epoch {k.epoch}")
+        yield f"published {k.published_at:%Y-%m-%d %H:%M:%S} UTC by run {k.run_id}: {k.rows:,} rows, epoch {k.epoch}"
     if found.pin:
-        print(f"it is {found.pin}")
+        yield f"it is {found.pin}"
     if found.waiting:
         who = f"accepted by {found.waiting.accepted_by}, not published yet" if found.waiting.accepted_by else "waits"
-        print(f"a result {who} since {found.waiting.held_at:%Y-%m-%d %H:%M} UTC: data-pipeline acceptance list")
+        yield f"a result {who} since {found.waiting.held_at:%Y-%m-%d %H:%M} UTC: data-pipeline acceptance list"
     if found.ended:
         e = found.ended
         state = "is under way, or its process died" if e.state == "open" else "published nothing of it"
         reason = f": {e.reason}" if e.reason else ""
-        print(f"the last attempt (run {e.run_id}, {e.at:%Y-%m-%d %H:%M:%S} UTC) {state}{reason}")
-    for change in found.changes:
-        print(f"  {_told(change)}")
-    if found.missing:
-        print(f"  not published yet: {places(found.missing)}")
-    if found.problem:
-        print(f"  a run would fail: {found.problem}")
-    if found.upstream:
-        print("out of date upstream, first what is to be computed first:")
-    for verdict in found.upstream:
-        from etl_assets.backfill.reasons import told
+        yield f"the last attempt (run {e.run_id}, {e.at:%Y-%m-%d %H:%M:%S} UTC) {state}{reason}"
 
+
+def _reasons(found: "Why") -> Iterator[str]:
+    """Why it is out of date, or what it is made from is."""
+    from etl_assets.backfill.reasons import place_of, places, told
+
+    yield from (f"  {_told(change)}" for change in found.changes)
+    if found.missing:
+        yield f"  not published yet: {places(found.missing)}"
+    if found.problem:
+        yield f"  a run would fail: {found.problem}"
+    if found.upstream:
+        yield "out of date upstream, first what is to be computed first:"
+    for verdict in found.upstream:
         reasons = "; ".join(told(c) for c in verdict.changes) or verdict.state.value
-        print(f"  {place_of(verdict.asset, verdict.partition)}: {reasons}")
+        yield f"  {place_of(verdict.asset, verdict.partition)}: {reasons}"
     if found.is_source and found.status == "fresh":
-        print("its source was not looked at: data-pipeline plan does that")
+        yield "its source was not looked at: data-pipeline plan does that"
 
 
 def _told(dated: "DatedChange") -> str:
