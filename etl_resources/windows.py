@@ -31,7 +31,7 @@ class InputWindow:
     """Partitions of an input other than the same period."""
 
     within: tuple[str, ...]
-    """The input's own partitions: a month outside of them never existed, and is not missing."""
+    """The input's own partitions, in order and without a gap: a month outside never existed, and is not missing."""
     months: tuple[int, ...] | None
     """First and last, relative to the partition that is made; None: all that are published."""
     allow_missing: bool = False
@@ -41,7 +41,10 @@ class InputWindow:
         """What one partition reads, published or not, in order."""
         if self.months is None:
             return sorted(table.publishes)
-        return [month for month in months_around(partition, self.months[0], self.months[1]) if month in self.within]
+        if not self.within:
+            return []
+        first, last = self.within[0], self.within[-1]
+        return [month for month in months_around(partition, self.months[0], self.months[1]) if first <= month <= last]
 
 
 def versions_read(

@@ -1,7 +1,8 @@
 """`data-pipeline plan`: what a backfill would compute, prune, take and cost. It changes nothing."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from etl_assets.backfill.closure_nodes import closure_nodes, datasets_of, lookup_definitions
@@ -96,9 +97,20 @@ def plan_of(
     runtime: Runtime, selection: Iterable[str], first: str | None, last: str | None, *, look: bool = True
 ) -> BackfillPlan:
     """As make_plan, in one snapshot of the ledger that nothing is written to."""
-    opened: AbstractContextManager[Ledger] = Ledger.at_one_instant(runtime.settings)
-    with opened as ledger:
+    with _without_collections(), Ledger.at_one_instant(runtime.settings) as ledger:
         return make_plan(runtime, ledger, selection, first, last, look=look)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """A plan of 10,000 partitions is a hundred thousand small objects that all live: searching them took a third."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _periods(runtime: Runtime, first: str | None, last: str | None) -> tuple[str, str]:
