@@ -157,6 +157,13 @@ class Closure:
                     yield from ((name, p) for p in planned.get(name, ()) if p not in table.publishes)
         yield from ((lookup.asset, WHOLE) for lookup in node.lookups)
 
+    def made_from(self, asset: str, partition: str) -> Iterator[Place]:
+        """As reads, without what may be missing there and isn't published."""
+        windows = self.nodes[asset].windows
+        for name, read in self.reads(asset, partition):
+            if self.known(name, read) or name not in windows or not windows[name].allow_missing:
+                yield name, read
+
     def verdict(self, asset: str, partition: str) -> Verdict:
         """What a partition is now, whatever its inputs' own state is."""
         place = (asset, partition)
@@ -171,7 +178,7 @@ class Closure:
         if place not in self._outdated:
             self._outdated[place] = place not in self.state.pins and (
                 self.verdict(*place).state in (State.STALE, State.NEVER)
-                or any(self.outdated(*r) for r in self.reads(*place))
+                or any(self.outdated(*r) for r in self.made_from(*place))
             )
         return self._outdated[place]
 

@@ -228,7 +228,7 @@ class _Planner:
         """What is out of date, read by the plan, and not part of it."""
         found: dict[str, set[str]] = {}
         for step in self.steps.values():
-            for asset, partition in self._reads(step.asset, step.partition):
+            for asset, partition in self._closure.made_from(step.asset, step.partition):
                 if (asset, partition) not in self.steps and self._closure.outdated(asset, partition):
                     found.setdefault(asset, set()).add(partition)
         return {n: sorted(p) for n, p in found.items()}

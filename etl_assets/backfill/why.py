@@ -144,23 +144,17 @@ def _outdated_upstream(closure: Closure, place: Place) -> list[Verdict]:
     seen: set[Place] = set()
 
     def visit(at: Place) -> None:
-        for read in closure.reads(*at):
+        for read in closure.made_from(*at):
             if read in seen or read in closure.state.pins:
                 continue
             seen.add(read)
             visit(read)
             verdict = closure.verdict(*read)
-            if verdict.state in (State.STALE, State.NEVER) and not _absent_by_choice(closure, at, read):
+            if verdict.state in (State.STALE, State.NEVER):
                 found[read] = verdict
 
     visit(place)
     return list(found.values())
-
-
-def _absent_by_choice(closure: Closure, reader: Place, read: Place) -> bool:
-    """Whether what isn't published may be missing there."""
-    window = closure.nodes[reader[0]].windows.get(read[0])
-    return closure.known(*read) is None and window is not None and window.allow_missing
 
 
 def _dated(

@@ -43,13 +43,13 @@ def backfill(
     found, begun = prepare(runtime, selection, first, last, plan)
     if not as_json:
         print_plan(found, sys.stdout)
-    if dry_run or not found.runs:
+    if dry_run or not (found.runs or begun):
         if as_json:
             _print_json({"plan": plan_json(found), "actual": None})
         return
     if begun:
         _line(f"goes on with backfill {begun.backfill}, which was interrupted")
-    if not yes:
+    if found.runs and not yes:
         if not sys.stdin.isatty():
             raise PermanentError("There is no terminal to ask whether to run this: add --yes.")
         typer.confirm("Run it?", abort=True, err=True)
