@@ -126,11 +126,13 @@ def _without_totals(
 
 def _files(runtime: Runtime, state: LedgerState, node: TableNode, looked: Looked) -> None:
     known = state.published.get(node.name, {}).get(WHOLE)
+    if known is None:  # computed in any case
+        return
     raw = ObjectStore.of(runtime.store.catalog, raw_location(runtime.bucket))
     zone = RawZone(raw, node.dataset.dataset, "")  # a listing of files writes nothing to it
     fingerprint = runtime.delivered_source(node, raw).observe(zone).fingerprint
-    changed = known is not None and known.fingerprint != fingerprint
-    looked.observed[node.name, WHOLE] = Observation(fingerprint, (ChangeKind.SOURCE,) * changed)
+    kinds = (ChangeKind.SOURCE,) * (known.fingerprint != fingerprint)
+    looked.observed[node.name, WHOLE] = Observation(fingerprint, kinds)
 
 
 class Finder:

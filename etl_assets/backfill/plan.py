@@ -11,7 +11,7 @@ from etl_assets.backfill.look import Finder, Looked, look_at_sources
 from etl_assets.backfill.runs import PlannedRun, build_runs
 from etl_assets.backfill.selection import select
 from etl_assets.graph.runtime import Runtime
-from etl_resources.calendar import WHOLE
+from etl_resources.calendar import WHOLE, months_between
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.closure_plan import ClosurePlan, PlannedStep, plan_closure
 from etl_resources.errors import PermanentError
@@ -117,7 +117,7 @@ def _periods(runtime: Runtime, first: str | None, last: str | None) -> tuple[str
     calendar = runtime.project.platform.calendar
     first, last = first or calendar.start, last or calendar.end
     for name, period in (("--from", first), ("--to", last)):
-        if not calendar.start <= period <= calendar.end or len(period) != len(calendar.start):
+        if period not in months_between(calendar.start, calendar.end):
             raise PermanentError(
                 f"{name} {period} is no period of the calendar; valid: {calendar.start} to {calendar.end}."
             )

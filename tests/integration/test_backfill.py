@@ -133,7 +133,8 @@ def test_a_rate_plans_the_months_that_looked_it_up(shop: Shop) -> None:
     whole = shop.told("plan", "all")
     assert steps(whole, "compute") == {("bronze.rates", WHOLE)}
     assert steps(whole, "may change") >= of(JANUARY, "gdp.sales")
-    assert shop.lake.materialize(JANUARY, selection=["bronze/rates", "silver/rates"]).success
+    whole = shop.told("backfill", "bronze.rates", "silver.rates", "--yes")  # assets without months alone
+    assert outcomes(whole, "computed") == {("bronze.rates", WHOLE), ("silver.rates", WHOLE)}
 
     plan = shop.told("plan", "gdp.sales+")
 
@@ -142,6 +143,25 @@ def test_a_rate_plans_the_months_that_looked_it_up(shop: Shop) -> None:
     explained = shop.told("why", "gdp.sales", FEBRUARY, exit_code=3)
     assert [(c["kind"], c["asset"]) for c in explained["changes"]] == [("looked-up rows changed", "silver.rates")]
     assert shop.told("backfill", "gdp.sales+", "--plan", plan["plan"], "--yes")["actual"]["failed"] == 0
+
+
+def test_a_held_kpi_is_told_and_keeps_no_other_month(shop: Shop) -> None:
+    """A month that waits for a person is no failure; the month beside it, whose run it made fail, is still served."""
+    shop.sell(0, "-1.00")  # silver rejects it, so that the KPI differs from the ERP
+    shop.sell(1, "21.01")
+
+    done = shop.told("backfill", "all", "--yes")
+
+    assert outcomes(done, "held") == of(JANUARY, "kpi.revenue")
+    assert outcomes(done, "failed", "not done") == set()
+    assert outcomes(done, "computed") >= of(FEBRUARY, *AFTER)
+    plan = shop.told("plan", "all")
+    assert steps(plan, "held") == of(JANUARY, "kpi.revenue")
+    assert steps(plan, "compute", "may change") == set()
+    assert shop.told("why", "kpi.revenue", JANUARY, exit_code=4)["status"] == "held"
+    shop.sell(0, "11.00")
+    assert shop.told("backfill", "all", "--yes")["actual"]["failed"] == 0
+    assert shop.told("why", "kpi.revenue", JANUARY)["status"] == "fresh"
 
 
 def test_a_pin_is_told_and_kept(shop: Shop) -> None:
