@@ -14,6 +14,7 @@ from etl_resources.calendar import WHOLE
 from etl_resources.closure import ChangeKind, Observation
 from etl_resources.conventions import raw_location
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_source, snapshot_of
 from etl_resources.extract.raw_zone import RawZone
@@ -23,6 +24,7 @@ from etl_resources.ledger.state import Known, LedgerState, Place
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest_sources import PostgresSource, S3FilesSource
 from etl_resources.object_store import ObjectStore
+from etl_resources.retries import retry_transient
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import read_schema
@@ -148,8 +150,17 @@ class Finder:
         key = (lookup.definition, partition)
         if key not in self._found:
             scans = self._scan(lookup.source, partition), self._scan(lookup.asset, WHOLE)
-            self._found[key] = lookup.version(self._engine, *scans) if all(scans) else ""
+            self._found[key] = self._look(lookup, partition, *scans) if all(scans) else ""
         return self._found[key]
+
+    def _look(self, lookup: LookupTable, partition: str, source: str, table: str) -> str:
+        import duckdb
+
+        what = f"{lookup.name} for {lookup.source}, partition {partition}"
+        try:
+            return retry_transient(lambda: lookup.version(self._engine, source, table), what)
+        except duckdb.Error as e:
+            raise engine_error(what, e) from e
 
     def _scan(self, asset: str, partition: str) -> str:
         if (asset, partition) not in self._scans:

@@ -45,14 +45,15 @@ class History:
 
 
 _ATTEMPTS = """
-select asset, seconds, rows_read, partitions from (
-    select i.asset, extract(epoch from i.settled_at - i.created_at)::float8 as seconds,
-           sum(coalesce((p.counts ->> 'read')::bigint, p.rows))::bigint as rows_read, count(*) as partitions,
-           row_number() over (partition by i.asset order by i.settled_at desc) as newest
-    from etl.intents i join etl.publishes p using (attempt)
-    where i.asset = any(%(assets)s) and i.state = 'published' and i.settled_at > i.created_at
-    group by i.asset, i.attempt
-) a where newest <= %(most)s order by asset, newest
+with recent as (
+    select asset, attempt, extract(epoch from settled_at - created_at)::float8 as seconds, newest from (
+        select asset, attempt, settled_at, created_at,
+               row_number() over (partition by asset order by settled_at desc) as newest
+        from etl.intents where asset = any(%(assets)s) and state = 'published' and settled_at > created_at
+    ) i where newest <= %(most)s
+)
+select asset, seconds, sum(coalesce((p.counts ->> 'read')::bigint, p.rows))::bigint, count(*)
+from recent join etl.publishes p using (asset, attempt) group by asset, attempt, seconds, newest order by asset, newest
 """
 _DRIFT = """
 select asset, percentile_cont(array[0.1, 0.9]) within group (order by rows::float8 / before) from (

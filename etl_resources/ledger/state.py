@@ -101,16 +101,13 @@ class LedgerState:
 
 
 _PUBLISHED = """
-with mine as materialized (
-    select asset, partition, epoch, token, version, rows, size_bytes, (counts ->> 'read')::bigint as rows_read, inputs,
-           fingerprint, run_id, published_at,
-           max(size_bytes) over (partition by asset, partition, version) as content_bytes,
-           row_number() over (partition by asset, partition order by epoch desc) as newest
-    from etl.publishes where asset = any(%(assets)s)
-)
-select asset, partition, epoch, token, version, rows, content_bytes, coalesce(rows_read, rows), inputs, fingerprint,
-       run_id, published_at
-from mine where newest = 1
+select asset, partition, epoch, token, version, rows,
+       case when alias_of is null then size_bytes else (
+           select max(x.size_bytes) from etl.publishes x
+           where x.asset = c.asset and x.partition = c.partition and x.version = c.version
+       ) end,
+       coalesce((counts ->> 'read')::bigint, rows), inputs, fingerprint, run_id, published_at
+from etl.current_versions c where asset = any(%(assets)s)
 """
 _WAITING = (
     "select asset, partition, token, held_at, accepted_by from etl.waiting where asset = any(%(assets)s) order by epoch"

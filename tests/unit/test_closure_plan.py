@@ -1,0 +1,111 @@
+"""What a plan does with moved rows, pins, held KPIs, missing inputs and sources that nobody can look at."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from etl_resources.calendar import WHOLE
+from etl_resources.closure import Closure
+from etl_resources.closure_plan import Action, ClosurePlan, plan_closure
+from etl_resources.ledger.pins import Pin
+from etl_resources.ledger.state import LedgerState, Waiting
+from tests.property.closure_model import MONTHS, NODES, ORDERS, RATES, Flow
+
+JANUARY, FEBRUARY, MARCH, _ = MONTHS
+ALL = {n.name: n.partitions for n in NODES}
+SILVER, REVENUE = "silver.orders", "kpi.revenue"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def flow() -> Flow:
+    """Everything is published."""
+    made = Flow(dict.fromkeys(MONTHS, 1), dict.fromkeys(MONTHS, 1), {1: 1})
+    made.run(ALL)
+    return made
+
+
+def plan(flow: Flow, wanted: dict[str, tuple[str, ...]], **state: object) -> ClosurePlan:
+    """From the ledger as the flow has it, with these differences."""
+    seen = flow.closure()
+    changed: LedgerState = replace(seen.state, **state)  # type: ignore[arg-type]
+    return plan_closure(Closure(list(seen.nodes.values()), changed, seen.observed), wanted)
+
+
+def actions(made: ClosurePlan, asset: str) -> dict[str, Action]:
+    return {p: s.action for (a, p), s in made.steps.items() if a == asset}
+
+
+def pin(asset: str, partition: str) -> dict[tuple[str, str], Pin]:
+    return {(asset, partition): Pin(asset, partition, 1, "wrong", 1, "attempt", AT)}
+
+
+def move(flow: Flow) -> dict[str, list[tuple[str, int, list[str]]]]:
+    """A row moved from January to February in the source, and was captured."""
+    flow.orders |= {JANUARY: 3, FEBRUARY: 4}
+    flow.run({ORDERS: MONTHS})
+    return {ORDERS: [(JANUARY, flow.epoch, [FEBRUARY]), (FEBRUARY, flow.epoch, [JANUARY])]}
+
+
+def test_a_moved_row_brings_its_other_partition_along(flow: Flow) -> None:
+    """Computed alone, January would lose the row before February has it."""
+    made = plan(flow, {SILVER: (JANUARY,)}, exchanged=move(flow))
+    assert actions(made, SILVER) == {JANUARY: Action.COMPUTE, FEBRUARY: Action.COMPUTE}
+    assert made.steps[SILVER, FEBRUARY].note == "exchanged rows with 2024-01"
+
+
+def test_a_move_that_was_read_brings_nothing(flow: Flow) -> None:
+    """A year later it links nothing any more."""
+    exchanged = move(flow)
+    flow.run({SILVER: MONTHS})
+    flow.orders[JANUARY] = 5
+    flow.run({ORDERS: MONTHS})
+    assert actions(plan(flow, {SILVER: (JANUARY,)}, exchanged=exchanged), SILVER) == {JANUARY: Action.COMPUTE}
+
+
+def test_a_pin_stands_in_the_way_of_a_moved_row(flow: Flow) -> None:
+    """The run refuses, and the plan says so before."""
+    made = plan(flow, {SILVER: (JANUARY,)}, exchanged=move(flow), pins=pin(SILVER, FEBRUARY))
+    assert actions(made, SILVER) == {JANUARY: Action.BLOCKED}
+    assert "unpin silver.orders" in made.steps[SILVER, JANUARY].note
+
+
+def test_a_pin_keeps_its_partition_and_what_follows(flow: Flow) -> None:
+    """Whatever its inputs are."""
+    flow.orders[JANUARY] = 9
+    made = plan(flow, ALL, pins=pin(SILVER, JANUARY))
+    assert actions(made, SILVER)[JANUARY] is Action.PINNED
+    assert actions(made, "bronze.lines")[JANUARY] is Action.COMPUTE
+    pinned = plan(flow, ALL, pins=pin("bronze.lines", JANUARY))  # its system is captured as one
+    assert actions(pinned, ORDERS)[JANUARY] is Action.PINNED
+
+
+def test_what_waits_for_a_person_is_left_until_its_inputs_change(flow: Flow) -> None:
+    """The same inputs would be refused again; accepted ones are published."""
+    flow.logic[REVENUE] = " stricter"
+    token = plan(flow, ALL).steps[REVENUE, JANUARY].verdict.token
+    assert token is not None
+    held = {(REVENUE, JANUARY): Waiting(token, AT, None)}
+    assert actions(plan(flow, ALL, waiting=held), REVENUE)[JANUARY] is Action.HELD
+    accepted = {(REVENUE, JANUARY): Waiting(token, AT, "ana")}
+    assert actions(plan(flow, ALL, waiting=accepted), REVENUE)[JANUARY] is Action.COMPUTE
+    flow.orders[JANUARY] = 9
+    assert actions(plan(flow, ALL, waiting=held), REVENUE)[JANUARY] is Action.COMPUTE
+
+
+def test_a_missing_input_is_planned_first_or_blocks() -> None:
+    """A plan whose run would fail says so, and what is missing."""
+    empty = Flow(dict.fromkeys(MONTHS, 1), dict.fromkeys(MONTHS, 1), {})
+    made = plan(empty, {"gdp.sales": (JANUARY,), "kpi.trailing": MONTHS})
+    assert actions(made, "gdp.sales") == {JANUARY: Action.BLOCKED}
+    assert "silver.lines 2024-01" in made.steps["gdp.sales", JANUARY].note
+    assert set(actions(made, "kpi.trailing").values()) == {Action.COMPUTE}  # its months may be missing
+    assert {s.action for s in plan(empty, ALL).steps.values()} == {Action.COMPUTE}
+
+
+def test_a_source_that_only_a_run_can_look_at_is_taken_as_unchanged(flow: Flow) -> None:
+    """Else one HTTP API made a plan of everything out of every plan."""
+    made = plan_closure(flow.closure(look=False), ALL, unobservable={RATES})
+    assert actions(made, RATES) == {WHOLE: Action.LOOK}
+    assert {s.action for s in made.steps.values()} == {Action.LOOK, Action.PRUNE}
