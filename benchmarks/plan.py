@@ -184,7 +184,8 @@ def _write(
             )
     connection.execute(
         "insert into etl.publishes select (p).* from (select jsonb_populate_record(p, jsonb_build_object('epoch', "
-        "p.epoch - 1000000 * n, 'version', p.version || n, 'token', p.token || n)) as p "
+        "p.epoch - 1000000 * n, 'version', p.version || n, 'token', p.token || n, "
+        "'attempt', p.attempt || n)) as p "
         "from etl.publishes p cross join generate_series(1, %s) n) before",
         (earlier,),
     )

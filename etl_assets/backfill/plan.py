@@ -83,7 +83,10 @@ def make_plan(
     closure = Closure(nodes, state, looked.observed, Finder(runtime, state) if look else None)
     planned = plan_closure(closure, wanted, unobservable)
     runs = build_runs(closure, [s for s in planned.steps.values() if s.action.runs])
-    history = read_history(ledger.connection, [n.name for n in nodes])
+    running = {a for run in runs for a in run.assets}
+    history = read_history(ledger.connection, running)
+    if running - history.attempts.keys():  # others of their layer tell more than nothing
+        history = read_history(ledger.connection, [n.name for n in nodes])
     priced = estimate(project, closure, runs, history)
     error = median_error(history.backfills)
     currency = project.platform.prices.currency if project.platform.prices else None

@@ -40,7 +40,7 @@ class History:
     attempts: Mapping[str, Sequence[PastAttempt]] = field(default_factory=dict)
     """By asset, newest first."""
     drift: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By asset: of ten publishes of a changed partition, eight had between so much and so much of the rows before."""
+    """By asset: of ten changed partitions, eight have between so much and so much of the rows that they had before."""
     backfills: Sequence[PastBackfill] = ()
 
 
@@ -56,11 +56,17 @@ select asset, seconds, sum(coalesce((p.counts ->> 'read')::bigint, p.rows))::big
 from recent join etl.publishes p using (asset, attempt) group by asset, attempt, seconds, newest order by asset, newest
 """
 _DRIFT = """
-select asset, percentile_cont(array[0.1, 0.9]) within group (order by rows::float8 / before) from (
-    select asset, rows, version, lag(rows) over w as before, lag(version) over w as version_before
-    from etl.publishes where asset = any(%(assets)s)
-    window w as (partition by asset, partition order by epoch)
-) p where before > 0 and version <> version_before group by asset
+select c.asset, percentile_cont(array[0.1, 0.9]) within group (order by c.rows::float8 / b.rows)
+from (
+    select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2
+) newest
+join etl.publishes c using (asset, partition, epoch)
+cross join lateral (
+    select rows from etl.publishes x
+    where x.asset = c.asset and x.partition = c.partition and x.epoch < c.epoch and x.version <> c.version
+    order by epoch desc limit 1
+) b
+where b.rows > 0 group by c.asset
 """
 _BACKFILLS = """
 select (estimate ->> 'seconds')::float8, (actual ->> 'seconds')::float8, (actual ->> 'attempts_s')::float8,

@@ -104,13 +104,17 @@ _PUBLISHED = """
 select asset, partition, epoch, token, version, rows,
        case when alias_of is null then size_bytes else (
            select max(x.size_bytes) from etl.publishes x
-           where x.asset = c.asset and x.partition = c.partition and x.version = c.version
+           where x.asset = p.asset and x.partition = p.partition and x.version = p.version
        ) end,
        coalesce((counts ->> 'read')::bigint, rows), inputs, fingerprint, run_id, published_at
-from etl.current_versions c where asset = any(%(assets)s)
+from (
+    select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2
+) newest
+join etl.publishes p using (asset, partition, epoch)
 """
 _WAITING = (
-    "select asset, partition, token, held_at, accepted_by from etl.waiting where asset = any(%(assets)s) order by epoch"
+    "select distinct on (asset, partition) asset, partition, epoch, token, held_at, accepted_by from etl.held "
+    "where asset = any(%(assets)s) order by asset, partition, epoch desc"
 )
 _ENDED = """
 select distinct on (i.asset, p.partition) i.asset, p.partition, p.epoch, p.token, i.state, i.reason, i.run_id,
@@ -153,7 +157,11 @@ def read_state(
     return LedgerState(
         published,
         current_pins(connection, list(assets)),
-        {(a, p): Waiting(*rest) for a, p, *rest in rows(_WAITING)},
+        {
+            (a, p): Waiting(*rest)
+            for a, p, epoch, *rest in rows(_WAITING)
+            if p not in published.get(a, {}) or epoch > published[a][p].epoch  # as etl.waiting says
+        },
         {(a, p): Ended(*rest) for a, p, *rest in rows(_ENDED)},
         exchanged,
         {(d, s, t): v for d, s, t, v in rows(_REMEMBERED)},

@@ -19,6 +19,9 @@ comment on column etl.backfills.planned is 'Asset → partition → the input ve
 comment on column etl.backfills.estimate is 'Seconds of all runs, with low and high, partitions and runs.';
 comment on column etl.backfills.actual is 'Seconds of all runs, of them in attempts, cost, and partitions by what came of them.';
 
+-- Rows rarely move: plans and steps find the publishes of those that did.
+create index publishes_linked on etl.publishes (asset) where cardinality(linked) > 0;
+
 -- Which parts a logic version consisted of: `why` tells which of them changed. Remembered for people, decides nothing.
 create table etl.logic_versions (
     asset         text not null,
