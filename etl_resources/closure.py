@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from etl_resources.calendar import WHOLE
+from etl_resources.ledger.lineage import control_input, is_control
 from etl_resources.ledger.state import Known, KnownTable, LedgerState, Place
 from etl_resources.lookups import LookupTable
 from etl_resources.run_token import ABSENT, InputVersion, run_token
@@ -17,6 +18,9 @@ from etl_resources.windows import InputWindow, versions_read
 
 Evaluate = Callable[[LookupTable, str], str]
 """(lookup, the source's partition) → version of what is found now; reads data."""
+Compare = Callable[[str, str, Sequence[InputVersion]], "tuple[Sequence[InputVersion], str | None]"]
+"""(table, partition, what it is made from) → versions of the control totals that it is compared with, or why there are
+none; reads the ledger."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class ClosureNode:
     lookups: Sequence[LookupTable] = ()
     captured_with: tuple[str, ...] = ()
     """Tables that are captured in the same snapshot, itself included."""
+    controls: tuple[str, ...] = ()
+    """Keys of the control totals that it is compared with."""
 
     @property
     def is_source(self) -> bool:
@@ -67,6 +73,7 @@ class ChangeKind(StrEnum):
     VANISHED = "is not read any more"
     LOOKED_UP = "looked-up rows changed"
     PERHAPS_LOOKED_UP = "looked-up table changed"
+    TOTALS = "control totals changed"
     LOGIC = "logic changed"
     SOURCE = "source changed"
     CAPTURED_APART = "captured apart from its siblings"
@@ -114,6 +121,7 @@ class Closure:
 
     nodes: inputs first. observed: (source table, partition) → what the source was found to be, where it was looked at.
     evaluate: how to find what a lookup gives where the ledger doesn't remember it; None: it stays unknown.
+    compare: how to find control totals where newer ones were taken since.
     """
 
     def __init__(
@@ -122,11 +130,12 @@ class Closure:
         state: LedgerState,
         observed: Mapping[Place, Observation] | None = None,
         evaluate: Evaluate | None = None,
+        compare: Compare | None = None,
     ) -> None:
         self.nodes = {n.name: n for n in nodes}
         self.state = state
         self.observed = observed or {}
-        self._evaluate = evaluate
+        self._evaluate, self._compare = evaluate, compare
         self._verdicts: dict[Place, Verdict] = {}
         self._outdated: dict[Place, bool] = {}
         self.tables = {n: KnownTable(n, state.published.get(n, {}), node.partitioned) for n, node in self.nodes.items()}
@@ -211,16 +220,45 @@ class Closure:
         looked_up = [self._looked_up(x, period[x.source], known) for x in node.lookups]
         unknown = [v for v in looked_up if not v.version]
         now = (*inputs, *looked_up)
-        token = None if unknown else self._token(node, partition, now)
+        totals, problem = self._totals(node, partition, now, known)
+        now = (*now, *totals)
+        token = None if unknown or len(totals) < len(node.controls) else self._token(node, partition, now)
         if known is None:
             return Verdict(node.name, partition, State.NEVER, (), now, token)
         if token == known.token:
             return Verdict(node.name, partition, State.FRESH, (), now, token)
-        changes = [*_differences(known.inputs, now)]
+        made_from = known.inputs if totals else [i for i in known.inputs if not is_control(i.asset)]
+        changes = [*_differences(made_from, now)]
+        if problem:
+            changes.append(Change(ChangeKind.NO_TOTALS, node.name, partition))
+        elif node.controls and not totals and not changes:  # published before totals were an input
+            changes.append(Change(ChangeKind.TOTALS, node.name, partition))
         if self._token(node, partition, known.inputs) != known.token:
             changes.append(Change(ChangeKind.LOGIC, node.name, partition))
         certain = any(c.kind is not ChangeKind.PERHAPS_LOOKED_UP for c in changes)
         return Verdict(node.name, partition, State.STALE if certain else State.UNKNOWN, tuple(changes), now, token)
+
+    def _totals(
+        self, node: ClosureNode, partition: str, now: Sequence[InputVersion], known: Known | None
+    ) -> tuple[Sequence[InputVersion], str | None]:
+        """The control totals that it would be compared with; () where it is out of date anyway and nobody asks.
+
+        They are those of then while no newer ones were taken and nothing was read anew; else they are looked up.
+        """
+        if not node.controls:
+            return (), None
+        before = [i for i in known.inputs if is_control(i.asset)] if known else []
+        read = {(i.asset, i.partition): i for i in known.inputs} if known else {}
+        same = all((r := read.get((i.asset, i.partition))) is not None and r.version == i.version for i in now)
+        again = all(read[i.asset, i.partition].epoch == i.epoch for i in now) if same else False
+        taken = self.state.newest_totals
+        newest = all(taken.get((i.asset, partition), 0) <= i.epoch for i in before)
+        if again and newest and {i.asset for i in before} == set(map(control_input, node.controls)):
+            return before, None
+        waits = (node.name, partition) in self.state.waiting
+        if self._compare is None or not ((same and before) or waits):
+            return (), None
+        return self._compare(node.name, partition, now)
 
     def _absent(self, node: ClosureNode, name: str, partition: str) -> list[Place]:
         """Partitions of an input that must be published first; of a window over all, any."""
@@ -276,7 +314,9 @@ def _differences(before: Sequence[InputVersion], now: Sequence[InputVersion]) ->
         if sorted(v.version for v in was) == sorted(v.version for v in become):
             continue
         first_was, first_become = next(iter(was), None), next(iter(become), None)
-        if looked_up and any(not v.version for v in become):
+        if is_control(asset):
+            yield Change(ChangeKind.TOTALS, asset, partition, first_was, first_become)
+        elif looked_up and any(not v.version for v in become):
             yield Change(ChangeKind.PERHAPS_LOOKED_UP, asset, partition, first_was, first_become)
         elif first_was is None or (first_was.version == ABSENT and first_become):
             yield Change(ChangeKind.APPEARED, asset, partition, None, first_become)

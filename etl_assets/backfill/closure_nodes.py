@@ -5,7 +5,11 @@ from collections.abc import Collection, Mapping
 from etl_assets.graph.partitions import partition_keys
 from etl_assets.graph.relations import input_windows
 from etl_assets.project import Project, ServingNode, TableNode
+from etl_assets.reconciliations import reconciliations
 from etl_resources.closure import ClosureNode
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.lineage import control_key
+from etl_resources.ledger.state import LedgerState, read_state
 from etl_resources.manifest_sources import PostgresSource
 
 
@@ -20,9 +24,11 @@ def datasets_of(project: Project) -> Mapping[str, str]:
     return tables | {n.name: n.table.dataset.dataset for n in project.serving}
 
 
-def lookup_definitions(nodes: Collection[ClosureNode]) -> set[str]:
-    """Of all lookups, as the ledger remembers them."""
-    return {lookup.definition for node in nodes for lookup in node.lookups}
+def state_of(ledger: Ledger, nodes: Collection[ClosureNode]) -> LedgerState:
+    """What the ledger knows of all of them."""
+    lookups = {lookup.definition for node in nodes for lookup in node.lookups}
+    controls = {control for node in nodes for control in node.controls}
+    return read_state(ledger.connection, [n.name for n in nodes], lookups, controls)
 
 
 def captured_with(project: Project, node: TableNode) -> tuple[str, ...]:
@@ -51,6 +57,13 @@ def _table(project: Project, node: TableNode) -> ClosureNode:
         input_windows(project, node),
         node.lookups,
         captured_with(project, node),
+        tuple(
+            dict.fromkeys(
+                control_key(d.control, project.control_sql[d.control])
+                for d in reconciliations(node.dataset)
+                if d.layer == node.layer
+            )
+        ),
     )
 
 

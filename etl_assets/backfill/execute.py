@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from etl_assets.backfill.closure_nodes import state_of
 from etl_assets.backfill.estimate import price_of
 from etl_assets.backfill.launch import Launcher, Progress, RunDone
+from etl_assets.backfill.look import Comparer, Finder
 from etl_assets.backfill.plan import BackfillPlan, plan_of
 from etl_assets.backfill.runs import PlannedRun, build_runs
 from etl_assets.graph.runtime import Runtime
@@ -26,7 +28,7 @@ from etl_resources.ledger.backfills import (
     unfinished,
 )
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.state import LedgerState, Place, read_state
+from etl_resources.ledger.state import LedgerState, Place
 
 REPLAN = "Look at it again: `data-pipeline plan`."
 
@@ -196,8 +198,9 @@ def _result(
 ) -> BackfillResult:
     runs = launcher.runs_of(record.backfill)
     made = made_by(ledger.connection, [r.run_id for r in runs])
-    state = read_state(ledger.connection, list(plan.closure.nodes), _definitions(plan.closure))
-    after = Closure(list(plan.closure.nodes.values()), state)
+    nodes = list(plan.closure.nodes.values())
+    state = state_of(ledger, nodes)
+    after = Closure(nodes, state, evaluate=Finder(runtime, state), compare=Comparer(runtime, ledger))
     planned = {(s.asset, s.partition): s for s in plan.todo}
     outcomes: dict[Place, Outcome] = {}
     for place, step in planned.items():  # inputs first
@@ -213,10 +216,6 @@ def _result(
     return BackfillResult(
         record.backfill, plan, record.how, outcomes, also, runs, made.attempts_s, cost, record.estimate, stopped
     )  # fmt: skip
-
-
-def _definitions(closure: Closure) -> set[str]:
-    return {lookup.definition for node in closure.nodes.values() for lookup in node.lookups}
 
 
 def _made(made: MadeBy, place: Place) -> Outcome | None:

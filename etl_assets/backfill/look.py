@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from etl_assets.backfill.closure_nodes import captured_with
+from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.source_schema import find_source_changes
 from etl_assets.project import TableNode
@@ -25,8 +26,9 @@ from etl_resources.lookups import LookupTable
 from etl_resources.manifest_sources import PostgresSource, S3FilesSource
 from etl_resources.object_store import ObjectStore
 from etl_resources.retries import retry_transient
+from etl_resources.run_token import InputVersion
 from etl_resources.tables.head import read_head
-from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.input_tables import PinnedTable, parquet_scan
 from etl_resources.tables.schema import read_schema
 
 if TYPE_CHECKING:
@@ -181,3 +183,19 @@ class Finder:
     @cached_property
     def _engine(self) -> "duckdb.DuckDBPyConnection":
         return connect(self._runtime.settings)
+
+
+class Comparer:
+    """The control totals that a partition would be compared with, as its step finds them."""
+
+    def __init__(self, runtime: Runtime, ledger: Ledger) -> None:
+        self._runtime, self._ledger = runtime, ledger
+
+    def __call__(
+        self, asset: str, partition: str, inputs: Sequence[InputVersion]
+    ) -> tuple[Sequence[InputVersion], str | None]:
+        """Versions of them; or why there is nothing to compare with."""
+        node = self._runtime.project.tables[asset]
+        reconciler = Reconciler(self._ledger, node, self._runtime.project.control_sql)
+        pinned = {n: PinnedTable(n, None, "", {}, self._ledger.current(n, [partition])) for n in node.inputs}
+        return reconciler.read(pinned, inputs, partition)

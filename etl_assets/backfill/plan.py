@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from etl_assets.backfill.closure_nodes import closure_nodes, datasets_of, lookup_definitions
+from etl_assets.backfill.closure_nodes import closure_nodes, datasets_of, state_of
 from etl_assets.backfill.estimate import Estimate, estimate
-from etl_assets.backfill.look import Finder, Looked, look_at_sources
+from etl_assets.backfill.look import Comparer, Finder, Looked, look_at_sources
 from etl_assets.backfill.runs import PlannedRun, build_runs
 from etl_assets.backfill.selection import select
 from etl_assets.graph.runtime import Runtime
@@ -18,7 +18,6 @@ from etl_resources.errors import PermanentError
 from etl_resources.estimates import median_error
 from etl_resources.ledger.history import read_history
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.state import read_state
 from etl_resources.manifest_targets import ElasticsearchTarget
 
 
@@ -74,13 +73,15 @@ def make_plan(
     if without := _without_server(runtime, assets):
         notes.append(f"no Elasticsearch: {', '.join(without)} left out")
         assets = [a for a in assets if a not in without]
-    state = read_state(ledger.connection, [n.name for n in nodes], lookup_definitions(nodes))
+    state = state_of(ledger, nodes)
     if state.open_attempts:
         notes.append(f"{state.open_attempts} attempts are under way, or their process died (`data-pipeline recover`)")
     wanted = _wanted(nodes, assets, first, last)
     looked = look_at_sources(runtime, ledger, state, wanted) if look else Looked()
     unobservable = looked.unobservable if look else {n.name for n in nodes if n.is_source}
-    closure = Closure(nodes, state, looked.observed, Finder(runtime, state) if look else None)
+    closure = Closure(
+        nodes, state, looked.observed, Finder(runtime, state) if look else None, Comparer(runtime, ledger)
+    )
     planned = plan_closure(closure, wanted, unobservable)
     runs = build_runs(closure, [s for s in planned.steps.values() if s.action.runs])
     running = {a for run in runs for a in run.assets}

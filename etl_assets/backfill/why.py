@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from etl_assets.backfill.closure_nodes import closure_nodes, lookup_definitions
-from etl_assets.backfill.look import Finder
+from etl_assets.backfill.closure_nodes import closure_nodes, state_of
+from etl_assets.backfill.look import Comparer, Finder
 from etl_assets.graph.runtime import Runtime
 from etl_resources.calendar import WHOLE
 from etl_resources.closure import Change, ChangeKind, Closure, ClosureNode, State, Verdict
@@ -16,7 +16,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.logic import changed_parts
 from etl_resources.ledger.pins import Pin
-from etl_resources.ledger.state import Ended, Known, Place, Waiting, content_since, read_state
+from etl_resources.ledger.state import Ended, Known, Place, Waiting, content_since
 from etl_resources.suggest import hint
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def why(runtime: Runtime, asset: str, partition: str) -> Why:
     if partition not in node.partitions:
         raise PermanentError(f"{node.name} has no partition {partition!r}; valid: {_valid(node)}.")
     with Ledger.at_one_instant(runtime.settings) as ledger:
-        state = read_state(ledger.connection, [n.name for n in nodes], lookup_definitions(nodes))
-        closure = Closure(nodes, state, evaluate=Finder(runtime, state))
+        state = state_of(ledger, nodes)
+        closure = Closure(nodes, state, evaluate=Finder(runtime, state), compare=Comparer(runtime, ledger))
         place = (node.name, partition)
         verdict = closure.verdict(*place)
         upstream = _outdated_upstream(closure, place)

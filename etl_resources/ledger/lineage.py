@@ -27,6 +27,11 @@ def control_input(control: str) -> str:
     return f"control:{control}"
 
 
+def is_control(asset: str) -> bool:
+    """Whether an input is control totals."""
+    return asset.startswith("control:")
+
+
 _WALK = """
 with recursive walk as (
     select i.asset, i.partition, i.version

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etl_resources.calendar import WHOLE
+from etl_resources.ledger.lineage import control_input
 from etl_resources.ledger.pins import Pin, current_pins
 from etl_resources.run_token import InputVersion
 
@@ -89,6 +90,8 @@ class LedgerState:
     """(definition of a lookup, source's version, looked-up table's version) → version of what is found."""
     whole_versions: Mapping[tuple[str, int], str] = field(default_factory=dict)
     """(asset without partitions, epoch) → content that it published."""
+    newest_totals: Mapping[Place, int] = field(default_factory=dict)
+    """(input of control totals, partition) → newest capture that took them."""
     open_attempts: int = 0
 
     def linked_since(self, asset: str, epochs: Mapping[str, int]) -> dict[str, set[str]]:
@@ -135,14 +138,23 @@ _REMEMBERED = (
     "select definition, source, looked_up, version from etl.lookup_versions where definition = any(%(lookups)s)"
 )
 _WHOLE = "select asset, epoch, version from etl.publishes where asset = any(%(assets)s) and partition = %(whole)s"
+_TOTALS = (
+    "select control, partition, max(epoch) from etl.control_totals where control = any(%(controls)s) group by 1, 2"
+)
 _OPEN = "select count(*) from etl.intents where asset = any(%(assets)s) and state = 'open'"
 
 
 def read_state(
-    connection: "psycopg.Connection[Any]", assets: Collection[str], lookups: Collection[str] = ()
+    connection: "psycopg.Connection[Any]",
+    assets: Collection[str],
+    lookups: Collection[str] = (),
+    controls: Collection[str] = (),
 ) -> LedgerState:
-    """All that the ledger knows of these assets, by eight statements. lookups: definitions of their lookups."""
-    values = {"assets": list(assets), "lookups": list(lookups), "whole": WHOLE}
+    """All that the ledger knows of these assets, by nine statements.
+
+    lookups: definitions of their lookups; controls: keys of the control totals that they are compared with.
+    """
+    values = {"assets": list(assets), "lookups": list(lookups), "controls": list(controls), "whole": WHOLE}
 
     def rows(query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode(), values).fetchall()
@@ -166,6 +178,7 @@ def read_state(
         exchanged,
         {(d, s, t): v for d, s, t, v in rows(_REMEMBERED)},
         {(a, e): v for a, e, v in rows(_WHOLE)},
+        {(control_input(c), p): e for c, p, e in rows(_TOTALS)},
         int(rows(_OPEN)[0][0]),
     )
 
