@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from etl_resources.calendar import WHOLE
-from etl_resources.closure import Closure
+from etl_resources.closure import ChangeKind, Closure, State, Verdict
 from etl_resources.closure_plan import Action, ClosurePlan, plan_closure
 from etl_resources.ledger.pins import Pin
 from etl_resources.ledger.state import LedgerState, Waiting
+from etl_resources.run_token import InputVersion, run_token
 from tests.property.closure_model import MONTHS, NODES, ORDERS, RATES, Flow
 
 JANUARY, FEBRUARY, MARCH, _ = MONTHS
@@ -109,3 +110,33 @@ def test_a_source_that_only_a_run_can_look_at_is_taken_as_unchanged(flow: Flow) 
     made = plan_closure(flow.closure(look=False), ALL, unobservable={RATES})
     assert actions(made, RATES) == {WHOLE: Action.LOOK}
     assert {s.action for s in made.steps.values()} == {Action.LOOK, Action.PRUNE}
+
+
+def test_other_control_totals_are_a_change_and_newer_equal_ones_are_none(flow: Flow) -> None:
+    """A row that silver rejects changes no table that a KPI reads, and yet what it is compared with."""
+    seen = flow.closure()
+    nodes = [replace(n, controls=("c",)) if n.name == REVENUE else n for n in seen.nodes.values()]
+    known = seen.state.published[REVENUE][JANUARY]
+    totals = InputVersion("control:c", JANUARY, "of 5", 5, looked_up=True)
+    inputs = (*known.inputs, totals)
+    token = run_token(
+        tenant="acme", asset=REVENUE, partition=JANUARY, logic_version=f"logic of {REVENUE}", inputs=inputs
+    )
+    revenue = {JANUARY: known._replace(inputs=inputs, token=token)}
+    published = {**seen.state.published, REVENUE: revenue}
+    asked = []
+
+    def verdict(newest: int, found: str, problem: str | None = None) -> Verdict:
+        def compare(*place: object) -> tuple[list[InputVersion], str | None]:
+            asked.append(place)
+            return ([] if problem else [replace(totals, version=found, epoch=newest)]), problem
+
+        state = replace(seen.state, published=published, newest_totals={("control:c", JANUARY): newest})
+        return Closure(nodes, state, compare=compare).verdict(REVENUE, JANUARY)
+
+    assert verdict(5, "never asked for").state is State.FRESH
+    assert asked == []
+    assert verdict(6, "of 5").state is State.FRESH
+    changed = verdict(6, "of 6")
+    assert (changed.state, [c.kind for c in changed.changes]) == (State.STALE, [ChangeKind.TOTALS])
+    assert [c.kind for c in verdict(6, "", "no totals").changes] == [ChangeKind.NO_TOTALS]
