@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from etl_resources.closure import Change, Closure, ClosureNode, State, Verdict
+from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger.state import Place
 from etl_resources.run_token import InputVersion
+from etl_resources.verdicts import Change, State, Verdict
 
 
 class Action(StrEnum):

@@ -13,7 +13,7 @@ from etl_assets.backfill.look import Comparer, Finder
 from etl_assets.backfill.plan import BackfillPlan, plan_of
 from etl_assets.backfill.runs import PlannedRun, build_runs
 from etl_assets.graph.runtime import Runtime
-from etl_resources.closure import Closure, State
+from etl_resources.closure import Closure
 from etl_resources.closure_plan import PlannedStep
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.backfills import (
@@ -29,6 +29,7 @@ from etl_resources.ledger.backfills import (
 )
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.state import LedgerState, Place
+from etl_resources.verdicts import State
 
 REPLAN = "Look at it again: `data-pipeline plan`."
 

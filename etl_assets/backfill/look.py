@@ -12,7 +12,6 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.source_schema import find_source_changes
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
-from etl_resources.closure import ChangeKind, Observation
 from etl_resources.conventions import raw_location
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
@@ -30,6 +29,7 @@ from etl_resources.run_token import InputVersion
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import PinnedTable, parquet_scan
 from etl_resources.tables.schema import read_schema
+from etl_resources.verdicts import ChangeKind, Observation
 
 if TYPE_CHECKING:
     import duckdb

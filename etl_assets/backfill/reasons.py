@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from etl_resources.calendar import WHOLE
-from etl_resources.closure import Change, ChangeKind
 from etl_resources.ledger.state import Place
+from etl_resources.verdicts import Change, ChangeKind
 
 SHOWN = 3
 

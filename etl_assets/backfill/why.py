@@ -10,7 +10,7 @@ from etl_assets.backfill.closure_nodes import closure_nodes, state_of
 from etl_assets.backfill.look import Comparer, Finder
 from etl_assets.graph.runtime import Runtime
 from etl_resources.calendar import WHOLE
-from etl_resources.closure import Change, ChangeKind, Closure, ClosureNode, State, Verdict
+from etl_resources.closure import Closure, ClosureNode
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
@@ -18,6 +18,7 @@ from etl_resources.ledger.logic import changed_parts
 from etl_resources.ledger.pins import Pin
 from etl_resources.ledger.state import Ended, Known, Place, Waiting, content_since
 from etl_resources.suggest import hint
+from etl_resources.verdicts import Change, ChangeKind, State, Verdict
 
 if TYPE_CHECKING:
     import psycopg

@@ -9,9 +9,9 @@ from etl_assets.backfill.plan import BackfillPlan
 from etl_assets.backfill.reasons import change_json, place_of, places, told
 from etl_assets.cli.rows import write_table
 from etl_resources.calendar import WHOLE
-from etl_resources.closure import State
 from etl_resources.closure_plan import Action, PlannedStep
 from etl_resources.estimates import Interval
+from etl_resources.verdicts import State
 
 REASONS_SHOWN = 2
 PARTITIONS_SHOWN = 12

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from etl_resources.calendar import WHOLE, months_around
-from etl_resources.closure import ChangeKind, Closure, ClosureNode, Observation
+from etl_resources.closure import Closure, ClosureNode
 from etl_resources.contract import Contract
 from etl_resources.ledger.state import Known, LedgerState, Place
 from etl_resources.lookups import LookupTable
 from etl_resources.run_token import ABSENT, InputVersion, run_token
+from etl_resources.verdicts import ChangeKind, Observation
 from etl_resources.windows import InputWindow
 
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04")

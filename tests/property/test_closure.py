@@ -6,8 +6,8 @@ from copy import deepcopy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl_resources.closure import State
 from etl_resources.closure_plan import Action, plan_closure
+from etl_resources.verdicts import State
 from tests.property.closure_model import KEYS, LINES, MONTHS, NODES, ORDERS, RATES, SILVER_RATES, Flow
 
 ALL = {n.name: n.partitions for n in NODES}

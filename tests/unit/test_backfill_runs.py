@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 
 from etl_assets.backfill.runs import build_runs
 from etl_resources.calendar import WHOLE, months_between
-from etl_resources.closure import Closure, State, Verdict
+from etl_resources.closure import Closure
 from etl_resources.closure_plan import Action, PlannedStep
 from etl_resources.ledger.state import LedgerState
+from etl_resources.verdicts import State, Verdict
 from tests.property.closure_model import NODES
 
 CLOSURE = Closure(NODES, LedgerState())

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 import pytest
 
 from etl_resources.calendar import WHOLE
-from etl_resources.closure import ChangeKind, Closure, State, Verdict
+from etl_resources.closure import Closure
 from etl_resources.closure_plan import Action, ClosurePlan, plan_closure
 from etl_resources.ledger.pins import Pin
 from etl_resources.ledger.state import LedgerState, Waiting
 from etl_resources.run_token import InputVersion, run_token
+from etl_resources.verdicts import ChangeKind, State, Verdict
 from tests.property.closure_model import MONTHS, NODES, ORDERS, RATES, Flow
 
 JANUARY, FEBRUARY, MARCH, _ = MONTHS
