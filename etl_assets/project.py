@@ -199,7 +199,17 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
     windows = dataset.windows(draft.layer)
     lookups = (*resolve_lookups(draft, drafts).values(), *resolve_references(draft, drafts))
     return TableNode(
-        draft.layer, dataset, draft.contract, draft.sql, inputs, logic.version, windows, lookups, queries, key, logic.parts
+        draft.layer,
+        dataset,
+        draft.contract,
+        draft.sql,
+        inputs,
+        logic.version,
+        windows,
+        lookups,
+        queries,
+        key,
+        logic.parts,
     )
 
 

@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from etl_assets.backfill.closure_nodes import captured_with
+from etl_assets.graph.bronze_table import still_seen
 from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.source_schema import find_source_changes
+from etl_assets.graph.source_schema import Followed, find_source_changes
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.conventions import raw_location
@@ -110,10 +111,12 @@ def _fingerprints(
         looked.notes.append(f"{node.name}: {'; '.join(map(str, changes))}: every partition is captured anew")
     judged = [c.column for c in changes if c.action == "rows rejected"]
     contract = runtime.addresses[node.name].as_stored(table).contract
-    found = snapshot.fingerprints(SourceTable.found(source, contract, now.columns, judged), partitions)
+    key, read_as = runtime.hash_key(node), Followed(runtime.addresses[node.name], table.schema(), changes).read_as
+    captured = SourceTable.found(source, contract, now.columns, judged, key.seed if key else 0)
+    found = snapshot.fingerprints(captured, partitions)
     for partition, fingerprint in found.items():
         known = published.get(partition)
-        changed = known is not None and (new or known.fingerprint != fingerprint)
+        changed = known is not None and (new or not still_seen(known.fingerprint, fingerprint, read_as))
         kinds = [ChangeKind.SOURCE] * changed
         kinds += [ChangeKind.NO_TOTALS] * (known is not None and partition in without_totals)
         looked.observed[node.name, partition] = Observation(fingerprint, tuple(kinds))

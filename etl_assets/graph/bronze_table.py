@@ -50,6 +50,12 @@ def captured_token(node: TableNode, partition: str, version: str) -> str:
     )
 
 
+def still_seen(kept: str | None, now: str, read_as: str) -> bool:
+    """Whether a kept fingerprint is the one of now, of rows that were read as they would be now."""
+    seen, _, was_read_as = (kept or "").partition(READ_AS)
+    return seen == now and was_read_as in ("", read_as)
+
+
 @dataclass
 class BronzeTable:
     """What a capture knows of one of its tables."""
@@ -76,8 +82,7 @@ class BronzeTable:
 
     def is_current(self, partition: str, publish: Publish) -> bool:
         """Whether observation sees what was captured for the published version, by today's logic."""
-        seen, _, read_as = (publish.fingerprint or "").partition(READ_AS)
-        unchanged = seen == self.fingerprints[partition] and read_as in ("", self.followed.read_as)
+        unchanged = still_seen(publish.fingerprint, self.fingerprints[partition], self.followed.read_as)
         return unchanged and publish.token == self.token(partition, publish.version)
 
     def _fingerprint(self, partition: str) -> str:
