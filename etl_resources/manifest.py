@@ -167,6 +167,28 @@ class Prices(Strict):
         found = self.per_worker_hour.get(size)
         return Decimal(found.duckdb) if found else None
 
+class KeepFresh(Strict):
+    """What the reconcile sensor asks for by itself: what has been published once, whenever its inputs change."""
+
+    enabled: bool = Field(default=True, description="Whether the sensor runs unless somebody turns it off or on.")
+    follow_logic: bool = Field(
+        default=False,
+        description="Whether a partition is made again because its logic changed. Otherwise that is only told: a "
+        "deploy must not recompute the world by surprise.",
+    )
+    sweep_every_hours: float = Field(
+        default=24, gt=0, description="How often every partition of a Postgres table is compared, stamped or not."
+    )
+    poll_every_minutes: float = Field(default=60, gt=0, description="How often an HTTP API is asked for its pages.")
+    tries: int = Field(
+        default=5, ge=1, description="Runs of a partition for one state of its inputs, then it is stuck."
+    )
+    wait_s: float = Field(
+        default=60,
+        ge=0,
+        description="Seconds from the first of them to the second; four times as long each time, up to an hour.",
+    )
+
 
 class Platform(Strict):
     """platform.yaml: what holds for every dataset."""
@@ -183,3 +205,4 @@ class Platform(Strict):
         default=None, description="Key of hashed columns; required where a column is `sensitive: hash`."
     )
     allowed_targets: AllowedTargets = Field(description="Where data may be served; nothing else is written.")
+    keep_fresh: KeepFresh = Field(default_factory=KeepFresh, description="What is recomputed by itself.")

@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     """Compaction puts smaller files of a partition together up to this size."""
     maintain_event_days: float = Field(30.0, ge=0)
     """Dagster's runs and events older than this are deleted, unless they are the latest of a partition or check."""
+    alert_webhook: SecretStr | None = None
+    """Address that alerts are posted to as JSON: stuck partitions, sources that can't be observed."""
     engine_threads: int = 2
     engine_memory_mb: int = 600
     """Memory of the embedded engine; beyond it spills to {home}/spill."""

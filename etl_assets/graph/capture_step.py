@@ -24,6 +24,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.logic import remember_logic
+from etl_resources.ledger.marks import looked_at
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.records import IntendedPartition
 from etl_resources.manifest_sources import PostgresSource
@@ -62,6 +63,7 @@ class CaptureStep:
             self.tables = {n.name: self._open(n, snapshot) for n in self._nodes}  # pinned after the snapshot
             free = self._without_pinned(requested)
             changed = self._observe(snapshot, free)
+            looked_at(self._ledger.connection, self.tables, set(free) - set(changed), epoch)
             report(self._system, "observed", changed=len(changed), unchanged=len(free) - len(changed))
             failpoint("capture.observed", self._system)
             if changed:

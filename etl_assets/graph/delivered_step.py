@@ -30,6 +30,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import newest_capture
 from etl_resources.ledger.logic import remember_logic
+from etl_resources.ledger.marks import looked_at
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.object_store import ObjectStore
@@ -87,6 +88,8 @@ class DeliveredStep:
             published = store.pin(self._ledger, self._address, strict=False)  # after observing, never before
             current = published.publishes.get(WHOLE)
             kept = self._kept(delivery, current)
+            if kept:
+                looked_at(self._ledger.connection, [self._node.name], [WHOLE], epoch)
             attempt = "" if kept else self._intend(epoch)  # in the lock: the raw zone's cleaning waits for either
         failpoint("deliver.observed", self._node.name)
         report(self._node.name, "observed", changed=int(kept is None), unchanged=int(kept is not None))

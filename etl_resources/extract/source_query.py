@@ -77,6 +77,25 @@ def select_unplaced(source: PostgresSource, partition_column: str) -> str:
     return f"select count(*), min(row({keys})::text) from {_from(source)} where {where}"
 
 
+def select_changes(source: PostgresSource, partition_column: str | None) -> str:
+    """(partition, digest of its rows stamped since %(since)s, digest of those since %(passed)s) per partition.
+
+    The digest covers key, stamp and joined columns; the second is null where there is no such row.
+    """
+    if source.change_column is None:
+        raise ValueError(f"{source.table} has no change column.")
+    stamp = expression(source, source.change_column)
+    seen = (*source.key, source.change_column, *(c for c in joined(source) if c in source.columns))
+    row = ", ".join(expression(source, c) for c in dict.fromkeys(seen))
+    digest = f"count(*){{0}} || ':' || sum(hash_record_extended(row({row}), 0)){{0}}"
+    past = f" filter (where {stamp} >= %(passed)s)"
+    by = placed_by(source, partition_column)
+    return (
+        f"select {by.key('postgres')} as partition, {digest.format('')}, {digest.format(past)} "
+        f"from {_from(source)} where {stamp} >= %(since)s group by 1"
+    )
+
+
 def select_partitions_of_keys(source: PostgresSource, partition_column: str | None) -> str:
     """Partitions of the keys given as one array parameter per key column."""
     keys = ", ".join(expression(source, k) for k in source.key)
