@@ -121,7 +121,9 @@ class _Decider:
         """Sources that are only compared: their dependants don't go with them."""
 
     def of(self, assets: Collection[str], until: float | None) -> Decision:
-        for name, node in self._closure.nodes.items():  # inputs first
+        nodes = sorted(self._closure.nodes.values(), key=lambda n: not n.is_source)  # inputs first, and sources before
+        for node in nodes:
+            name = node.name
             if name not in assets:
                 continue
             if until is not None and time.monotonic() > until:
@@ -129,7 +131,8 @@ class _Decider:
             else:
                 for partition in self._wanted(node):
                     self._place(node, partition)
-        self._found.requests = [*self._requests(self._going), *self._requests(self._looked_at)]
+        apart = {place: root for place, root in self._looked_at.items() if place not in self._going}
+        self._found.requests = [*self._requests(self._going), *self._requests(apart)]
         self._found.unsettled = {
             *self._found.waiting,
             *self._found.stuck,
@@ -152,16 +155,19 @@ class _Decider:
 
     def _place(self, node: ClosureNode, partition: str) -> None:
         place, found = (node.name, partition), self._found
-        if place in self._closure.state.pins:
+        pins = self._closure.state.pins
+        pin = next((pins[s, partition] for s in (node.name, *node.captured_with) if (s, partition) in pins), None)
+        if pin is not None:
             if self._reasons(place):
-                found.kept[place] = str(self._closure.state.pins[place])
+                found.kept[place] = str(pin)
             return
         reads = [] if node.is_source else list(self._closure.reads(*place))
         via = [r for r in reads if r in self._going]
         pending = [r for r in reads if r in found.waiting]
         reasons = self._reasons(place)
         if not via and not pending and not reasons:
-            self._settled(place)
+            if place not in self._going:
+                self._settled(place)
             return
         upstream = next((r for r in (*pending, *(r for r in reads if r in self._facts.running)) if r), None)
         elsewhere = next((r for r in via if r[1] != partition), None)
@@ -203,6 +209,9 @@ class _Decider:
         else:
             into[place] = Root(place, state, (asked.tries if asked else 0) + 1, why)
 
+        for sibling in self._closure.nodes[place[0]].captured_with if place in into else ():
+            into.setdefault((sibling, place[1]), None)  # the same capture may change it, and what reads both with it
+
     def _reasons(self, place: Place) -> list[Change] | list[str]:
         """Why it is out of date itself; empty when it isn't, or only its logic changed and isn't followed."""
         verdict = self._closure.verdict(*place)
@@ -239,8 +248,7 @@ class _Decider:
         """As few runs as possible: the same assets for contiguous partitions are one."""
         by_partition: dict[str, list[str]] = {}
         for asset, partition in going:
-            siblings = [s for s in self._closure.nodes[asset].captured_with if (s, partition) not in going]
-            by_partition.setdefault(partition, []).extend([asset, *siblings])
+            by_partition.setdefault(partition, []).append(asset)
         run: list[str] = []
         for partition in sorted(by_partition):
             if run and not (

@@ -139,15 +139,17 @@ class SourceObserver:
             self.found.held_by[node.name] = bound.held_by
         if look.watermark is None and bound.frozen:
             return replace(all_seen, swept_at=swept_at, held_by=bound.held_by), {SWEEP: to_compare}
-        if look.watermark is None:  # nothing is known of what changed before: all is compared
-            return replace(all_seen, watermark=bound.until), {SWEEP: published}
+        first = look.watermark is None
+        since = bound.until if look.watermark is None else look.watermark
         try:
-            changes = self._changes(connection, node, source, bound, look)
+            changes = self._changes(connection, node, source, bound, since, look.digests)
         except _TooMuchError:
             return replace(all_seen, watermark=None if bound.frozen else bound.until), {SWEEP: published}
         except PermanentError as e:
             self.found.problems[node.name] = str(e)
             return replace(all_seen, swept_at=swept_at, problem=str(e)), {SWEEP: to_compare}
+        if first:  # nothing is known of what changed before: all is compared
+            return replace(all_seen, watermark=changes.watermark, digests=changes.digests), {SWEEP: published}
         self.found.watermark_age_s[node.name] = round((bound.now - changes.watermark).total_seconds(), 3)
         look = replace(all_seen, watermark=changes.watermark, digests=changes.digests, held_by=bound.held_by)
         marked = {CHANGED: sorted(changes.partitions & set(published)), SWEEP: to_compare}
@@ -155,14 +157,18 @@ class SourceObserver:
 
     @staticmethod
     def _changes(
-        connection: "psycopg.Connection[Any]", node: TableNode, source: PostgresSource, bound: Bound, look: SourceLook
+        connection: "psycopg.Connection[Any]",
+        node: TableNode,
+        source: PostgresSource,
+        bound: Bound,
+        since: datetime,
+        digests: Mapping[str, str],
     ) -> Changes:
         import psycopg
 
-        by, watermark = node.dataset.partitions, look.watermark
-        assert watermark is not None  # noqa: S101  (the caller asked)
+        by = node.dataset.partitions
         try:
-            return find_changes(connection, source, by.by if by else None, bound, watermark, look.digests)
+            return find_changes(connection, source, by.by if by else None, bound, since, digests)
         except DataPipelineError as e:
             if isinstance(e.__cause__, psycopg.errors.QueryCanceled):
                 raise _TooMuchError from e

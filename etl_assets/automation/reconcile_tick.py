@@ -108,10 +108,11 @@ class _Tick:
 
     def _unsettled(self, before: Mapping[str, str], levels: Mapping[str, str], touched: Collection[str]) -> set[str]:
         """Assets of which anything differs from when they were last found fresh, and all that is made from them."""
+        changed = {n.name for n in self._nodes if before.get(n.name) != levels[n.name] or n.name in touched}
+        changed |= {s for n in self._nodes if n.name in changed for s in n.captured_with}
         found: set[str] = set()
         for node in self._nodes:
-            changed = before.get(node.name) != levels[node.name] or node.name in touched
-            if changed or any(u in found for u in node.upstream):
+            if node.name in changed or any(u in found for u in node.upstream):
                 found.add(node.name)
         return found
 
