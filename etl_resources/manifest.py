@@ -167,6 +167,7 @@ class Prices(Strict):
         found = self.per_worker_hour.get(size)
         return Decimal(found.duckdb) if found else None
 
+
 class KeepFresh(Strict):
     """What the reconcile sensor asks for by itself: what has been published once, whenever its inputs change."""
 

@@ -86,7 +86,7 @@ class _Tick:
         asked = decision.requests[:RUNS_MAX]
         with connection.transaction():
             for request in asked:
-                requests.ask(connection, request.key, [(*r.place, r.state, r.tries, r.why) for r in request.roots])
+                requests.ask(connection, request.key, [(*r.place, r.state, r.tries, r.why) for r in request.roots], now)
             requests.settle(connection, decision.fresh & facts.asked.keys(), decision.stuck)
         self._tell(observed)
         restless = {a for a, _ in decision.unsettled} | set(decision.not_looked_at)

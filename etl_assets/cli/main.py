@@ -17,6 +17,7 @@ from etl_assets.cli import (
     recover,
     schema_changes,
     stack,
+    stuck,
     transform_tests,
     versions,
     why,
@@ -46,6 +47,7 @@ query.register(app)
 versions.register(app)
 maintain.register(app)
 recover.register(app)
+stuck.register(app)
 stack.register(app)
 
 EXIT_FAILED = 1

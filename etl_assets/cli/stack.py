@@ -55,6 +55,15 @@ def status(as_json: JsonOption = False) -> None:
     _show(state, as_json)
     if not state.healthy:
         raise typer.Exit(1)
+    if not as_json:
+        _show_trouble(settings)
+
+
+def _show_trouble(settings: Settings) -> None:
+    from etl_assets.automation.stuck import find_trouble
+
+    if lines := find_trouble(settings).lines():
+        print(f"{len(lines)} partitions or sources need somebody: `data-pipeline stuck`")
 
 
 def _bucket(settings: Settings) -> str:

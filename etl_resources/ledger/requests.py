@@ -52,14 +52,17 @@ def asked(connection: "psycopg.Connection[Any]") -> dict[Place, Asked]:
     return {(asset, partition): Asked(*rest) for asset, partition, *rest in rows}
 
 
-def ask(connection: "psycopg.Connection[Any]", run_key: str, places: Iterable[tuple[str, str, str, int, str]]) -> None:
-    """Count a try of (asset, partition, state, tries, why)."""
+def ask(
+    connection: "psycopg.Connection[Any]", run_key: str, places: Iterable[tuple[str, str, str, int, str]], at: datetime
+) -> None:
+    """Count a try, now, of (asset, partition, state, tries, why)."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into etl.requests (asset, partition, state, tries, why, run_key) values (%s, %s, %s, %s, %s, %s) "
-            "on conflict (asset, partition) do update set state = excluded.state, tries = excluded.tries, "
-            "why = excluded.why, run_key = excluded.run_key, requested_at = now(), stuck_since = null, told_at = null",
-            [(*place, run_key) for place in places],
+            "insert into etl.requests (asset, partition, state, tries, why, run_key, requested_at) "
+            "values (%s, %s, %s, %s, %s, %s, %s) on conflict (asset, partition) do update set state = excluded.state, "
+            "tries = excluded.tries, why = excluded.why, run_key = excluded.run_key, "
+            "requested_at = excluded.requested_at, stuck_since = null, told_at = null",
+            [(*place, run_key, at) for place in places],
         )
 
 
