@@ -1,0 +1,197 @@
+"""What the reconcile sensor asks for, tick by tick: it ends, all is fresh then, and nothing else was asked for."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl_resources.calendar import months_between
+from etl_resources.closure import Closure, State
+from etl_resources.ledger.marks import CHANGED, SWEEP, Mark
+from etl_resources.ledger.pins import Pin
+from etl_resources.ledger.requests import Asked
+from etl_resources.ledger.state import Place, Waiting
+from etl_resources.reconcile import Decision, Facts, Request, Rules, decide
+from tests.property.closure_model import LINES, MONTHS, NODES, ORDERS, Flow
+from tests.property.test_closure import flows
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+FOLLOW = Rules(follow_logic=True)
+
+
+def places(request: Request) -> set[Place]:
+    """What a run of the request computes, or prunes."""
+    partitions = ["all"] if request.first == "all" else months_between(request.first, request.last)
+    return {(asset, p) for asset in request.assets for p in partitions}
+
+
+def count(decision: Decision, before: Mapping[Place, Asked], now: datetime) -> dict[Place, Asked]:
+    """What the ledger remembers of the requests."""
+    roots = [(r, request.key) for request in decision.requests for r in request.roots]
+    return {**before, **{r.place: Asked(r.state, r.tries, key, now) for r, key in roots}}
+
+
+def run(flow: Flow, requests: Iterable[Request]) -> None:
+    for request in requests:
+        wanted: dict[str, list[str]] = {}
+        for asset, partition in sorted(places(request)):
+            wanted.setdefault(asset, []).append(partition)
+        flow.run(wanted)
+
+
+@given(flows(), st.lists(st.booleans(), max_size=4))
+def test_it_settles_and_everything_published_is_fresh(flow: Flow, fails: list[bool]) -> None:
+    """Whatever changed, was published in part, or failed: nothing that was published stays out of date."""
+    now, asked, published = START, dict[Place, Asked](), set(flow.contents)
+    for tick in range(20):
+        closure = flow.closure()
+        decision = decide(closure, Facts(now, asked=asked), FOLLOW)
+        wanted = [place for r in decision.requests for place in places(r)]
+        assert len(wanted) == len(set(wanted)), "no partition is in two runs"
+        assert set(wanted) <= published
+        for request in decision.requests:
+            assert all(closure.verdict(*root.place).state is not State.FRESH for root in request.roots)
+            for root in request.roots:
+                assert not {r for r in closure.reads(*root.place) if r in wanted}, "upstream first"
+        if not decision.requests and not decision.waiting:
+            break
+        asked = count(decision, asked, now)
+        if not (tick < len(fails) and fails[tick]):
+            run(flow, decision.requests)
+        now += timedelta(hours=2)
+    else:
+        pytest.fail("it doesn't settle")
+    assert not decision.stuck
+    closure = flow.closure()
+    assert {closure.verdict(*place).state for place in published} <= {State.FRESH}
+    assert set(flow.contents) == published
+
+
+@given(flows())
+def test_a_change_of_logic_alone_asks_for_nothing(flow: Flow) -> None:
+    """A deploy must not recompute the world by surprise; what is out of date otherwise takes it along."""
+    closure = flow.closure()
+    decision = decide(closure, Facts(START), Rules())
+    for request in decision.requests:
+        for root in request.roots:
+            assert any(c.kind != "logic changed" for c in closure.verdict(*root.place).changes)
+    assert all(closure.verdict(*place).state is State.STALE for place in decision.logic)
+
+
+@given(flows())
+def test_two_daemons_ask_for_the_same_runs(flow: Flow) -> None:
+    """The key of a run follows from the state: Dagster starts one of them."""
+    first, second = (decide(flow.closure(), Facts(START), FOLLOW) for _ in range(2))
+    assert [r.key for r in first.requests] == [r.key for r in second.requests]
+    again = decide(flow.closure(), Facts(START + timedelta(seconds=5), asked=count(first, {}, START)), FOLLOW)
+    assert again.requests == [], "what was asked for a moment ago is on its way"
+
+
+@pytest.fixture
+def flow() -> Flow:
+    """Everything is published and fresh."""
+    made = Flow(dict.fromkeys(MONTHS, 1), dict.fromkeys(MONTHS, 2), {1: 3})
+    made.run({n.name: n.partitions for n in NODES})
+    made.run({n.name: n.partitions for n in NODES})
+    return made
+
+
+def test_nothing_is_asked_for_when_nothing_changed(flow: Flow) -> None:
+    """The tick of every half minute."""
+    decision = decide(flow.closure(), Facts(START), FOLLOW)
+    assert decision.requests == []
+    assert decision.unsettled == set()
+
+
+def test_a_window_follows_in_the_next_tick(flow: Flow) -> None:
+    """The month after reads this one: it is no part of this one's run."""
+    flow.lines["2024-02"] += 1
+    first = decide(flow.closure(), Facts(START), FOLLOW)
+    assert {(r.first, r.last) for r in first.requests} == {("2024-02", "2024-02")}
+    assert ("kpi.growth", "2024-03") in first.waiting
+    run(flow, first.requests)
+    second = decide(flow.closure(), Facts(START), FOLLOW)
+    assert ("kpi.growth", "2024-03") in {place for r in second.requests for place in places(r)}
+
+
+def test_what_is_running_is_waited_for(flow: Flow) -> None:
+    """Also by what reads it: its content of tomorrow would be computed twice."""
+    flow.lines["2024-02"] += 1
+    running = {(LINES, "2024-02"), (ORDERS, "2024-02")}
+    decision = decide(flow.closure(), Facts(START, running), FOLLOW)
+    assert decision.requests == []
+    assert ("gdp.sales", "2024-02") in decision.waiting
+
+
+def test_tries_are_bounded_and_another_input_begins_anew(flow: Flow) -> None:
+    """With growing waits between them; a stuck table doesn't hold what reads it."""
+    flow.lines["2024-02"] += 1
+    flow.run({LINES: ["2024-02"]})
+    now, asked, waits = START, dict[Place, Asked](), []
+    for _ in range(FOLLOW.tries):
+        decision = decide(flow.closure(), Facts(now, asked=asked), FOLLOW)
+        (root,) = decision.requests[0].roots
+        assert root.place == ("silver.lines", "2024-02")
+        asked = count(decision, asked, now)
+        due = FOLLOW.due(asked[root.place])
+        waits.append((due - now).total_seconds())
+        assert decide(flow.closure(), Facts(due - timedelta(seconds=1), asked=asked), FOLLOW).requests == []
+        now = due
+    assert waits == [60, 240, 960, 3600, 3600]
+    decision = decide(flow.closure(), Facts(now, asked=asked), FOLLOW)
+    assert (decision.requests, list(decision.stuck)) == ([], [("silver.lines", "2024-02")])
+    flow.orders["2024-02"] += 1
+    flow.run({ORDERS: ["2024-02"]})
+    decision = decide(flow.closure(), Facts(now, asked=asked), FOLLOW)
+    assert ("gdp.sales", "2024-02") in places(decision.requests[0]), "its other input changed"
+    flow.lines["2024-02"] += 1
+    flow.run({LINES: ["2024-02"]})
+    decision = decide(flow.closure(), Facts(now, asked=asked), FOLLOW)
+    assert {(r.place, r.tries) for request in decision.requests for r in request.roots} >= {
+        (("silver.lines", "2024-02"), 1)
+    }
+
+
+def with_state(closure: Closure, **changed: object) -> Closure:
+    return Closure(list(closure.nodes.values()), replace(closure.state, **changed), closure.observed)  # type: ignore[arg-type]
+
+
+def test_a_pin_is_respected_and_a_held_kpi_waits_for_a_person(flow: Flow) -> None:
+    """Neither is asked for again and again; what was held is, when its inputs change or somebody accepted it."""
+    flow.lines["2024-02"] += 1
+    flow.run({LINES: ["2024-02"], "silver.lines": ["2024-02"]})
+    gdp, kpi = ("gdp.sales", "2024-02"), ("kpi.revenue", "2024-02")
+    pin = Pin(*gdp, number=1, reason="disputed", epoch=9, attempt="a", pinned_at=START)
+    decision = decide(with_state(flow.closure(), pins={gdp: pin}), Facts(START), FOLLOW)
+    assert (decision.requests, set(decision.kept)) == ([], {gdp})
+
+    flow.run({"gdp.sales": ["2024-02"], "kpi.growth": MONTHS, "kpi.trailing": MONTHS, "kpi.history": ["all"]})
+    flow.run({"postgres.growth": MONTHS})
+    token = flow.closure().verdict(*kpi).token or ""
+    held = with_state(flow.closure(), waiting={kpi: Waiting(token, START, None)})
+    decision = decide(held, Facts(START), FOLLOW)
+    assert (decision.requests, set(decision.kept)) == ([], {kpi})
+    for waiting in (Waiting("another", START, None), Waiting(token, START, "ana")):
+        decision = decide(with_state(flow.closure(), waiting={kpi: waiting}), Facts(START), FOLLOW)
+        assert kpi in {r.place for request in decision.requests for r in request.roots}
+
+
+def test_a_sweep_asks_for_bronze_alone_and_a_change_for_all_that_is_made_from_it(flow: Flow) -> None:
+    """Comparing isn't changing; a mark that a capture has answered asks for nothing."""
+    closure = flow.closure()
+    marked = {(LINES, m): Mark(99, SWEEP, START) for m in MONTHS}
+    (request,) = decide(closure, Facts(START, marks=marked), FOLLOW).requests
+    assert (request.assets, request.first, request.last) == ((ORDERS, LINES), MONTHS[0], MONTHS[-1])
+    (request,) = decide(closure, Facts(START, marks={(LINES, MONTHS[0]): Mark(99, CHANGED, START)}), FOLLOW).requests
+    assert {ORDERS, LINES, "silver.orders", "gdp.sales", "kpi.revenue"} <= set(request.assets)
+    old = {(LINES, m): Mark(0, CHANGED, START) for m in MONTHS}
+    assert decide(closure, Facts(START, marks=old), FOLLOW).requests == []
+
+
+def test_when_time_runs_out_the_rest_is_named(flow: Flow) -> None:
+    """The next tick goes on with it."""
+    decision = decide(flow.closure(), Facts(START), FOLLOW, until=0.0)
+    assert set(decision.not_looked_at) == {n.name for n in NODES}
