@@ -87,8 +87,8 @@ def find_changes(
     stamp = source.columns[source.change_column].type if source.change_column else None
     if stamp != "timestamptz":
         raise PermanentError(
-            f"{source.table}: {source.change_column} is {stamp}; a change column that is observed is a timestamptz that "
-            "the database keeps itself. Leave change_column out: then the sweep alone compares it."
+            f"{source.table}: {source.change_column} is {stamp}; what is observed is a timestamptz that the "
+            "database keeps itself. Leave change_column out: then the sweep alone compares it."
         )
     passed = watermark if bound.frozen else max(watermark, bound.until)
     query = select_changes(source, partition_column)
@@ -116,8 +116,8 @@ def _prove_visible(connection: "psycopg.Connection[Any]", what: str) -> None:
         )
     if not sees:
         raise PermanentError(
-            f"{what}: the role can't see other sessions, so a change stamp proves nothing: a row that is committed late "
-            "would be missed. Run `grant pg_read_all_stats to …` there; until then the sweep alone compares it."
+            f"{what}: the role can't see other sessions, so a change stamp proves nothing: a late commit would be "
+            "missed. Run `grant pg_read_all_stats to …` there; until then the sweep alone compares it."
         )
 
 

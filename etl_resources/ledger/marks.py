@@ -53,7 +53,7 @@ def looks(connection: "psycopg.Connection[Any]") -> dict[str, SourceLook]:
 
 
 def record_look(connection: "psycopg.Connection[Any]", look: SourceLook) -> None:
-    """What a look left. A problem that lasts keeps its beginning, and whether somebody was told; another look ends it."""
+    """What a look left. A problem that lasts keeps its beginning, and whether it was told; another look ends it."""
     from psycopg.types.json import Jsonb
 
     connection.execute(

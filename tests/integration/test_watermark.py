@@ -156,7 +156,11 @@ def test_what_nobody_can_see_holds_the_watermark(dsn: str, fake: str, held: str)
 
 def test_a_standby_is_refused(dsn: str) -> None:
     """The open transactions are those of its primary."""
-    query(dsn, "drop schema if exists fake cascade; create schema fake; create function fake.pg_is_in_recovery() returns bool return true")
+    query(
+        dsn,
+        "drop schema if exists fake cascade; create schema fake; "
+        "create function fake.pg_is_in_recovery() returns bool return true",
+    )
     observer: Any = Observer(dsn)
     observer.connection.execute("set search_path = fake, pg_catalog, public")
     with pytest.raises(PermanentError, match="standby"):
