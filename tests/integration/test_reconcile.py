@@ -1,10 +1,20 @@
 """The reconcile sensor on a small lake: late data reaches exactly what depends on it, and what fails is made good."""
 
+import json
+import threading
+from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from etl_assets.cli.main import app
 from etl_assets.versions import roll_back, unpin
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.liveness import alone
 from tests.lake import ALL_ASSETS, Lake
 from tests.ticks import Ticker
 
@@ -50,7 +60,8 @@ def test_a_late_order_recomputes_its_month_and_nothing_else(ticker: Ticker) -> N
 
     assert (asked.first, asked.last) == ("2024-02", "2024-02")
     assert set(asked.assets) == set(ALL_ASSETS)
-    assert ticker.tick() == [], "a run that was asked for and isn't there yet isn't asked for twice"
+    for other in (ticker, Ticker(lake)):
+        assert other.tick() == [], "a run that was asked for and isn't there yet isn't asked for twice, by any daemon"
     done = ticker.run(asked)
     assert done.success, done.error
     changed = {place for place, epoch in epochs(lake).items() if before[place] != epoch}
@@ -119,9 +130,35 @@ def test_a_deleted_order_is_found_by_the_sweep(ticker: Ticker) -> None:
     assert lake.published_kpi("2024-03") == lake.oracle("2024-03")
 
 
-def test_a_failed_run_is_asked_for_again_then_it_is_stuck(ticker: Ticker) -> None:
-    """Bounded: nobody pays for a thousand failures, and somebody is told of them."""
-    lake = ticker.lake
+@pytest.fixture
+def webhook() -> Iterator[tuple[str, list[Any]]]:
+    """Address, and what was posted there; its first answer is a failure."""
+    posted: list[Any] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            posted.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(503 if len(posted) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}/hook?token=secret", posted
+        server.shutdown()
+
+
+def stuck(lake: Lake, *options: str) -> Result:
+    with lake.environment():
+        return CliRunner().invoke(app, ["stuck", *options])
+
+
+def test_a_failed_run_is_asked_for_again_then_it_is_stuck(ticker: Ticker, webhook: tuple[str, list[Any]]) -> None:
+    """Bounded: nobody pays for a thousand failures, and somebody is told of them, once."""
+    lake, (address, posted) = ticker.lake, webhook
+    lake.env["ETL_ALERT_WEBHOOK"] = address
     late_order(lake, FIRST)
     keys = set()
     for _ in range(5):
@@ -134,11 +171,21 @@ def test_a_failed_run_is_asked_for_again_then_it_is_stuck(ticker: Ticker) -> Non
     assert len(keys) == 5, "the same key again would never run"
     assert ticker.tick() == []
     assert "stuck: 1" in ticker.skipped
-    ((since,),) = lake.platform("select told_at from etl.requests where stuck_since is not null")
-    assert since is not None
+    assert ticker.tick() == ticker.tick() == []
+    del lake.env["ETL_ALERT_WEBHOOK"]
+    assert [p["kind"] for p in posted] == ["stuck", "stuck"], "again after the failure, then no more"
+    assert [(d["partition"], d["tries"]) for d in posted[1]["details"]] == [(FIRST, 5)]
+    told = stuck(lake, "--json")
+    assert told.exit_code == 1
+    assert [(x["asset"], x["partition"]) for x in json.loads(told.stdout)["stuck"]] == [("bronze.sales_lines", FIRST)]
+    assert f"bronze.sales_lines, partition {FIRST}: 5 tries" in stuck(lake).stdout
 
-    late_order(lake, FIRST)  # another state of the inputs begins anew
+    assert "1 partitions are asked for again" in stuck(lake, "--again").stdout
+    (asked,) = ticker.tick()
+    assert (asked.first, asked.last) == (FIRST, FIRST)
+    late_order(lake, FIRST)  # another state of the inputs begins anew, too
     asked = ticker.settle()
+    assert stuck(lake).exit_code == 0
 
     assert {(a.first, a.last) for a in asked} == {(FIRST, FIRST)}
     assert lake.published_kpi(FIRST) == lake.oracle(FIRST)
@@ -187,6 +234,15 @@ def test_a_rollback_is_respected_until_it_is_unpinned(ticker: Ticker) -> None:
     unpin(lake.runtime, "gdp.gdp_sales", [LAST], dry_run=False)
     assert {(a.layers[0], a.first, a.last) for a in ticker.settle()} == {("gdp", LAST, LAST)}
     assert lake.published_kpi(LAST) == newest == lake.oracle(LAST)
+
+
+def test_one_daemon_compares_at_a_time(ticker: Ticker) -> None:
+    """The other one's tick is over at once."""
+    late_order(ticker.lake, LAST)
+    with Ledger.open(ticker.lake.settings) as ledger, alone(ledger, "reconcile"):
+        assert ticker.tick() == []
+    assert ticker.skipped == "Another daemon is comparing."
+    assert {(a.first, a.last) for a in ticker.settle()} == {(LAST, LAST)}
 
 
 def test_what_was_never_published_is_left_alone(ticker: Ticker) -> None:
