@@ -81,6 +81,8 @@ class Decision:
     requests: list[Request] = field(default_factory=list)
     waiting: dict[Place, str] = field(default_factory=dict)
     """For something that ends by itself: a run, an upstream, the time until the next try."""
+    comparing: dict[Place, str] = field(default_factory=dict)
+    """Sources that a run compares, or will; nobody waits for that."""
     stuck: dict[Place, str] = field(default_factory=dict)
     """Asked for as often as is allowed; only a person, or another input, gets it on."""
     kept: dict[Place, str] = field(default_factory=dict)
@@ -135,6 +137,7 @@ class _Decider:
         self._found.requests = [*self._requests(self._going), *self._requests(apart)]
         self._found.unsettled = {
             *self._found.waiting,
+            *self._found.comparing,
             *self._found.stuck,
             *self._found.kept,
             *self._going,
@@ -190,7 +193,7 @@ class _Decider:
         mark = self._pending_mark(place)
         if mark is not None and mark.kind != CHANGED:
             if place in self._facts.running:
-                self._found.waiting[place] = "it is being compared"
+                self._found.comparing[place] = "it is being compared"
             else:
                 self._ask(place, self._looked_at, f"seen {mark.seen}", "to be compared with its source")
             return
@@ -205,7 +208,8 @@ class _Decider:
         if asked is not None and asked.tries >= self._rules.tries and self._facts.now >= self._rules.due(asked):
             found.stuck[place] = why
         elif asked is not None and self._facts.now < self._rules.due(asked):
-            found.waiting[place] = f"try {asked.tries} of {self._rules.tries} was at {asked.requested_at:%H:%M:%S} UTC"
+            waiting = found.waiting if into is self._going else found.comparing
+            waiting[place] = f"try {asked.tries} of {self._rules.tries} was at {asked.requested_at:%H:%M:%S} UTC"
         else:
             into[place] = Root(place, state, (asked.tries if asked else 0) + 1, why)
 

@@ -198,6 +198,7 @@ def _with_upstream(nodes: Sequence[ClosureNode], assets: Collection[str]) -> set
 def _summary(decision: Decision, observed: Observed) -> str:
     told: list[Place] = sorted(decision.waiting)
     lines = [f"waiting: {len(told)} (first {told[0][0]} {told[0][1]}: {decision.waiting[told[0]]})"] if told else []
+    lines += [f"being compared with their source: {len(decision.comparing)}"] if decision.comparing else []
     lines += [f"stuck: {len(decision.stuck)}"] if decision.stuck else []
     lines += [f"pinned or held: {len(decision.kept)}"] if decision.kept else []
     lines += [f"made by an earlier logic: {len(decision.logic)}"] if decision.logic else []

@@ -185,6 +185,8 @@ def test_a_sweep_asks_for_bronze_alone_and_a_change_for_all_that_is_made_from_it
     marked = {(LINES, m): Mark(99, SWEEP, START) for m in MONTHS}
     (request,) = decide(closure, Facts(START, marks=marked), FOLLOW).requests
     assert (request.assets, request.first, request.last) == ((ORDERS, LINES), MONTHS[0], MONTHS[-1])
+    comparing = decide(closure, Facts(START, marked.keys(), marks=marked), FOLLOW)
+    assert (comparing.requests, comparing.waiting, set(comparing.comparing)) == ([], {}, set(marked)), "nobody waits"
     (request,) = decide(closure, Facts(START, marks={(LINES, MONTHS[0]): Mark(99, CHANGED, START)}), FOLLOW).requests
     assert {ORDERS, LINES, "silver.orders", "gdp.sales", "kpi.revenue"} <= set(request.assets)
     old = {(LINES, m): Mark(0, CHANGED, START) for m in MONTHS}
