@@ -14,7 +14,8 @@ from etl_assets.automation.alerts import alert
 from etl_assets.automation.observe_sources import Observed, SourceObserver
 from etl_assets.automation.reconcile_sensor import RUN_TAG
 from etl_assets.automation.running import FIRST, LAST, asset_keys, running_places
-from etl_assets.backfill.closure_nodes import closure_nodes, lookup_definitions
+from etl_assets.backfill.closure_nodes import closure_nodes, state_of
+from etl_assets.backfill.look import Comparer
 from etl_assets.graph.keys import source_key
 from etl_assets.graph.runtime import Runtime
 from etl_resources.calendar import WHOLE
@@ -102,8 +103,8 @@ class _Tick:
             return Decision()
         needed = _with_upstream(self._nodes, assets)
         nodes = [n for n in self._nodes if n.name in needed]
-        state = read_state(self._ledger.connection, [n.name for n in nodes], lookup_definitions(nodes))
-        closure = Closure(nodes, state, observed.files)
+        compare = Comparer(self._runtime, self._ledger)
+        closure = Closure(nodes, state_of(self._ledger, nodes), observed.files, compare=compare)
         return decide(closure, facts, self._rules, assets, until=time.monotonic() + BUDGET_S)
 
     def _unsettled(self, before: Mapping[str, str], levels: Mapping[str, str], touched: Collection[str]) -> set[str]:
