@@ -31,6 +31,8 @@ FIRST_WAIT_S = 0.5
 """Longest wait before the second try; it doubles with each further one."""
 COMMAND_ELAPSED_S = 10.0
 """Longest time that a command tries one call; a run has ETL_RETRY_ELAPSED_S_MAX."""
+TICK_ELAPSED_S = 2.0
+"""Longest time that a sensor tries one call: Dagster ends a tick after a minute."""
 BUDGET_KEPT_S = 7 * 86_400
 """Age at which the file of a run's budget is deleted."""
 
@@ -87,6 +89,13 @@ def retries_of_run(run_id: str, settings: Settings) -> Iterator[None]:
 def retries_of_command() -> Iterator[None]:
     """Retries inside are those of a command that somebody waits for: COMMAND_ELAPSED_S for each call."""
     with _inside(_Scope(elapsed_s=COMMAND_ELAPSED_S)):
+        yield
+
+
+@contextmanager
+def retries_of_tick() -> Iterator[None]:
+    """Retries inside are those of a sensor: TICK_ELAPSED_S for each call, and then the next tick's."""
+    with _inside(_Scope(elapsed_s=TICK_ELAPSED_S)):
         yield
 
 

@@ -37,6 +37,8 @@ BUDGET_S = 15.0
 """No source is begun to be looked at after this; those that were looked at longest ago come first."""
 STATEMENT_TIMEOUT_S = 10
 """Of one look at a table: where more changed than can be read in it, every partition is compared instead."""
+REST = timedelta(minutes=5)
+"""A source whose look failed is left alone for so long."""
 
 
 @dataclass
@@ -66,6 +68,9 @@ class SourceObserver:
         """Look at everything that the time allows. One that can't be looked at doesn't hold the others."""
         started = time.monotonic()
         for names, look in sorted(self._sources(), key=lambda s: min(map(self._looked_at, s[0]))):
+            if resting := self._resting(names):
+                self.found.problems |= resting
+                continue
             if time.monotonic() - started > budget_s:
                 break
             try:
@@ -78,6 +83,13 @@ class SourceObserver:
                     self.found.problems[name] = str(known)
                     marks.record_problem(self._ledger.connection, name, str(known))
         return self.found
+
+    def _resting(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Problems of sources whose look failed a moment ago: a dead server must not take the time of every tick."""
+        looks = [look for n in names if (look := self._looks.get(n)) is not None]
+        return {
+            look.source: look.problem or "" for look in looks if look.failed_at and self._now - look.failed_at < REST
+        }
 
     def _sources(self) -> Iterator[tuple[Sequence[str], Callable[[], None]]]:
         """(bronze tables that are looked at together, how); only of what has been published once."""

@@ -25,6 +25,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import alone, clock
 from etl_resources.ledger.state import Place, read_state
 from etl_resources.reconcile import Decision, Facts, Request, Rules, decide
+from etl_resources.retries import retries_of_tick
 
 if TYPE_CHECKING:
     import psycopg
@@ -52,7 +53,7 @@ def tick(
     runtime: Runtime, instance: dg.DagsterInstance, cursor: str | None, job: str, log: Callable[[str], None]
 ) -> Tick:
     """One tick; another daemon's, if it is at it, does the work. job: whose runs without a selection are of all."""
-    with Ledger.open(runtime.settings) as ledger, alone(ledger, "reconcile") as mine:
+    with retries_of_tick(), Ledger.open(runtime.settings) as ledger, alone(ledger, "reconcile") as mine:
         if not mine:
             return Tick(cursor=cursor or "", summary="Another daemon is comparing.")
         return _Tick(runtime, instance, ledger, job, log).run(cursor)
@@ -88,15 +89,21 @@ class _Tick:
         with connection.transaction():
             for request in asked:
                 requests.ask(connection, request.key, [(*r.place, r.state, r.tries, r.why) for r in request.roots], now)
-            requests.settle(connection, decision.fresh & facts.asked.keys(), decision.stuck)
+            settled = decision.fresh | decision.kept.keys() | self._gone(facts)
+            requests.settle(connection, settled & facts.asked.keys(), decision.stuck)
         self._tell(observed)
         restless = {a for a, _ in decision.unsettled} | set(decision.not_looked_at)
-        settled = {n: level for n, level in levels.items() if n not in restless}
+        at_rest = {n: level for n, level in levels.items() if n not in restless}
         return Tick(
             [self._run_request(r) for r in asked],
-            json.dumps(settled, sort_keys=True, separators=(",", ":")),
+            json.dumps(at_rest, sort_keys=True, separators=(",", ":")),
             _summary(decision, observed),
         )
+
+    def _gone(self, facts: Facts) -> set[Place]:
+        """What was asked for, and the manifests no longer have."""
+        partitions = {n.name: n.partitions for n in self._nodes}
+        return {(asset, p) for asset, p in facts.asked if p not in partitions.get(asset, ())}
 
     def _decide(self, assets: Collection[str], observed: Observed, facts: Facts) -> Decision:
         if not assets:

@@ -41,9 +41,11 @@ class SourceLook:
     problem: str | None = None
     problem_since: datetime | None = None
     told_at: datetime | None = None
+    failed_at: datetime | None = None
+    """When the last look failed as a whole."""
 
 
-_LOOK = "source, looked_at, watermark, digests, held_by, swept_at, problem, problem_since, told_at"
+_LOOK = "source, looked_at, watermark, digests, held_by, swept_at, problem, problem_since, told_at, failed_at"
 
 
 def looks(connection: "psycopg.Connection[Any]") -> dict[str, SourceLook]:
@@ -64,7 +66,7 @@ def record_look(connection: "psycopg.Connection[Any]", look: SourceLook) -> None
         "problem = excluded.problem, "
         "problem_since = case when excluded.problem is not null "
         "then coalesce(etl.source_looks.problem_since, now()) end, "
-        "told_at = case when excluded.problem is not null then etl.source_looks.told_at end",
+        "told_at = case when excluded.problem is not null then etl.source_looks.told_at end, failed_at = null",
         (
             *(look.source, look.watermark, Jsonb(dict(look.digests)), look.held_by, look.swept_at),
             *(look.problem, look.problem),
@@ -75,8 +77,8 @@ def record_look(connection: "psycopg.Connection[Any]", look: SourceLook) -> None
 def record_problem(connection: "psycopg.Connection[Any]", source: str, problem: str) -> None:
     """A look that failed as a whole. What is known stays, so that the next one sees all that changed since."""
     connection.execute(
-        "insert into etl.source_looks (source, problem, problem_since) values (%s, %s, now()) "
-        "on conflict (source) do update set problem = excluded.problem, "
+        "insert into etl.source_looks (source, problem, problem_since, failed_at) values (%s, %s, now(), now()) "
+        "on conflict (source) do update set problem = excluded.problem, failed_at = excluded.failed_at, "
         "problem_since = coalesce(etl.source_looks.problem_since, now())",
         (source, problem),
     )

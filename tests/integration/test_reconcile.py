@@ -236,6 +236,24 @@ def test_a_rollback_is_respected_until_it_is_unpinned(ticker: Ticker) -> None:
     assert lake.published_kpi(LAST) == newest == lake.oracle(LAST)
 
 
+def test_a_source_that_is_down_is_told_and_looked_at_again(ticker: Ticker) -> None:
+    """It doesn't take the time of every tick, and what changed meanwhile isn't missed."""
+    lake, address = ticker.lake, ticker.lake.env["ERP_DSN"]
+    late_order(lake, "2024-03")
+    lake.env["ERP_DSN"] = "postgresql://nobody@127.0.0.1:1/erp"
+    assert ticker.tick() == []
+    assert "bronze.sales_orders isn't observed" in ticker.skipped
+    assert json.loads(stuck(lake, "--json").stdout)["unobserved"].keys() == {
+        "bronze.sales_orders",
+        "bronze.sales_lines",
+    }
+    lake.env["ERP_DSN"] = address
+    assert ticker.tick() == []
+    ticker.ahead += timedelta(minutes=6)
+    assert {(a.first, a.last) for a in ticker.settle()} == {("2024-03", "2024-03")}
+    assert stuck(lake).exit_code == 0
+
+
 def test_one_daemon_compares_at_a_time(ticker: Ticker) -> None:
     """The other one's tick is over at once."""
     late_order(ticker.lake, LAST)

@@ -9,13 +9,15 @@ create table etl.source_looks (
     swept_at      timestamptz,
     problem       text,
     problem_since timestamptz,
-    told_at       timestamptz
+    told_at       timestamptz,
+    failed_at     timestamptz
 );
 comment on table etl.source_looks is 'One row per bronze table: what the last look at its source left.';
 comment on column etl.source_looks.watermark is 'Every row with an older stamp had been committed, and was seen, by the last look.';
 comment on column etl.source_looks.digests is 'Partition: digest of its rows past the watermark; another one is a change.';
 comment on column etl.source_looks.held_by is 'What keeps the watermark back; null: nothing.';
 comment on column etl.source_looks.swept_at is 'When all of its published partitions were last asked to be compared.';
+comment on column etl.source_looks.failed_at is 'When the last look failed as a whole; null: it did not.';
 comment on column etl.source_looks.told_at is 'When somebody was told of the problem.';
 
 create table etl.marks (
