@@ -81,7 +81,7 @@ class SourceObserver:
                     raise
                 for name in names:
                     self.found.problems[name] = str(known)
-                    marks.record_problem(self._ledger.connection, name, str(known))
+                    marks.record_problem(self._ledger.connection, name, str(known), self._now)
         return self.found
 
     def _resting(self, names: Sequence[str]) -> Mapping[str, str]:

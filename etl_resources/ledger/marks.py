@@ -74,13 +74,13 @@ def record_look(connection: "psycopg.Connection[Any]", look: SourceLook) -> None
     )
 
 
-def record_problem(connection: "psycopg.Connection[Any]", source: str, problem: str) -> None:
+def record_problem(connection: "psycopg.Connection[Any]", source: str, problem: str, at: datetime) -> None:
     """A look that failed as a whole. What is known stays, so that the next one sees all that changed since."""
     connection.execute(
-        "insert into etl.source_looks (source, problem, problem_since, failed_at) values (%s, %s, now(), now()) "
-        "on conflict (source) do update set problem = excluded.problem, failed_at = excluded.failed_at, "
-        "problem_since = coalesce(etl.source_looks.problem_since, now())",
-        (source, problem),
+        "insert into etl.source_looks (source, problem, problem_since, failed_at) values (%(source)s, %(problem)s, "
+        "%(at)s, %(at)s) on conflict (source) do update set problem = excluded.problem, "
+        "failed_at = excluded.failed_at, problem_since = coalesce(etl.source_looks.problem_since, excluded.failed_at)",
+        {"source": source, "problem": problem, "at": at},
     )
 
 
