@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from etl_resources.calendar import WHOLE, months_around
-from etl_resources.closure import Change, ChangeKind, Closure, ClosureNode, State
+from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger.marks import CHANGED, Mark
 from etl_resources.ledger.requests import Asked
 from etl_resources.ledger.state import Place
+from etl_resources.verdicts import Change, ChangeKind, State
 
 WAIT_S_MAX = 3600.0
 """Longest wait between two tries."""

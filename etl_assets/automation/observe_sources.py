@@ -15,7 +15,6 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.classify import classify
-from etl_resources.closure import ChangeKind, Observation
 from etl_resources.conventions import raw_location
 from etl_resources.errors import DataPipelineError, PermanentError
 from etl_resources.extract.postgres import open_source
@@ -27,6 +26,7 @@ from etl_resources.ledger.marks import CHANGED, POLL, SWEEP, SourceLook
 from etl_resources.ledger.state import LedgerState, Place
 from etl_resources.manifest_sources import PostgresSource, S3FilesSource
 from etl_resources.object_store import ObjectStore
+from etl_resources.verdicts import ChangeKind, Observation
 
 if TYPE_CHECKING:
     import psycopg

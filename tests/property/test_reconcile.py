@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl_resources.calendar import months_between
-from etl_resources.closure import Closure, State
+from etl_resources.closure import Closure
 from etl_resources.ledger.marks import CHANGED, SWEEP, Mark
 from etl_resources.ledger.pins import Pin
 from etl_resources.ledger.requests import Asked
 from etl_resources.ledger.state import Place, Waiting
 from etl_resources.reconcile import Decision, Facts, Request, Rules, decide
+from etl_resources.verdicts import State
 from tests.property.closure_model import LINES, MONTHS, NODES, ORDERS, Flow
 from tests.property.test_closure import flows
 
