@@ -11,6 +11,7 @@ from typing import Any
 from etl_assets.graph.partitions import partition_keys
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.calendar import WHOLE
+from etl_resources.dead_letters.index import samples
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import SOURCE_SEPARATOR
@@ -230,17 +231,19 @@ class _Walk:
 
 
 def rejected_behind(ledger: Ledger, inputs: Iterable[InputVersion]) -> list[dict[str, Any]]:
-    """Rows that were rejected on the way to these inputs: asset, reason, rows. The most frequent first."""
+    """Rows that were rejected on the way to these inputs: asset, reason, rows, a sample. The most frequent first."""
     walk = _Walk(ledger)
     for i in inputs:
         if not i.looked_up and i.version != ABSENT:
             for publish in ledger.at_epochs(i.asset, {i.partition: i.epoch}).values():
                 walk.follow(publish)
-    found = [
-        {"asset": hop.asset, "reason": reason, "rows": rows}
-        for hop in walk.hops.values()
-        for reason, rows in hop.reasons.items()
-    ]
+    found: list[dict[str, Any]] = []
+    for hop in walk.hops.values():
+        known = samples(ledger.connection, hop.asset, hop.partitions) if hop.reasons else {}
+        found += [
+            {"asset": hop.asset, "reason": reason, "rows": rows, "sample": known.get(reason)}
+            for reason, rows in hop.reasons.items()
+        ]
     return sorted(found, key=lambda r: -r["rows"])
 
 

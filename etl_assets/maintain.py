@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from etl_assets.event_log_purge import PurgedEvents
     from etl_resources.ledger.ledger import Ledger
+    from etl_resources.tables.maintenance import MaintenancePolicy
 
 Progress = Callable[[str], None]
 
@@ -87,6 +88,7 @@ def maintain(
             try:
                 done.append(maintain_table(runtime.store.catalog, ledger, engine, address, policy, dry_run=dry_run))
                 _clean_raw(runtime, ledger, name, done[-1], dry_run)
+                _clean_letters(runtime, ledger, name, done[-1], policy, dry_run)
             except Exception as e:
                 known = classify(e)
                 if known is None:
@@ -106,6 +108,24 @@ def _clean_raw(runtime: Runtime, ledger: "Ledger", name: str, done: TableMainten
     done.notes += cleaned.notes
 
 
+def _clean_letters(
+    runtime: Runtime, ledger: "Ledger", name: str, done: TableMaintenance, policy: "MaintenancePolicy", dry_run: bool
+) -> None:
+    """Those of a table, and of the targets that it is served to."""
+    from etl_resources.dead_letters.upkeep import clean_letters
+
+    targets = [n.name for n in runtime.project.serving if n.table.name == name]
+    guard, data = timedelta(seconds=policy.retention.guard_s), runtime.addresses[name].identifier
+    for asset, table in [(name, data), *((target, None) for target in targets)]:
+        letters = runtime.letters_addresses[asset]
+        cleaned = clean_letters(runtime.store.catalog, ledger, letters, table, guard, dry_run=dry_run)
+        done.letters_removed += len(cleaned.removed)
+        done.data_files += len(cleaned.orphans)
+        done.data_bytes += sum(o.size_bytes for o in cleaned.orphans)
+        done.metadata_files += cleaned.metadata_files
+        done.metadata_bytes += cleaned.metadata_bytes
+
+
 def _purge(
     runtime: Runtime, instance: "dg.DagsterInstance", checks: "Sequence[dg.AssetCheckKey]", dry_run: bool
 ) -> "PurgedEvents":
@@ -120,6 +140,7 @@ def _what(done: TableMaintenance) -> str:
     found = [
         f"{files} files of {len(done.compacted)} partitions into {len(done.compacted)}" if files else "",
         f"{done.snapshots_expired} snapshots expired, {done.snapshots_kept} kept" if done.snapshots_expired else "",
+        f"dead letters of {done.letters_removed} partitions removed" if done.letters_removed else "",
         _deleted(done.data_files, "data files", done.data_bytes),
         _deleted(done.metadata_files, "metadata files", done.metadata_bytes),
         _deleted(done.raw_objects, "raw objects", done.raw_bytes),

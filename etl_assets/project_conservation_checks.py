@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from etl_assets.project_resolve import TableDraft
 from etl_resources.errors import ManifestError
-from etl_resources.manifest_tables import Derived
-from etl_resources.quality.dead_letters import ROWS
+from etl_resources.manifest_tables import ROWS, Derived
 from etl_resources.sql_expression import expression_problems
 from etl_resources.suggest import hint
 

@@ -8,9 +8,8 @@ from etl_assets.project_files import ProjectFiles
 from etl_assets.project_resolve import TableDraft
 from etl_assets.reconciliations import Reconciliation, reconciliations
 from etl_resources.errors import ManifestError
-from etl_resources.manifest_tables import Rejected
+from etl_resources.manifest_tables import ROWS, Rejected
 from etl_resources.quality.audit import RECONCILED
-from etl_resources.quality.dead_letters import ROWS
 from etl_resources.sql_check import output_columns, parse_control, read_only_problems
 from etl_resources.suggest import hint
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode
 from etl_assets.query_statement import QueryRefusedError, Statement, check_statement
+from etl_resources.dead_letters.index import files
+from etl_resources.dead_letters.reading import letters
 from etl_resources.engines.embedded import attach_postgres, connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError, TransientError
@@ -36,10 +38,12 @@ POSTGRES = "postgres"
 LEDGER_VIEWS = {
     "ledger.publishes": "etl.publishes",
     "ledger.current_versions": "etl.current_versions",
-    "ledger.dead_letters": "etl.current_dead_letters",
+    "ledger.dead_letter_reasons": "etl.current_dead_letter_reasons",
     "ledger.intents": "etl.intents",
 }
 """Name in SQL → table of the ledger. Of the dead letters only those of current attempts."""
+DEAD_LETTERS = "ledger.dead_letters"
+"""The letters themselves, which are in tables of their own: what was rejected of what is published."""
 
 
 @dataclass
@@ -76,14 +80,14 @@ def run_query(runtime: Runtime, sql: str) -> Iterator[QueryResult]:
 
 def queryable(runtime: Runtime) -> list[str]:
     """Names that a query may use: tables in the order of the flow, served tables, the ledger."""
-    return [*runtime.project.tables, *(n.name for n in runtime.project.serving), *LEDGER_VIEWS]
+    return [*runtime.project.tables, *(n.name for n in runtime.project.serving), *LEDGER_VIEWS, DEAD_LETTERS]
 
 
 def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection":
     tables = [t for t in statement.tables if t in runtime.project.tables]
     searched = [n for n in runtime.project.serving if isinstance(n.target, ElasticsearchTarget)]
     documents = [n for n in searched if n.name in statement.tables]
-    others = {*runtime.project.tables, *(n.name for n in searched)}
+    others = {*runtime.project.tables, *(n.name for n in searched), DEAD_LETTERS}
     in_postgres = [t for t in statement.tables if t not in others]
     extensions = (("avro", "iceberg") if tables else ()) + (("postgres_scanner",) if in_postgres else ())
     with ThreadPoolExecutor(1) as pool:  # each takes a second: the engine loads while the catalog answers
@@ -96,6 +100,9 @@ def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection"
         _prove_served(engine, [n for n in in_postgres if n not in LEDGER_VIEWS])
     for node in documents:
         _copy_documents(engine, runtime, node)
+    if DEAD_LETTERS in statement.tables:
+        with Ledger.open(runtime.settings) as ledger:
+            _create_view(engine, DEAD_LETTERS, letters(files(ledger.connection)))
     for name, location in locations.items():
         _create_view(engine, name, f"iceberg_scan({literal(location)})")
     for name in in_postgres:

@@ -7,17 +7,20 @@ in a transaction that is rolled back.
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode
 from etl_assets.raw_cleanup import clean_raw
+from etl_assets.recovery_report import Action, Recovery, Unsettled
 from etl_assets.serving_recovery import drop_indexes, rebuild_serving, settle_serving
 from etl_resources.classify import classify
 from etl_resources.conventions import BRANCH_PREFIX
+from etl_resources.dead_letters.address import LettersAddress
+from etl_resources.dead_letters.upkeep import clean_letters, restore_discards, restore_index
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.attempt_records import raise_epoch
 from etl_resources.ledger.ledger import Ledger
@@ -34,43 +37,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 SERVING_DATABASE = "serving database"
-
-
-@dataclass(frozen=True)
-class Action:
-    """One thing that was done, or in a dry run would be."""
-
-    table: str
-    what: str
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.table}: {self.what} ({self.why})"
-
-
-@dataclass(frozen=True)
-class Unsettled:
-    """One thing that recovery can't repair, with what to do about it."""
-
-    table: str
-    problem: str
-
-    def __str__(self) -> str:
-        return f"{self.table}: {self.problem}"
-
-
-@dataclass
-class Recovery:
-    """What a recovery did, in order."""
-
-    dry_run: bool = False
-    actions: list[Action] = field(default_factory=list)
-    unsettled: list[Unsettled] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def as_json(self) -> dict[str, Any]:
-        """For scripts."""
-        return asdict(self)
 
 
 def recover(
@@ -137,16 +103,19 @@ class _Session:
         for name, lost in self._lost.items():
             restored_any |= bool(lost.restored)
             self._tell_restored(name, sorted(f"{p} (epoch {e})" for p, e in lost.restored))
+        for name, address in self._letters.items():
             with self._step(name):
-                for partition, rows in lost.restore_dead_letters(lambda: self._engine).items():
+                catalog = self.runtime.store.catalog
+                for partition, rows in restore_index(catalog, self.ledger, address, lambda: self._engine).items():
                     self._tell(name, f"{rows} rejected rows of {partition} restored", "the ledger lost them")
+                if discarded := restore_discards(catalog, self.ledger, address, lambda: self._engine):
+                    self._tell(name, f"{discarded} discarded letters restored", "the ledger lost them")
         if restored_any and not self.found.dry_run:
             raise_epoch(self.ledger.connection, max(lost.newest_epoch() for lost in self._lost.values()))
 
     def remove_leftovers(self, *, everywhere: bool) -> None:
         """Branches, staging tables, files and uploads of attempts that are over."""
         dry_run, guard = self.found.dry_run, timedelta(seconds=self.runtime.settings.maintain_guard_s)
-        catalog = self.runtime.store.catalog
         if everywhere:
             with self._step(SERVING_DATABASE):
                 for table in drop_dead_staging(self.ledger, guard, besides=self.settled, dry_run=dry_run):
@@ -157,6 +126,11 @@ class _Session:
                     self.runtime, node, self.ledger, guard, besides=self.settled, dry_run=dry_run
                 ):
                     self._tell(node.name, f"index {index} deleted", "it isn't published and its attempt is over")
+        self._remove_of_tables(guard)
+        self._clean_letters(guard)
+
+    def _remove_of_tables(self, guard: timedelta) -> None:
+        catalog, dry_run = self.runtime.store.catalog, self.found.dry_run
         for name in self._tables:
             address = self.runtime.addresses[name]
             self.progress(f"{name}: looking for leftovers")
@@ -176,6 +150,20 @@ class _Session:
                     self._tell(name, f"{raw.path} deleted, {raw.size_bytes} bytes", "no delivery needs it")
                 for path in cleaned.uploads:
                     self._tell(name, f"unfinished upload of {path} aborted", "its capture is over")
+
+        self._clean_letters(guard)
+
+    def _clean_letters(self, guard: timedelta) -> None:
+        """Letters of killed attempts, and those that nobody needs any more."""
+        catalog, dry_run = self.runtime.store.catalog, self.found.dry_run
+        for name, letters in self._letters.items():
+            data = self.runtime.addresses[name].identifier if name in self.runtime.addresses else None
+            with self._step(name):
+                old = clean_letters(catalog, self.ledger, letters, data, guard, dry_run=dry_run)
+                for partition, epoch in old.removed:
+                    self._tell(name, f"dead letters of {partition} (epoch {epoch}) removed", "nobody needs them")
+                for orphan in old.orphans:
+                    self._tell(name, f"{orphan.path} deleted, {orphan.size_bytes} bytes", orphan.why)
 
     def _settle_one(self, asset: str) -> dict[str, str]:
         address, node = self.runtime.addresses.get(asset), self._serving.get(asset)
@@ -229,6 +217,10 @@ class _Session:
     @property
     def _tables(self) -> list[str]:
         return [name for name in self.runtime.addresses if name in self.wanted]
+
+    @property
+    def _letters(self) -> dict[str, LettersAddress]:
+        return {name: a for name, a in self.runtime.letters_addresses.items() if name in self.wanted}
 
     @cached_property
     def _lost(self) -> dict[str, LostPublishes]:

@@ -22,6 +22,12 @@ def transform_of(node: TableNode, field_ids: str) -> Transform:
     )
 
 
+def rows_from(node: TableNode) -> str:
+    """Where the rows of a table are from, as its dead letters tell it: the input of which each row gives one."""
+    grain = f"bronze.{node.dataset.dataset}" if node.layer == "silver" else node.dataset.table(node.layer).grain
+    return grain or ", ".join(node.inputs)
+
+
 def _newest(node: TableNode) -> str | None:
     """The column whose newest value wins among rows of one key; a golden table that makes two of one is wrong."""
     if node.layer != "silver":

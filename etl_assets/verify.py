@@ -23,6 +23,8 @@ from etl_assets.verify_served import leftovers_of, reread_served
 from etl_resources.calendar import WHOLE, months_between
 from etl_resources.contract import Contract
 from etl_resources.conventions import BRANCH_PREFIX
+from etl_resources.dead_letters.index import files
+from etl_resources.dead_letters.reading import letters
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
@@ -167,9 +169,19 @@ class _Session:
         try:
             doubled = duplicate_keys(self.engine, contract, schema, reading.heads)
             scanned = self._selected(scan_rows(self.engine, contract, table.metadata_location))
+            kept = self._letters(node.name, reading.ledger)
         except self._engine_errors as e:
-            raise engine_error(f"{node.name}: reading keys and iceberg_scan", e) from e
-        return replace(reading, content=content, scanned=scanned, duplicates=doubled)
+            raise engine_error(f"{node.name}: reading keys, iceberg_scan and dead letters", e) from e
+        return replace(reading, content=content, scanned=scanned, duplicates=doubled, letters=kept)
+
+    def _letters(self, asset: str, publishes: Mapping[str, Publish]) -> dict[str, int]:
+        """Partition → dead letters of what is published, reread."""
+        rejected = {p: k.epoch for p, k in publishes.items() if k.counts.get("rejected")}
+        known = files(self.ledger.connection, "known", [asset], rejected) if rejected else []
+        current = [f for f in known if f.epoch == rejected[f.partition]]
+        if not current:
+            return {}
+        return dict(self.engine.execute(f"select partition, count(*) from {letters(current)} group by 1").fetchall())
 
     def _head(self, node: TableNode) -> "tuple[Table | None, Mapping[str, PartitionHead], Mapping[str, Publish]]":
         """Table, partitions and ledger of one moment: a publish between the two looks is waited for."""

@@ -12,6 +12,7 @@ RESTORE = (
     "Its files changed after they were published, or the ledger did: restore them from a backup. "
     "A rerun prunes the partition while its inputs are the same."
 )
+RECOVER = "Its index or its files of dead letters are incomplete: run `data-pipeline recover`, or restore a backup."
 OUTDATED = "It was published under another version of its manifest, so hashes may differ: materialize it, then verify."
 MATERIALIZE = "Materialize this partition: the run settles what an interrupted one left."
 LOST = (
@@ -40,6 +41,8 @@ class TableReading:
     """A file that this platform didn't write, in words; nothing is reread then."""
     outdated: Collection[str] = frozenset()
     """Partitions whose token isn't what today's manifests give for the same inputs."""
+    letters: Mapping[str, int] | None = None
+    """Partition → dead letters, reread; None: not looked at."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,10 @@ def _partition(reading: TableReading, partition: str) -> Iterator[Difference]:
         expected, found = f"{known.version} (ledger)", f"{content.version} (files)"
         advice = OUTDATED if partition in reading.outdated else RESTORE
         yield Difference(asset, partition, "content", expected, found, advice)
+    rejected = known.counts.get("rejected", 0)
+    if reading.letters is not None and reading.letters.get(partition, 0) != rejected:
+        letters = f"{reading.letters.get(partition, 0)} (files)"
+        yield Difference(asset, partition, "dead letters", f"{rejected} (ledger)", letters, RECOVER)
     if content.outside:
         found = f"{content.outside} rows of another one"
         yield Difference(asset, partition, "files", "rows of this partition only", found, RESTORE)

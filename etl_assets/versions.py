@@ -102,7 +102,7 @@ def roll_back(
     node = known_table(runtime, name)
     with Ledger.open(runtime.settings) as ledger, connect(runtime.settings) as engine:
         address = runtime.addresses[name].as_stored(_load(runtime, name))
-        rollback = Rollback(runtime.store, ledger, engine, address, node.captured_in)
+        rollback = Rollback(runtime.store, ledger, engine, address, runtime.letters_addresses[name], node.captured_in)
         outcome = None
         if not dry_run:
             outcome = rollback.run(wanted, partitions, f"rollback-{uuid4().hex[:12]}", reason)

@@ -51,6 +51,14 @@ class Bronze(Strict):
         description="When the source's columns change. evolve: the table follows; freeze: nothing is captured; "
         "quarantine: what doesn't fit is set aside. Omitted: a new column is left out, a changed one refused.",
     )
+    max_rejected_share: str | None = Field(
+        default=None,
+        pattern=r"^(0|1|0?\.\d+)$",
+        description="Of the rows read, e.g. '0.05'. If more don't fit, nothing is published.",
+    )
+    max_rejected_rows: int | None = Field(
+        default=None, ge=0, description="If more rows don't fit, nothing is published."
+    )
 
 
 class Dataset(Strict):

@@ -9,6 +9,8 @@ from etl_resources.manifest_types import FileName, Identifier, Strict, TableName
 
 MONTHS_MAX = 120
 """Longest look back of a window."""
+ROWS = "rows"
+"""Instead of a column that is summed: the number of rows."""
 
 
 class Change(Strict):

@@ -10,17 +10,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from etl_resources.dead_letters.address import LettersAddress
+from etl_resources.dead_letters.index import files
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.capture import write_empty
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.pins import write_pins
-from etl_resources.ledger.records import IntendedPartition, Publish
+from etl_resources.ledger.records import IntendedPartition
 from etl_resources.progress import report
-from etl_resources.quality.dead_letters import carry_over
 from etl_resources.rollback_plan import RollbackPlan, RollbackPlanner, RolledPartition
 from etl_resources.tables.address import TableAddress
-from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.head import read_head
 from etl_resources.tables.publish import PublishOutcome
 from etl_resources.tables.schema import field_ids
@@ -30,12 +31,10 @@ from etl_resources.tables.versions import available, versions
 
 if TYPE_CHECKING:
     import duckdb
-    from pyiceberg.io import FileIO
     from pyiceberg.table import Table
 
 MAX_TRIES = 10
 """A publish between planning and committing makes the rollback plan again, so often at most."""
-COPIED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Rollback:
     ledger: Ledger
     engine: "duckdb.DuckDBPyConnection"
     address: TableAddress
+    letters: LettersAddress
     captured_in: tuple[str, ...] = ()
 
     def plan(self, wanted: str, partitions: Collection[str] = ()) -> RollbackPlan:
@@ -90,8 +90,8 @@ class Rollback:
         attempt, epoch = self._intend(plan, run_id, reason)
         try:
             table = self.store.catalog.load_table(self.address.identifier)
-            name = EvidencePath(epoch, attempt)
-            written = [self._written(plan, rolled, name, table, started) for rolled in plan.partitions]
+            written = [self._written(plan, rolled, epoch, table, started) for rolled in plan.partitions]
+            self._carry_letters(plan, attempt, run_id, epoch)
             batch = self.store.stage(
                 self.ledger, self.address, attempt, run_id, written, prove=lambda head: _prove_head(head, asset, plan)
             )
@@ -121,18 +121,13 @@ class Rollback:
         return attempt, epoch
 
     def _written(
-        self, plan: RollbackPlan, rolled: RolledPartition, name: EvidencePath, table: "Table", started: float
+        self, plan: RollbackPlan, rolled: RolledPartition, epoch: int, table: "Table", started: float
     ) -> WrittenPartition:
         """The version's files beside a marker that carries the epoch."""
         partition, token, after = rolled.partition, rolled.token(self.address), rolled.after
         ids = field_ids(table.schema(), self.address.columns)
-        marker = write_empty(self.engine, self.address, partition, epoch=name.epoch, token=token, field_ids=ids)
-        if after is not None:
-            carry_over(self.ledger.connection, after, epoch=name.epoch, attempt=name.attempt)
-            self._carry_evidence(table.io, after, name)
-        staged = StagedPartition(
-            partition, token, name.epoch, rolled.version, rolled.rows, rollback_to=plan.version.number
-        )
+        marker = write_empty(self.engine, self.address, partition, epoch=epoch, token=token, field_ids=ids)
+        staged = StagedPartition(partition, token, epoch, rolled.version, rolled.rows, rollback_to=plan.version.number)
         evidence = {
             "counts": dict(after.counts) if after else {},
             "account": after.account if after else None,
@@ -145,17 +140,15 @@ class Rollback:
         kept = tuple(f for f in head.files if f.record_count) if head else ()
         return WrittenPartition(staged, (marker,), evidence, kept)
 
-    def _carry_evidence(self, io: "FileIO", publish: Publish, name: EvidencePath) -> None:
-        """The rejected rows as an object of this attempt, from which a lost ledger is rebuilt."""
-        location, partition = self.address.location, publish.partition
-        if not publish.counts.get("rejected"):
-            return
-        source = io.new_input(EvidencePath(publish.epoch, publish.attempt).rejected(location, partition))
-        if source.exists():
-            target = io.new_output(name.rejected(location, partition))
-            with source.open() as rows, target.create(overwrite=True) as copy:
-                while chunk := rows.read(COPIED_BYTES):
-                    copy.write(chunk)
+    def _carry_letters(self, plan: RollbackPlan, attempt: str, run_id: str, epoch: int) -> None:
+        """The rejected rows of the publishes whose content is put back, as this attempt's."""
+        back = {r.partition: r.after.epoch for r in plan.partitions if r.after and r.after.counts.get("rejected")}
+        known = files(self.ledger.connection, "known", [self.address.asset], list(back)) if back else []
+        letters = Letters(self.store, self.ledger, self.letters, attempt, run_id, self.address.asset)
+        for before in known:
+            if back[before.partition] == before.epoch:
+                letters.carry_over(self.engine, before, epoch)
+        letters.commit()
 
 
 class _OvertakenError(TransientError):

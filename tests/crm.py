@@ -62,11 +62,8 @@ class CrmLake:
 
     def dead_letters(self) -> list[tuple[str, str]]:
         """(reason, object that the row came from), visible ones."""
-        return sorted(
-            self.lake.platform(
-                "select reason, payload ->> '_origin' from etl.current_dead_letters where asset = 'bronze.customers'"
-            )
-        )
+        found = self.lake.dead_letters("reason, source", "asset = 'bronze.customers'")
+        return [(reason, source) for reason, source in found]
 
     def raw(self) -> list[str]:
         """Keys of the raw zone, without the run."""

@@ -4,9 +4,11 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table.snapshots import ancestors_of
 
 from etl_resources.contract import Contract
+from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.engines.embedded import connect
 from etl_resources.identifiers import literal, quote
 from etl_resources.ledger.ledger import Ledger
@@ -16,6 +18,7 @@ from etl_resources.sinks.elasticsearch_aliases import read_state
 from etl_resources.sinks.elasticsearch_replace import ReplacingSink
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from etl_resources.sinks.postgres_sink import PostgresSink
+from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import PinnedTable, parquet_scan
 from etl_resources.tables.stage import partitions_of, properties_of
 from tests.lake import Lake
@@ -40,6 +43,7 @@ def prove_stores(lake: Lake) -> None:
     prove_tables(lake)
     prove_serving(lake)
     prove_evidence(lake)
+    prove_letters(lake)
     prove_history(lake)
     prove_nothing_left(lake)
 
@@ -190,3 +194,31 @@ def data_pipeline_sessions(lake: Lake) -> int:
         "and application_name = 'data-pipeline'"
     )
     return int(count)
+
+
+def prove_letters(lake: Lake) -> None:
+    """As many letters as what is published rejected, each of the attempt that is current, none lost or twice."""
+    counted = lake.platform(
+        "select c.asset, c.partition, c.epoch, c.attempt, (c.counts ->> 'rejected')::int, "
+        "coalesce(sum(f.rows), 0)::int "
+        "from etl.current_versions c left join etl.current_dead_letter_files f using (asset, partition) "
+        "group by 1, 2, 3, 4, 5 order by 1, 2"
+    )
+    assert [c for c in counted if c[4] != c[5]] == []
+    stored = lake.dead_letters("asset, partition, epoch, attempt, count(*)", "true group by all")
+    assert stored == [(*c[:4], c[4]) for c in counted if c[4]]
+    for address in lake.runtime.letters_addresses.values():
+        prove_files_of_letters(lake, address)
+
+
+def prove_files_of_letters(lake: Lake, address: LettersAddress) -> None:
+    """The index names files that their table has; a letters table has no branch."""
+    try:
+        table = lake.runtime.store.catalog.load_table(address.identifier)
+    except NoSuchTableError:
+        assert lake.platform("select path from etl.dead_letter_files where asset = %s", address.asset) == []
+        return
+    paths = {f.file_path for head in read_head(table).values() for f in head.files}
+    indexed = lake.platform("select path from etl.dead_letter_files where asset = %s", address.asset)
+    assert {path for (path,) in indexed} <= paths, address.asset
+    assert set(table.refs()) == {"main"}, address.asset

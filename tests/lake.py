@@ -124,6 +124,13 @@ class Lake:
         )  # fmt: skip
         return rows
 
+    def dead_letters(self, columns: str, where: str = "true") -> list[tuple[Any, ...]]:
+        """Visible letters of all tables, as `data-pipeline sql` reads ledger.dead_letters."""
+        from etl_assets.query import run_query
+
+        with run_query(self.runtime, f"select {columns} from ledger.dead_letters where {where} order by all") as found:
+            return [row for batch in found.batches for row in batch]
+
     def months_of(self, asset: str, where: str) -> set[str]:
         """Months in which rows of a table of the lake lie that meet a condition."""
         return {m for m, _ in self.rows(asset, "strftime(order_date, '%Y-%m'), 1", where)}

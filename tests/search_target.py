@@ -23,6 +23,11 @@ from etl_assets.graph import serving_step
 from etl_resources import failpoints
 from etl_resources.classify import classify
 from etl_resources.contract import Contract, ContractColumn
+from etl_resources.dead_letters.address import LettersAddress
+from etl_resources.dead_letters.index import files
+from etl_resources.dead_letters.reading import letters
+from etl_resources.dead_letters.writing import Letters
+from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, plan
 from etl_resources.quality.content_hash import content_hash, version_of
@@ -34,6 +39,8 @@ from etl_resources.sinks.elasticsearch_replace import ReplacingSink
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from etl_resources.sinks.elasticsearch_upsert import UpsertingSink
 from etl_resources.sinks.serving import ServingSink
+from etl_resources.tables.table_store import TableStore
+from tests.conftest import BUCKET
 from tests.databases import query, server_dsn
 from tests.fault.driver import become
 from tests.invariants import prove_no_leftovers
@@ -189,10 +196,10 @@ class SearchTarget:
         return query(self.env["ETL_POSTGRES_DSN"], sql, parameters)
 
     def dead_letters(self, partition: str) -> list[tuple[Any, ...]]:
-        return self.ledger(
-            "select reason, key, payload from etl.current_dead_letters where asset = %s and partition = %s",
-            self.asset, partition,
-        )  # fmt: skip
+        with Ledger.open(self.settings) as ledger, connect(self.settings) as engine:
+            found = files(ledger.connection, "current", [self.asset], [partition])
+            rows = engine.execute(f"select reason, key, payload from {letters(found)} order by letter").fetchall()
+        return [(reason, json.loads(key), json.loads(payload)) for reason, key, payload in rows]
 
     def prove_whole(self, rows: Mapping[str, Rows]) -> None:
         """Documents, commit records and ledger tell the same; nothing is left of attempts that are over."""
@@ -224,7 +231,10 @@ def serve_through(sink: ServingSink, settings: Settings, rows: Mapping[str, Rows
             the_plan = _plan(ledger, sink, rows)
             done.pruned = sorted(the_plan.pruned)
             runtime = cast("Any", SimpleNamespace(settings=settings))
-            computed = serving_step._stage(runtime, sink, ledger, the_plan) if the_plan.attempt else []
+            address = LettersAddress(sink.asset, partitioned=False, database_prefix="search", bucket=BUCKET)
+            store = TableStore(settings, BUCKET)
+            kept = Letters(store, ledger, address, the_plan.attempt or "", "run", SOURCE)
+            computed = serving_step._stage(runtime, sink, kept, the_plan) if the_plan.attempt else []
             done.errors = [str(c.error) for c in computed if c.error]
             batch = serving_step._batch(sink, ledger, the_plan, computed, "run")
             if batch is not None:

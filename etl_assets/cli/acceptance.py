@@ -122,7 +122,10 @@ def _print_findings(held: "Held") -> None:
     if held.findings["rejected"]:
         print("rejected on the way:")
     for found in held.findings["rejected"][:REJECTED_SHOWN]:
-        print(f"  {found['rows']:,} of {found['asset']}: {found['reason']}")
+        sample = found.get("sample") or {}
+        value = f" {sample['value']}" if sample.get("value") is not None else ""
+        shown = f", e.g. {sample['key']}{value}" if sample.get("key") else ""
+        print(f"  {found['rows']:,} of {found['asset']}: {found['reason']}{shown}")
 
 
 def _why(held: "Held") -> str:

@@ -8,6 +8,7 @@ from etl_assets.cli import (
     acceptance,
     account,
     backfill,
+    dead_letters,
     demo,
     lineage,
     maintain,
@@ -37,6 +38,7 @@ manifests.register(app)
 transform_tests.register(app)
 lineage.register(app)
 account.register(app)
+dead_letters.register(app)
 schema_changes.register(app)
 acceptance.register(app)
 why.register(app)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from etl_assets.recover import Recovery
+    from etl_assets.recovery_report import Recovery
     from etl_resources.settings import Settings
 
 

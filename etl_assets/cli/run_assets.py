@@ -4,14 +4,33 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from etl_assets.graph.runtime import Runtime
 
 
-def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], tuple[str, Sequence[str]]]:
-    """Runs (asset, first, last partition) with all that depends on the asset: run id and errors.
+Done = tuple[str, Sequence[str]]
+"""Run id and errors."""
 
-    tag: name of the run's tag whose value is the asset. Without Elasticsearch (no Java on a laptop) its targets are
-    left out, as the demo does.
+
+def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], Done]:
+    """Runs (asset, first, last partition) with all that depends on the asset. tag: as of `asset_runner`."""
+    from etl_assets.graph.keys import table_key
+
+    run = asset_runner(runtime, tag)
+
+    def run_downstream(asset: str, first: str, last: str) -> Done:
+        import dagster as dg
+
+        return run(dg.AssetSelection.keys(table_key(asset)).downstream(), asset, first, last)
+
+    return run_downstream
+
+
+def asset_runner(runtime: "Runtime", tag: str) -> Callable[["dg.AssetSelection", str, str, str], Done]:
+    """Runs (selection, value of the run's tag, first, last partition).
+
+    Without Elasticsearch (no Java on a laptop) its targets are left out, as the demo does.
     """
     import os
     from pathlib import Path
@@ -20,7 +39,7 @@ def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], tuple[str,
 
     from etl_assets.automation.schedules import ALL_LAYERS
     from etl_assets.definitions import build_definitions
-    from etl_assets.graph.keys import serving_key, table_key
+    from etl_assets.graph.keys import serving_key
     from etl_assets.graph.step_failures import step_failure
     from etl_resources.manifest_targets import ElasticsearchTarget
     from etl_resources.stack.dagster_servers import write_dagster_home
@@ -32,18 +51,20 @@ def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], tuple[str,
     if not runtime.settings.elasticsearch_url:
         left_out = {serving_key(n.name) for n in runtime.project.serving if isinstance(n.target, ElasticsearchTarget)}
 
-    def run(asset: str, first: str, last: str) -> tuple[str, Sequence[str]]:
-        wanted = dg.AssetSelection.keys(table_key(asset)).downstream().resolve(graph)
+    def run(selection: dg.AssetSelection, told: str, first: str, last: str) -> Done:
+        wanted = sorted((selection.resolve(graph) & graph.executable_asset_keys) - left_out)
+        if not wanted:
+            return "", []
         with dg.DagsterInstance.get() as instance:
             done = job.execute_in_process(
                 instance=instance,
                 raise_on_error=False,
-                asset_selection=sorted((wanted & graph.executable_asset_keys) - left_out),
+                asset_selection=wanted,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 tags={
                     "dagster/asset_partition_range_start": first,
                     "dagster/asset_partition_range_end": last,
-                    tag: asset,
+                    tag: told,
                 },
             )
         return done.run_id, [step_failure(e) for e in done.all_events if e.is_step_failure]

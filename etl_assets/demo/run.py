@@ -111,8 +111,8 @@ def _materialize(result: DemoResult, project: "Project", wanted: Sequence[str], 
 
     from etl_assets.definitions import build_definitions
     from etl_assets.graph.keys import serving_key
+    from etl_resources.dead_letters.index import rejected_by_reason
     from etl_resources.ledger.ledger import Ledger
-    from etl_resources.quality.dead_letters import rejected_by_reason
     from etl_resources.stack.dagster_servers import write_dagster_home
 
     os.environ.setdefault("DAGSTER_HOME", str(write_dagster_home(load_settings().home, project_dir)))

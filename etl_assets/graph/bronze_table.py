@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from etl_assets.graph import keys
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
+from etl_assets.graph.rejected_limits import too_many_rejected
 from etl_assets.graph.source_schema import Followed
 from etl_assets.project import TableNode
 from etl_resources.conventions import parse_staged_path
@@ -117,6 +118,7 @@ class BronzeTable:
                 "epoch": epoch,
                 "source_fingerprint": self._fingerprint(found.partition),
                 **counts,
+                "rejected_share": counts["rejected"] / counts["read"] if counts["read"] else 0.0,
                 **self.followed.metadata(),
             },
         )
@@ -125,6 +127,8 @@ class BronzeTable:
             problem = f"failed its audit: {'; '.join(map(str, blocked))}."
         elif counts["rejected"] and not found.rows:
             problem = f"has no row that fits: {'; '.join(map(str, self.followed.changes))}."
+        elif too_many := too_many_rejected(self.node, counts):
+            problem = f"isn't published: {too_many}"
         if problem:
             outcome.status = "failed"
             outcome.error = PermanentError(f"{self.node.name}, partition {found.partition} {problem}")

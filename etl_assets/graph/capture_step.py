@@ -9,11 +9,13 @@ from contextlib import ExitStack
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from etl_assets.graph import keys
 from etl_assets.graph.bronze_table import BronzeTable
 from etl_assets.graph.captured_rejects import reject_misfits
 from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.source_schema import follow_source
 from etl_assets.project import TableNode
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
@@ -192,6 +194,10 @@ class CaptureStep:
             failpoint("capture.files_written", table.node.name)
             report(table.node.name, "captured", partitions=len(partitions))
 
+    def _letters(self, table: BronzeTable) -> Letters:
+        source = keys.source_input(table.node.dataset)
+        return self._runtime.letters(self._ledger, table.node.name, table.attempt, self._run_id, source)
+
     def _record_totals(self, snapshot: PostgresSnapshot, epoch: int, captured: Sequence[str]) -> None:
         for control, sql in self._controls.items():
             self._ledger.record_totals(epoch, control, snapshot.control_totals(control, sql, captured))
@@ -210,10 +216,13 @@ class CaptureStep:
         try:
             found = describe_captured(engine, table.source, table.address, table.paths, table.schema)
             rows = {p: f.rows for p, f in found.items()}
-            reject_misfits(engine, snapshot, table, self._ledger, rows, captured, epoch)
+            letters = self._letters(table)
+            reject_misfits(engine, snapshot, table, letters, rows, captured, epoch)
             outcomes = [
                 table.audit(found.get(p) or CapturedPartition(p, (), 0, 0, EMPTY_VERSION), epoch) for p in captured
             ]
+            for outcome in outcomes:
+                outcome.letters = letters.counts(outcome.partition)
             written = [
                 table.written(engine, o, found.get(o.partition), linked.get(o.partition, ()), epoch)
                 for o in outcomes

@@ -15,6 +15,7 @@ from etl_assets.graph.outcome import (
     pruned_outcome,
     raise_failures,
 )
+from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, held_back
@@ -32,6 +33,8 @@ class Computed:
     written: WrittenPartition | None
     checks: Sequence[CheckResult] = ()
     error: Exception | None = None
+    letters: WrittenLetters | None = None
+    """What was rejected of it."""
 
 
 def hold_back_linked(computed: list[Computed], the_plan: Plan) -> list[Computed]:
@@ -44,11 +47,10 @@ def hold_back_linked(computed: list[Computed], the_plan: Plan) -> list[Computed]
             linked.setdefault(other, set()).add(c.planned.partition)
     held = held_back(linked, failed)
     return [
-        Computed(
-            c.planned,
-            None,
-            c.checks,
-            PermanentError(
+        replace(
+            c,
+            written=None,
+            error=PermanentError(
                 f"{the_plan.asset}, partition {c.planned.partition} exchanged rows with a partition that failed."
             ),
         )
@@ -70,7 +72,8 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
     found += [PartitionOutcome(p, "failed", error=PermanentError(why)) for p, why in the_plan.refused.items()]
     for c in computed:
         if c.written is None:
-            found.append(PartitionOutcome(c.planned.partition, "failed", checks=c.checks, error=c.error))
+            failed = PartitionOutcome(c.planned.partition, "failed", checks=c.checks, error=c.error)
+            found.append(replace(failed, letters=c.letters))
             continue
         s = c.written.staged
         found.append(
@@ -89,6 +92,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                     "rejected_share": rejected_share(c.written.evidence["counts"]),
                     **c.written.evidence.get("accepted", {}),
                 },
+                letters=c.letters,
             )
         )
     return sorted(found, key=lambda o: o.partition)

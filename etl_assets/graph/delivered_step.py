@@ -13,11 +13,13 @@ from etl_assets.graph import keys
 from etl_assets.graph.bronze_table import captured_token
 from etl_assets.graph.computed import rejected_share
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
+from etl_assets.graph.rejected_limits import too_many_rejected
 from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.source_schema import Followed, follow, follow_source, mode_of, reading_of
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.conventions import raw_location, staged_folder
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import JUDGED, engine_error
 from etl_resources.errors import PermanentError
@@ -37,12 +39,10 @@ from etl_resources.object_store import ObjectStore
 from etl_resources.progress import report
 from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, StoredPartition, accounted, read_back
 from etl_resources.quality.conservation import Account
-from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.quality.text_drift import find_text_changes
 from etl_resources.retries import retry_transient
 from etl_resources.run_token import InputVersion
 from etl_resources.schema_drift import SourceSchema
-from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.input_tables import parquet_scan
 from etl_resources.tables.schema import field_ids, read_schema
 from etl_resources.tables.source_schema import SchemaRecord
@@ -127,11 +127,15 @@ class DeliveredStep:
             now = delivery.schema(engine, landed)
             self._use(follow_source(self._runtime, self._ledger, self._node, now, self._run_id))
             reading = reading_of(self._followed, now)
-            keep = partial(self._keep_rejected, attempt, epoch)
+            source = keys.source_input(self._node.dataset)
+            letters = self._runtime.letters(self._ledger, self._node.name, attempt, self._run_id, source)
+            keep = partial(self._keep_rejected, letters, epoch)
             written = self._write(engine, delivery.rows(engine, landed, reading), now, attempt, epoch, keep)
             failpoint("deliver.files_written", self._node.name)
             stored = retry_transient(lambda: self._read_back(engine, written), self._node.name)
             outcome = self._audit(written, stored, epoch, delivery.fingerprint)
+            letters.commit()
+            outcome.letters = letters.counts(WHOLE)
             if outcome.error is not None:
                 self._ledger.settle(attempt, "failed", "no partition passed its audit")
                 return outcome
@@ -215,21 +219,8 @@ class DeliveredStep:
     def _write_empty(self, engine: "duckdb.DuckDBPyConnection", epoch: int, token: str) -> str:
         return write_empty(engine, self._address, WHOLE, epoch=epoch, token=token, field_ids=self._field_ids)
 
-    def _keep_rejected(self, attempt: str, epoch: int, engine: "duckdb.DuckDBPyConnection") -> "Mapping[str, int]":
-        key, path = self._node.contract.key, EvidencePath(epoch, attempt).rejected(self._address.location, WHOLE)
-        store_rejected(engine, JUDGED, key, path)
-        kept = keep_rejected(
-            self._ledger.connection,
-            engine,
-            JUDGED,
-            key,
-            asset=self._node.name,
-            partition=WHOLE,
-            epoch=epoch,
-            attempt=attempt,
-        )
-        failpoint("stage.rejected_kept", self._node.name)
-        return kept
+    def _keep_rejected(self, letters: Letters, epoch: int, engine: "duckdb.DuckDBPyConnection") -> "Mapping[str, int]":
+        return letters.write(engine, JUDGED, self._node.contract.key, partition=WHOLE, epoch=epoch)
 
     def _audit(self, written: WrittenRows, stored: StoredPartition, epoch: int, fingerprint: str) -> PartitionOutcome:
         """Rows against what the source's files were counted to hold, and the key."""
@@ -261,6 +252,8 @@ class DeliveredStep:
                 f": none of the {written.rejected} rows of this delivery fits the contract, so it isn't published: "
                 f"{reasons}. Deliver it again, or correct the manifest."
             )
+        elif too_many := too_many_rejected(self._node, counts):
+            problem = f" isn't published: {too_many}"
         elif blocked := [c for c in checks if c.blocks]:
             problem = f" failed its audit: {'; '.join(map(str, blocked))}."
         if problem is not None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import dagster as dg
 
+from etl_assets.graph.letters_shown import letters_table
 from etl_assets.graph.partitions import told
 from etl_resources.calendar import WHOLE
+from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.errors import RetryBudgetError, TransientError
 from etl_resources.io_managers.failure import end_step
 from etl_resources.ledger.records import Publish
-from etl_resources.quality.audit import CheckResult
+from etl_resources.quality.audit import ROWS_ACCOUNTED, CheckResult
 from etl_resources.run_token import InputVersion
 
 
@@ -32,6 +34,8 @@ class PartitionOutcome:
     checks: Sequence[CheckResult] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     error: Exception | None = None
+    letters: WrittenLetters | None = None
+    """Its dead letters, if rows were rejected."""
 
 
 def pruned_outcome(publish: Publish, proof: str) -> PartitionOutcome:
@@ -79,7 +83,8 @@ def check_events(identity: AssetIdentity, outcomes: Sequence[PartitionOutcome]) 
                 severity=dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN,
                 blocking=result.severity == "error",
                 metadata={k: _metadata(v) for k, v in {"partition": outcome.partition, **result.metadata}.items()}
-                | _differences(result),
+                | _differences(result)
+                | (_letters(outcome) if name == ROWS_ACCOUNTED else {}),
             )
 
 
@@ -136,6 +141,7 @@ def _materialization(
             "pruned": outcome.status == "pruned",
             "run_token": outcome.token,
             **{k: _metadata(v) for k, v in outcome.metadata.items()},
+            **_letters(outcome),
         },
         tags=tags,
     )
@@ -165,6 +171,11 @@ def _differences(result: CheckResult) -> dict[str, Any]:
     lines = [f"| group | measure | here | {result.differences[0].other} |", "|---|---|---:|---:|"]
     lines += [f"| {d.group.replace('|', '¦')} | {d.measure} | {d.here} | {d.there} |" for d in result.differences]
     return {"differences_by_group": dg.MetadataValue.md("\n".join(lines))}
+
+
+def _letters(outcome: PartitionOutcome) -> dict[str, Any]:
+    """Why rows were rejected, as a table."""
+    return {"dead_letters": dg.MetadataValue.md(letters_table(outcome.letters))} if outcome.letters else {}
 
 
 def _metadata(value: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from etl_assets.project import TableNode
 from etl_assets.reconciliations import Reconciliation, reconciliations
+from etl_resources.dead_letters.index import rejected_version
+from etl_resources.dead_letters.reading import rejected_sums
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.identifiers import quote
 from etl_resources.ledger.ledger import Ledger
@@ -16,7 +18,6 @@ from etl_resources.manifest_tables import Reconcile
 from etl_resources.planning import Plan, PlannedPartition
 from etl_resources.quality.audit import RECONCILED, CheckResult
 from etl_resources.quality.content_hash import version_of
-from etl_resources.quality.dead_letters import rejected_sums
 from etl_resources.quality.reconciliation import Row, reconcile, reconcile_groups
 from etl_resources.run_token import InputVersion
 from etl_resources.tables.input_tables import PinnedTable
@@ -75,7 +76,7 @@ class Reconciler:
                 )
             capture, rows = totals
             try:
-                rejected = self._rejected(declared.rule, pinned, partition)
+                rejected = self._rejected_version(declared.rule, pinned, partition)
             except PermanentError as e:
                 return [], str(e)
             name = control_input(control)
@@ -98,7 +99,7 @@ class Reconciler:
         capture = next(i.epoch for i in planned.inputs if i.asset == control_input(control))
         with self.ledger.alone:
             found = self.ledger.totals(control, planned.partition, [capture])
-            rejected = self._rejected(rule, the_plan.inputs, planned.partition)
+            rejected = self._rejected(engine, rule, the_plan.inputs, planned.partition)
         if found is None:
             raise TransientError(f"{self.node.name}, partition {planned.partition}: {LOST}")
         _, totals = found
@@ -114,17 +115,25 @@ class Reconciler:
         rows = _rows(engine, [*rule.by, *rule.compare], query)
         return reconcile_groups(rows, rejected, totals, rule.by, rule.compare, capture)
 
-    def _rejected(self, rule: Reconcile, pinned: Mapping[str, PinnedTable], partition: str) -> list[Row]:
+    def _rejected_version(self, rule: Reconcile, pinned: Mapping[str, PinnedTable], partition: str) -> str | None:
+        """Of the same rows, without reading them."""
+        if rule.rejected is None or rule.by is None:
+            return None
+        return rejected_version(self.ledger.connection, pinned[rule.rejected.table].publishes[partition])
+
+    def _rejected(
+        self, engine: "duckdb.DuckDBPyConnection", rule: Reconcile, pinned: Mapping[str, PinnedTable], partition: str
+    ) -> list[Row]:
         """Sums of the rows that the publish which is read had rejected."""
         if rule.rejected is None or rule.by is None:
             return []
         publish = pinned[rule.rejected.table].publishes[partition]
-        return list(rejected_sums(self.ledger.connection, publish, rule.by, rule.rejected.columns))
+        return list(rejected_sums(engine, self.ledger.connection, publish, rule.by, rule.rejected.columns))
 
 
-def _version(totals: Sequence[Row], rejected: Sequence[Row]) -> str:
-    """Of both sides' rows, in any order."""
-    told = [sorted(json.dumps(r, sort_keys=True, default=str) for r in rows) for rows in (totals, rejected)]
+def _version(totals: Sequence[Row], rejected: str | None) -> str:
+    """Of the totals, in any order, and of the rejected rows."""
+    told = [sorted(json.dumps(r, sort_keys=True, default=str) for r in totals), rejected]
     return version_of(len(totals), hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16])
 
 

@@ -8,11 +8,14 @@ from etl_assets.column_lineage import ColumnLineage
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.calendar import month_bounds
 from etl_resources.conventions import bucket_name
+from etl_resources.dead_letters.address import LettersAddress
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.errors import PermanentError
 from etl_resources.extract.delivery import DeliveredSource
 from etl_resources.extract.http_api import HttpApi
 from etl_resources.extract.s3_files import S3Files
 from etl_resources.extract.source_bucket import SourceBucket
+from etl_resources.ledger.ledger import Ledger
 from etl_resources.manifest import DuckdbSize
 from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_sources import S3FilesSource
@@ -78,6 +81,21 @@ class Runtime:
         """The sink of a target in Elasticsearch."""
         kind = {"replace": ReplacingSink, "upsert": UpsertingSink}[node.target.load]
         return kind(self.settings, node.target.place, node.key, node.table.contract, node.name)
+
+    @cached_property
+    def letters_addresses(self) -> Mapping[str, LettersAddress]:
+        """Table or target that may reject rows → where its letters are."""
+        contracts = {name: node.contract for name, node in self.project.tables.items()}
+        contracts |= {target.name: target.table.contract for target in self.project.serving}
+        prefix = self.project.platform.database_prefix
+        return {
+            name: LettersAddress(name, contract.partition_column is not None, prefix, self.bucket)
+            for name, contract in contracts.items()
+        }
+
+    def letters(self, ledger: Ledger, asset: str, attempt: str, run_id: str, source: str) -> Letters:
+        """For the rejected rows of one attempt. source: where rows are from that don't say so themselves."""
+        return Letters(self.store, ledger, self.letters_addresses[asset], attempt, run_id, source)
 
     def size(self, node: TableNode) -> DuckdbSize:
         """Threads and memory of the embedded engine for a dataset's size."""

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from etl_assets.graph.partitions import requested
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode
 from etl_resources.classify import classify
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
@@ -53,7 +55,8 @@ def run_serving_step(
         pointers = event_pointers(context.instance, identity, partitions)
         the_plan = _plan(context.run_id, partitions, runtime, node, sink, ledger)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
-        computed = _stage(runtime, sink, ledger, the_plan) if the_plan.attempt else []
+        letters = runtime.letters(ledger, node.name, the_plan.attempt or "", context.run_id, node.table.name)
+        computed = _stage(runtime, sink, letters, the_plan) if the_plan.attempt else []
         batch = _batch(sink, ledger, the_plan, computed, context.run_id)
         yield from tell(identity, node.name, the_plan, computed, batch, ledger, pointers)
 
@@ -74,7 +77,7 @@ def _plan(
     )
 
 
-def _stage(runtime: Runtime, sink: ServingSink, ledger: Ledger, the_plan: Plan) -> list[Computed]:
+def _stage(runtime: Runtime, sink: ServingSink, letters: Letters, the_plan: Plan) -> list[Computed]:
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
     sink.begin(the_plan.attempt, the_plan.todo[0].epoch)
     engine = connect(runtime.settings)
@@ -82,7 +85,7 @@ def _stage(runtime: Runtime, sink: ServingSink, ledger: Ledger, the_plan: Plan) 
     def one(planned: PlannedPartition) -> Computed:
         try:
             with engine.cursor() as cursor:
-                return _write(cursor, sink, ledger, the_plan, planned)
+                return _write(cursor, sink, letters, the_plan, planned)
         except Exception as e:
             known = classify(e)  # a client's own error concerns this partition, too
             if known is None:
@@ -90,23 +93,25 @@ def _stage(runtime: Runtime, sink: ServingSink, ledger: Ledger, the_plan: Plan) 
             return Computed(planned, None, error=known)
 
     with ThreadPoolExecutor(sink.writers) as pool:
-        return hold_back_linked(list(pool.map(with_retries_of_here(one), the_plan.todo)), the_plan)
+        computed = list(pool.map(with_retries_of_here(one), the_plan.todo))
+    letters.commit()
+    return hold_back_linked(computed, the_plan)
 
 
 def _write(
-    engine: "duckdb.DuckDBPyConnection", sink: ServingSink, ledger: Ledger, the_plan: Plan, planned: PlannedPartition
+    engine: "duckdb.DuckDBPyConnection", sink: ServingSink, letters: Letters, the_plan: Plan, planned: PlannedPartition
 ) -> Computed:
     import duckdb
 
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
     what, started = f"{sink.asset}, partition {planned.partition}", time.monotonic()
     (table,) = the_plan.inputs.values()
-    write = partial(sink.write, engine, ledger, the_plan.attempt, planned, table.scan([planned.partition]))
+    write = partial(sink.write, engine, letters, the_plan.attempt, planned, table.scan([planned.partition]))
     try:
         found = retry_transient(write, what)
     except duckdb.Error as e:
         raise engine_error(what, e) from e
-    return _audited(sink, planned, found, started)
+    return replace(_audited(sink, planned, found, started), letters=letters.counts(planned.partition))
 
 
 def _audited(sink: ServingSink, planned: PlannedPartition, found: StagedRows, started: float) -> Computed:

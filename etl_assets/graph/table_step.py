@@ -21,12 +21,15 @@ from etl_assets.graph.outcome import (
 )
 from etl_assets.graph.partitions import requested
 from etl_assets.graph.reconciled import Reconciler
+from etl_assets.graph.rejected_limits import refused_letters
 from etl_assets.graph.relations import input_windows, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
-from etl_assets.transforms import transform_of
+from etl_assets.transforms import rows_from, transform_of
 from etl_resources.classify import classify
 from etl_resources.conventions import staged_folder
+from etl_resources.dead_letters.index import WrittenLetters
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import JUDGED, TransformResult, engine_error, run_transform
 from etl_resources.errors import PermanentError
@@ -41,10 +44,8 @@ from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult, account_of, audit_transform, read_back
 from etl_resources.quality.conservation import rows_published
-from etl_resources.quality.dead_letters import keep_rejected, store_rejected
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
-from etl_resources.tables.evidence import EvidencePath
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import PinnedTable, parquet_scan
 from etl_resources.tables.schema import field_ids, read_schema
@@ -69,6 +70,7 @@ class TableStep:
         kpi = node.dataset.kpi if node.layer == "kpi" else None
         self._limit = kpi.accept.change if kpi and kpi.accept else None
         self._transform = transform_of(node, field_ids(table.schema(), self._address.columns))
+        self.letters: Letters | None = None
 
     def plan(self, requested: Sequence[str]) -> Plan:
         """Settle what crashed before, then plan."""
@@ -107,6 +109,7 @@ class TableStep:
     def compute(self, the_plan: Plan) -> list[Computed]:
         """All partitions, in parallel and apart from each other: one that fails doesn't hold the others."""
         size = self._runtime.size(self._node)
+        self.letters = self._letters(the_plan)
         engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
         for _ in range(min(size.threads, len(the_plan.todo))):
             engines.put(connect(self._runtime.settings, threads=1, memory_mb=max(256, size.memory_mb // size.threads)))
@@ -129,6 +132,8 @@ class TableStep:
 
     def stage(self, the_plan: Plan, computed: Sequence[Computed]) -> StagedBatch | None:
         """The good partitions on the attempt's branch."""
+        if self.letters is not None:
+            self.letters.commit()
         written = [c.written for c in computed if c.written is not None]
         assert the_plan.attempt is not None  # noqa: S101  (there is something to do)
         if self._node.layer == "kpi":
@@ -158,7 +163,7 @@ class TableStep:
                 self._transform,
                 relations(self._runtime.project, self._node, the_plan, planned),
                 f"{folder}/part-0.parquet",
-                lambda e: self._keep_rejected(e, the_plan, planned),
+                lambda e: self._keep_rejected(e, planned),
             )
             failpoint("stage.file_written", what)
             scan = parquet_scan([result.path], self._schema)
@@ -178,8 +183,10 @@ class TableStep:
         blocked = [c for c in checks if c.blocks]
         if blocked:
             note = held_note(blocked, self._node.name, planned.partition)
+            if any("rejected" in c.metadata and "share" in c.metadata for c in blocked):
+                note += f" {refused_letters(self._node.name)}"
             error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.{note}")
-            return Computed(planned, None, checks, error)
+            return Computed(planned, None, checks, error, self._kept(planned))
         failpoint("audit.passed", what)
         staged = StagedPartition(planned.partition, planned.token, planned.epoch, result.version, result.written, alias)
         evidence = {
@@ -190,7 +197,7 @@ class TableStep:
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
             "stage_s": round(time.monotonic() - started, 3),
         }
-        return Computed(planned, WrittenPartition(staged, paths, evidence), checks)
+        return Computed(planned, WrittenPartition(staged, paths, evidence), checks, letters=self._kept(planned))
 
     def _accept(
         self,
@@ -227,26 +234,23 @@ class TableStep:
             field_ids=self._transform.field_ids,
         )
 
-    def _keep_rejected(
-        self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition
-    ) -> Mapping[str, int]:
-        evidence = EvidencePath(planned.epoch, the_plan.attempt or "")
-        store_rejected(
-            engine, JUDGED, self._node.contract.key, evidence.rejected(self._address.location, planned.partition)
+    def _letters(self, the_plan: Plan) -> Letters:
+        attempt, source = the_plan.attempt or "", rows_from(self._node)
+        return self._runtime.letters(self._ledger, self._node.name, attempt, self._run_id, source)
+
+    def _kept(self, planned: PlannedPartition) -> WrittenLetters | None:
+        return self.letters.counts(planned.partition) if self.letters else None
+
+    def _keep_rejected(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition) -> Mapping[str, int]:
+        assert self.letters is not None  # noqa: S101  (made before anything is computed)
+        return self.letters.write(
+            engine,
+            JUDGED,
+            self._node.contract.key,
+            partition=planned.partition,
+            epoch=planned.epoch,
+            token=planned.token,
         )
-        with self._ledger.alone:
-            kept = keep_rejected(
-                self._ledger.connection,
-                engine,
-                JUDGED,
-                self._node.contract.key,
-                asset=self._node.name,
-                partition=planned.partition,
-                epoch=planned.epoch,
-                attempt=the_plan.attempt or "",
-            )
-        failpoint("stage.rejected_kept", self._node.name)
-        return kept
 
 
 def run_table_step(

@@ -11,9 +11,8 @@ from etl_resources.classify import classify
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
-from etl_resources.manifest_tables import Conserve, Filter
+from etl_resources.manifest_tables import ROWS, Conserve, Filter
 from etl_resources.quality.content_hash import content_hash, row_text, version_of
-from etl_resources.quality.dead_letters import ROWS
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 
 if TYPE_CHECKING:

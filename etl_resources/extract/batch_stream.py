@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ORIGIN, UNREADABLE = "_origin", "_unreadable"
 """Columns that a delivery's rows have beside the source's."""
+SOURCE_ROW = "_row"
+"""In files of text: number of the row in its object, null where it isn't known."""
 LACKING = "_lacking"
 """Where rows are rejected because their object lacks a column: its name, else null."""
 

@@ -63,7 +63,7 @@ def write_delivered(
     if key is not None:
         key.use(engine)
     try:
-        judged = _judged(engine, asset, contract, rows.scan())
+        judged = judged_delivery(engine, asset, contract, rows.scan())
         written, paths = _copied(
             engine.execute(
                 f"copy (select {columns}, {literal(run_id)} as {META_RUN_ID} from ({judged}) where len(_reasons) = 0) "
@@ -88,7 +88,7 @@ def write_delivered(
     return WrittenRows(paths, read, written, rejected, reasons, time.monotonic() - started)
 
 
-def _judged(engine: "duckdb.DuckDBPyConnection", asset: str, contract: Contract, rows: str) -> str:
+def judged_delivery(engine: "duckdb.DuckDBPyConnection", asset: str, contract: Contract, rows: str) -> str:
     """Query: every row typed, with the reasons to reject it; what is no row has that reason alone."""
     described = {name: kind for name, kind, *_ in engine.execute(f"describe select * from {rows}").fetchall()}
     rows, produced = covered_rows(asset, contract, rows, described)

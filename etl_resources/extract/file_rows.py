@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
-from etl_resources.extract.batch_stream import LACKING, ORIGIN, UNREADABLE, BatchStream, DeliveredRows
+from etl_resources.extract.batch_stream import LACKING, ORIGIN, SOURCE_ROW, UNREADABLE, BatchStream, DeliveredRows
 from etl_resources.extract.delivery import DECLARED, Reading
 from etl_resources.extract.exact_json import exact_lines, risky_lines
 from etl_resources.extract.raw_zone import RawObject, RawZone
@@ -110,7 +110,7 @@ def _json_rows(columns: Sequence[str], lines: str) -> str:
     good = f"case when json_valid({LINE}) then json_type({LINE}) = 'OBJECT' else false end"
     shape = literal(json.dumps(dict.fromkeys(columns, "VARCHAR")))
     return (
-        f"(select unnest(from_json(case when good then {LINE} else '{{}}' end, {shape})), {ORIGIN}, "
+        f"(select unnest(from_json(case when good then {LINE} else '{{}}' end, {shape})), {ORIGIN}, {SOURCE_ROW}, "
         f"case when not good then coalesce({LINE}, {UNREADABLE}) end as {UNREADABLE} "
         f"from (select *, coalesce({good}, false) as good from {lines}))"
     )
@@ -201,7 +201,7 @@ def _schema(source: S3FilesSource, reading: Reading) -> "pa.Schema":
 
     values = (reading.columns or tuple(captured_columns(source))) if source.format == "csv" else (LINE,)
     names = (*values, ORIGIN, UNREADABLE, *([LACKING] if reading.lacking else []))
-    return pa.schema([(name, pa.string()) for name in names])
+    return pa.schema([*((name, pa.string()) for name in names), (SOURCE_ROW, pa.int64())])
 
 
 def _batches(
@@ -255,19 +255,25 @@ def _file(
     declared = {c: column.type for c, column in source.columns.items()}
     risky = risky_lines([c for c in reading.columns or declared if declared.get(c, "string") == "string"])
 
-    def batch_of(values: "Sequence[pa.Array]", unreadable: "pa.Array") -> "pa.RecordBatch":
+    def batch_of(values: "Sequence[pa.Array]", unreadable: "pa.Array", numbers: "pa.Array") -> "pa.RecordBatch":
         n = len(unreadable)
         lacking = [pa.array([lacks] * n, pa.string())] if reading.lacking else []
-        return pa.record_batch([*values, pa.repeat(name, n), unreadable, *lacking], schema=schema)
+        return pa.record_batch([*values, pa.repeat(name, n), unreadable, *lacking, numbers], schema=schema)
 
+    before: int | None = 0
     while True:
         batch = ahead.next_of(reader)
+        rejected = [text for text in wrong.taken() if not (mark and mark.is_in(text))]
+        if rejected:  # somewhere among the others: no row is counted for certain from here on
+            before, n = None, len(rejected)
+            nulls = [pa.nulls(n, pa.string())] * len(columns)
+            yield batch_of(nulls, pa.array(rejected, pa.string()), pa.nulls(n, pa.int64()))
         if batch is not None:
             values = mark.taken_from(batch).columns if mark else [exact_lines(batch.column(0), risky)]
-            yield batch_of(values, pa.nulls(len(values[0]), pa.string()))
-        rejected = [text for text in wrong.taken() if not (mark and mark.is_in(text))]
-        if rejected:
-            yield batch_of([pa.nulls(len(rejected), pa.string())] * len(columns), pa.array(rejected, pa.string()))
+            n = len(values[0])
+            numbers = pa.nulls(n, pa.int64()) if before is None else pa.array(range(before + 1, before + n + 1))
+            before = None if before is None else before + n
+            yield batch_of(values, pa.nulls(n, pa.string()), numbers)
         if batch is None:
             break
     if mark and not mark.found:

@@ -1,1 +1,1 @@
-"""Contracts as SQL rules, dead letters, the content hash."""
+"""Contracts as SQL rules, checks of what was written, the content hash."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.calendar import WHOLE
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.errors import FencedError
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.attempt_records import partition_records
@@ -62,7 +63,7 @@ class ReplacingSink(ElasticsearchSink):
     def write(
         self,
         engine: "duckdb.DuckDBPyConnection",
-        ledger: Ledger,
+        letters: Letters,
         attempt: str,
         planned: PlannedPartition,
         scan: str,
@@ -76,9 +77,7 @@ class ReplacingSink(ElasticsearchSink):
         }
         create_index(self.client, str(index), body)
         failpoint("elasticsearch.index_created", what)
-        refused, expected = self.send(
-            engine, ledger, attempt, planned, scan, Loader(self.client, index.fill, self.asset)
-        )
+        refused, expected = self.send(engine, letters, planned, scan, Loader(self.client, index.fill, self.asset))
         retry_transient(lambda: self.client.indices.refresh(index=str(index)), what)
         return self.staged(str(index), reread(self.client, engine, self.contract, str(index)), refused, expected)
 

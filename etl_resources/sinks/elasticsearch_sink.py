@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import stream
 from etl_resources.errors import TransientError
 from etl_resources.failpoints import failpoint
@@ -16,7 +17,6 @@ from etl_resources.identifiers import literal
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import PlannedPartition
 from etl_resources.quality.content_hash import content_hash, version_of
-from etl_resources.quality.dead_letters import keep_refused
 from etl_resources.quality.stored_content import StoredContent
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
@@ -94,7 +94,7 @@ class ElasticsearchSink(ABC):
     def write(
         self,
         engine: "duckdb.DuckDBPyConnection",
-        ledger: Ledger,
+        letters: Letters,
         attempt: str,
         planned: PlannedPartition,
         scan: str,
@@ -198,8 +198,7 @@ class ElasticsearchSink(ABC):
     def send(
         self,
         engine: "duckdb.DuckDBPyConnection",
-        ledger: Ledger,
-        attempt: str,
+        letters: Letters,
         planned: PlannedPartition,
         scan: str,
         loader: Loader,
@@ -227,17 +226,14 @@ class ElasticsearchSink(ABC):
         keys = Contract(
             tuple(c for c in self.contract.columns if c.name in self.key), self.key, self.contract.partition_column
         )
-        with ledger.alone:
-            keep_refused(
-                ledger.connection,
-                engine,
-                f"select etl_reason, {document(keys)}, {document(self.contract)} "
-                f"from {scan} join {_REFUSED} on etl_id = {identity}",
-                asset=self.asset,
-                partition=planned.partition,
-                epoch=planned.epoch,
-                attempt=attempt,
-            )
+        letters.write_refused(
+            engine,
+            f"select etl_reason, {document(keys)}, {document(self.contract)} "
+            f"from {scan} join {_REFUSED} on etl_id = {identity}",
+            partition=planned.partition,
+            epoch=planned.epoch,
+            token=planned.token,
+        )
         accepted = engine.execute(
             f"select count(*), {content_hash(self.contract, 'duckdb')} from {scan} "
             f"where {identity} not in (select etl_id from {_REFUSED})"

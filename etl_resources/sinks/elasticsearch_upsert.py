@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.calendar import WHOLE
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.errors import FencedError, PermanentError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.http_errors import status_of
@@ -98,7 +99,7 @@ class UpsertingSink(ElasticsearchSink):
     def write(
         self,
         engine: "duckdb.DuckDBPyConnection",
-        ledger: Ledger,
+        letters: Letters,
         attempt: str,
         planned: PlannedPartition,
         scan: str,
@@ -108,7 +109,7 @@ class UpsertingSink(ElasticsearchSink):
         extra = literal(f'"{EPOCH_FIELD}":{epoch},"{PARTITION_FIELD}":{json.dumps(partition)},') + " || "
         condition = f',"version":{epoch},"version_type":"external_gte"'
         loader = _Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset)
-        refused, expected = self.send(engine, ledger, attempt, planned, scan, loader, extra, condition)
+        refused, expected = self.send(engine, letters, planned, scan, loader, extra, condition)
         index = documents(self.target)
         retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
         written = {"bool": {"filter": [{"term": {PARTITION_FIELD: partition}}, {"term": {EPOCH_FIELD: epoch}}]}}

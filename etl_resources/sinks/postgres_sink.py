@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from etl_resources.contract import Contract
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import stream
 from etl_resources.errors import FencedError, PermanentError, RestartError, TransientError
 from etl_resources.failpoints import failpoint
@@ -22,7 +23,7 @@ from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.retries import retry_transient
 from etl_resources.settings import Settings
 from etl_resources.sinks.postgres_connections import borrowed, closing_all
-from etl_resources.sinks.postgres_copy import BATCH_ROWS, copy_rows
+from etl_resources.sinks.postgres_copy import BATCH_ROWS, copy_rows, naming_nul
 from etl_resources.sinks.postgres_recovery import settle_target
 from etl_resources.sinks.postgres_tables import (
     COMMITS,
@@ -102,7 +103,7 @@ class PostgresSink:
     def write(
         self,
         engine: "duckdb.DuckDBPyConnection",
-        ledger: Ledger,  # noqa: ARG002  (signature of ServingSink: COPY refuses no single row)
+        letters: Letters,  # noqa: ARG002  (signature of ServingSink: COPY refuses no single row)
         attempt: str,
         planned: PlannedPartition,
         scan: str,
@@ -114,7 +115,8 @@ class PostgresSink:
         with self.connection() as connection, connection.transaction():
             connection.execute(create_part(part, planned.partition, self.contract))
             batches = stream(engine, f"select {names} from {scan}", BATCH_ROWS)
-            size_bytes = copy_rows(connection, part, names, batches)
+            with naming_nul(engine, self.contract, self.key, scan, f"{self.asset}, partition {planned.partition}"):
+                size_bytes = copy_rows(connection, part, names, batches)
             counted = connection.execute(
                 f"select count(*), (select count(*) from (select distinct {keys} from {part}) as keys), "
                 f"{content_hash(self.contract, 'postgres')} from {part}".encode()

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from etl_resources.dead_letters.writing import Letters
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import PlannedPartition
 from etl_resources.tables.publish import PublishOutcome
@@ -60,7 +61,7 @@ class ServingSink(Protocol):
     def write(
         self,
         engine: "duckdb.DuckDBPyConnection",
-        ledger: Ledger,
+        letters: Letters,
         attempt: str,
         planned: PlannedPartition,
         scan: str,

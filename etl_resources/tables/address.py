@@ -1,7 +1,7 @@
 """Where a table lives and what it promises: all that the protocol needs to know about it."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID, database_name, table_location, table_name
@@ -10,6 +10,19 @@ from etl_resources.tables.source_schema import SchemaRecord
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
+
+
+class Address(Protocol):
+    """What maintenance needs to know of a table: whose attempts write it, its name in the catalog, its folder."""
+
+    @property
+    def asset(self) -> str: ...
+
+    @property
+    def identifier(self) -> str: ...
+
+    @property
+    def location(self) -> str: ...
 
 
 @dataclass(frozen=True)

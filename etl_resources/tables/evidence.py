@@ -1,7 +1,7 @@
 """Evidence objects: what the ledger knows of an attempt, written beside the table before the attempt may publish.
 
-{location}/evidence/{epoch}-{attempt}.json holds the attempt's record, {epoch}-{attempt}/{partition}.parquet its
-rejected rows. With them a ledger that was lost is rebuilt from the tables (tables/rebuild).
+{location}/evidence/{epoch}-{attempt}.json holds the attempt's record. With it a ledger that was lost is rebuilt from
+the tables (tables/rebuild).
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,9 @@ class EvidencePath:
         """Path of the attempt's record."""
         return f"{location}/{FOLDER}/{self.epoch}-{self.attempt}.json"
 
-    def rejected(self, location: str, partition: str) -> str:
-        """Path of a partition's rejected rows."""
-        return f"{location}/{FOLDER}/{self.epoch}-{self.attempt}/{partition}.parquet"
-
     @classmethod
     def parse(cls, path: str) -> "EvidencePath | None":
-        """From the path of either; None for a file of somebody else."""
+        """From its path; None for a file of somebody else."""
         _, found, name = path.rpartition(f"/{FOLDER}/")
         epoch, _, attempt = name.partition("/")[0].removesuffix(".json").partition("-")
         return cls(int(epoch), attempt) if found and epoch.isdecimal() and attempt else None

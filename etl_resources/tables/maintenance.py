@@ -71,6 +71,8 @@ class TableMaintenance:
     raw_objects: int = 0
     """Deleted objects of the raw zone, and aborted uploads."""
     raw_bytes: int = 0
+    letters_removed: int = 0
+    """Partitions' dead letters that nobody needs any more: superseded, refused before, of dead attempts."""
     notes: list[str] = field(default_factory=list)
     """What was left undone, and why."""
 

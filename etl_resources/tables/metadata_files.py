@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import clock, in_use
 from etl_resources.object_store import ObjectStore, StoredObject
-from etl_resources.tables.address import TableAddress
+from etl_resources.tables.address import Address
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -25,7 +25,7 @@ SUFFIXES = (".metadata.json", ".avro")
 
 
 def delete_unreferenced_metadata(
-    catalog: "Catalog", address: TableAddress, ledger: Ledger, *, older_than: timedelta, dry_run: bool = False
+    catalog: "Catalog", address: Address, ledger: Ledger, *, older_than: timedelta, dry_run: bool = False
 ) -> list[StoredObject]:
     """Metadata files that were deleted, or would be with dry_run. Raises TransientError when some can't be."""
     since = clock(ledger)
@@ -54,6 +54,6 @@ def referenced_metadata(table: "Table") -> set[str]:
     return found
 
 
-def metadata_bytes(catalog: "Catalog", address: TableAddress) -> int:
+def metadata_bytes(catalog: "Catalog", address: Address) -> int:
     """Size of all metadata objects of a table."""
     return sum(o.size_bytes for o in ObjectStore.of(catalog, address.location).list(FOLDER))

@@ -19,7 +19,7 @@ from etl_resources.ledger.held import kept_paths
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import clock, epoch_states, in_use, others_hold_locks
 from etl_resources.object_store import ObjectStore, StoredObject
-from etl_resources.tables.address import TableAddress
+from etl_resources.tables.address import Address
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -39,7 +39,7 @@ class Orphan:
 
 
 def delete_orphans(
-    catalog: "Catalog", address: TableAddress, ledger: Ledger, *, older_than: timedelta, dry_run: bool = False
+    catalog: "Catalog", address: Address, ledger: Ledger, *, older_than: timedelta, dry_run: bool = False
 ) -> list[Orphan]:
     """The orphans of a table that are older than the guard, by the store's clock; deleted unless dry_run.
 
@@ -53,7 +53,7 @@ def delete_orphans(
 
 
 def find_orphans(
-    catalog: "Catalog", store: ObjectStore, address: TableAddress, ledger: Ledger, older_than: timedelta
+    catalog: "Catalog", store: ObjectStore, address: Address, ledger: Ledger, older_than: timedelta
 ) -> list[Orphan]:
     """Nothing is deleted. A table that doesn't exist has none."""
     from pyiceberg.exceptions import NoSuchTableError

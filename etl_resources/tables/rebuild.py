@@ -4,7 +4,7 @@ What is published is told by the table: main's history (attempt and partitions i
 expired the paths of the head's files. From what it was made is told by the evidence.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from etl_resources.ledger.attempt_records import restore_attempt
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.object_store import ObjectStore
-from etl_resources.quality.dead_letters import restore_rejected
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.evidence import FOLDER, EvidencePath
 from etl_resources.tables.head import read_head
@@ -21,7 +20,6 @@ from etl_resources.tables.stage import ATTEMPT_KEY, partitions_of, properties_of
 from etl_resources.tables.version_numbers import snapshot_numbers
 
 if TYPE_CHECKING:
-    import duckdb
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
 
@@ -78,24 +76,6 @@ class LostPublishes:
     def newest_epoch(self) -> int:
         """Of any attempt that staged, published or not; 0: none. Cheap only where something was lost."""
         return max((name.epoch for name in self._evidence), default=0)
-
-    def restore_dead_letters(self, engine: "Callable[[], duckdb.DuckDBPyConnection]") -> dict[str, int]:
-        """Partition → rejected rows that are in the ledger again, of current publishes."""
-        rows = self.ledger.connection.execute(
-            "select partition, epoch, attempt from etl.current_versions c "
-            "where asset = %s and (counts ->> 'rejected')::bigint > 0 and not exists (select from etl.dead_letters d "
-            "where d.asset = c.asset and d.partition = c.partition and d.attempt = c.attempt) order by 1",
-            (self.address.asset,),
-        ).fetchall()
-        found: dict[str, int] = {}
-        for partition, epoch, attempt in rows:
-            path = EvidencePath(epoch, attempt).rejected(self.address.location, partition)
-            if path in self._objects:
-                found[partition] = restore_rejected(
-                    self.ledger.connection, engine(), path,
-                    asset=self.address.asset, partition=partition, epoch=epoch, attempt=attempt,
-                )  # fmt: skip
-        return found
 
     @cached_property
     def _store(self) -> ObjectStore:

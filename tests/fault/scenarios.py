@@ -125,6 +125,7 @@ SCENARIOS: Mapping[str, Reach] = {
     "capture.files_written": _PARTITIONS,
     "stage.file_written": Reach(ICEBERG, calls=2),
     "stage.rejected_kept": Reach(change=sources.reject_one),
+    **{p: Reach(change=sources.reject_one) for p in FAILPOINTS if p.startswith("letters.")},
     "audit.passed": Reach((*BRONZE, *ICEBERG), calls=2),
     **dict.fromkeys(("stage.recorded", "stage.before_swap", "stage.after_swap", "stage.committed"), _TABLES),
     **dict.fromkeys(("publish.proved", "publish.before_swap", "publish.after_swap", "publish.committed"), _TABLES),
@@ -144,6 +145,8 @@ DELIVERED = tuple(p for p in FAILPOINTS if p.startswith("deliver."))
 """Failpoints that only a source of files or pages passes: test_delivered_faults.py, deliveries.py."""
 ACCEPTANCE = tuple(p for p in FAILPOINTS if p.startswith("acceptance."))
 """Failpoints that only a KPI passes that a threshold refuses: tests/fault/test_acceptance_crashes.py."""
+REPLAY = tuple(p for p in FAILPOINTS if p.startswith("replay."))
+"""Failpoints that only a replay passes: tests/fault/test_replay_crashes.py."""
 
 
 @dataclass(frozen=True)

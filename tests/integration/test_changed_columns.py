@@ -73,7 +73,7 @@ def test_two_columns_that_swap_their_names_reach_those_that_read_them(lake: Lake
     assert run.success, run.error
     assert run.published("silver/orders") == set(MONTHS)
     assert run.published(ORDERS) == set(MONTHS)
-    assert lake.platform("select count(*) from etl.current_dead_letters where asset = %s", "gdp.gdp_orders") != [(0,)]
+    assert lake.dead_letters("count(*)", "asset = 'gdp.gdp_orders'") != [(0,)]
 
 
 def test_a_column_that_is_put_back_has_its_values_in_partitions_that_were_not_computed_meanwhile(lake: Lake) -> None:

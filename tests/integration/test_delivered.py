@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from etl_assets.letters.choice import Choice
+from etl_assets.letters.listing import list_groups
 from tests.crm import BRONZE, MONTH, CrmLake, crm_lake, customer
 from tests.crm import customer as c
 from tests.mutated import Mutation
@@ -64,7 +66,7 @@ def test_equal_rows_in_other_files_change_nothing_downstream(crm: CrmLake) -> No
     [
         ("extract.delivered_rows", "write_delivered", "from ({judged}) where len(_reasons) = 0) ",
          "from ({judged}) where len(_reasons) = 0 offset 1) "),
-        ("extract.delivered_rows", "_judged", "from {rows} as _raw)", "from (from {rows} offset 1) as _raw)"),
+        ("extract.delivered_rows", "judged_delivery", "from {rows} as _raw)", "from (from {rows} offset 1) as _raw)"),
     ],
 )  # fmt: skip
 def test_a_row_that_is_lost_on_the_way_stops_the_publish(
@@ -93,14 +95,40 @@ def test_what_doesnt_fit_is_kept_with_its_file_and_reason(crm: CrmLake) -> None:
         ("balance is not a decimal(18,2)", a), ("balance is not a decimal(18,2)", b),
         ("customer_id is null", b), ("is not a row that can be read", a), ("is not a row that can be read", b),
     ]  # fmt: skip
-    ((text,),) = crm.lake.platform(
-        "select payload ->> '_unreadable' from etl.current_dead_letters where payload ->> '_origin' = %s "
-        "and payload ->> '_unreadable' is not null", a)  # fmt: skip
+    ((text,),) = crm.lake.dead_letters(
+        "payload ->> '$._unreadable'", f"source = '{a}' and (payload ->> '$._unreadable') is not null"
+    )
     assert text == '{"customer_id": 2, "na'
+    places = crm.lake.dead_letters("source, source_row, key")
+    assert places[:2] == [(a, 3, '{"customer_id":null}'), (a, 4, '{"customer_id":3}')]
 
     crm.drop("b.jsonl.gz", [c(4, 0.25)])
     crm.run()
     assert {origin for _, origin in crm.dead_letters()} == {a}, "dead letters go with the delivery that had them"
+
+
+def test_too_many_rows_that_dont_fit_are_refused_and_told(crm: CrmLake) -> None:
+    """A limit of the manifest: what is published stays, and the letters of what was refused can be looked at."""
+    project = crm.lake.home / "limited"
+    shutil.copytree(CUSTOMERS, project)
+    manifest = project / "datasets/customers/manifest.yaml"
+    manifest.write_text(manifest.read_text().replace("bronze: {}", 'bronze: {max_rejected_share: "0.25"}'))
+    crm.drop("a.jsonl.gz", [c(1), c(2)])
+    crm.run()
+    before = crm.published()
+    crm.drop("a.jsonl.gz", [c(1), c(2), c(3, "much"), "{"])
+
+    run = crm.lake.materialize(MONTH, ETL_PROJECT=str(project))
+
+    assert not run.success
+    assert "2 of 4 rows were rejected (0.5000), max_rejected_share is 0.25" in run.error
+    assert (crm.published(), crm.dead_letters()) == (before, [])
+    refused = list_groups(crm.lake.runtime, Choice(["customers"]), ["refused"], 10)
+    assert {(g.rule, g.letters) for g in refused} == {("type", 1), ("readable", 1)}
+    crm.drop("a.jsonl.gz", [c(1), c(2), c(3), c(4), "{"])
+    assert crm.lake.materialize(MONTH, ETL_PROJECT=str(project)).success
+    assert list_groups(crm.lake.runtime, Choice(["customers"]), ["refused"], 10) == []
+    assert len(crm.dead_letters()) == 1
 
 
 def test_a_delivery_without_one_good_row_publishes_nothing(crm: CrmLake) -> None:

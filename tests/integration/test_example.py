@@ -33,10 +33,9 @@ def published_revenue(example: Example) -> dict[Group, Revenue]:
 
 def without_rate(example: Example) -> dict[str, tuple[int, Decimal]]:
     """Month → lines and net amounts of the dead letters of gdp_sales."""
-    rows = example.lake.platform(
-        "select partition, count(*), sum((payload ->> 'net_amount')::numeric) from etl.current_dead_letters "
-        "where asset = 'gdp.gdp_sales' and reason = %s group by 1",
-        NO_RATE,
+    rows = example.lake.dead_letters(
+        "partition, count(*), sum((payload ->> '$.net_amount')::decimal(38,10))",
+        f"asset = 'gdp.gdp_sales' and reason = '{NO_RATE}' group by 1",
     )
     return {month: (count, net) for month, count, net in rows}
 

@@ -6,7 +6,9 @@ import zlib
 from collections.abc import Iterator
 
 import pytest
+from typer.testing import CliRunner
 
+from etl_assets.cli.dead_letters import commands
 from tests.crm import BRONZE, MONTH, CrmLake, crm_lake
 from tests.crm import customer as c
 
@@ -59,6 +61,28 @@ def test_what_cant_be_read_or_told_apart_changes_nothing(crm: CrmLake, body: byt
     assert crm.published() == crm.served() == before
     assert crm.dead_letters() == []
     assert crm.run() == "pruned"
+
+
+def test_a_nul_is_kept_as_it_came_and_told_where_it_can_t_be(crm: CrmLake) -> None:
+    """A letter has it, exactly, and shows it written out; Postgres can't keep one: what is served stays, with the row
+    and what to do told. Nothing crashes, and the next delivery is published."""
+    before = crm.served()
+    crm.drop("b.jsonl.gz", [{**c(3, "1\x002"), "name": "a\x00b"}, {**c(4), "name": "x\x00y"}])
+
+    run = crm.lake.materialize(MONTH)
+
+    assert not run.success
+    assert 'column name of the row with key {"customer_id":4} has a NUL character' in run.error
+    assert (len(crm.published()), crm.served()) == (3, before)
+    ((value, payload),) = crm.lake.dead_letters("value, payload")
+    assert value == "1\x002"
+    assert json.loads(payload)["name"] == "a\x00b"
+    with crm.lake.environment():
+        shown = [CliRunner().invoke(commands, [verb]).output for verb in ("show", "list")]
+    assert all("1\\x002" in text and "\x00" not in text for text in shown), shown
+    crm.remove("b.jsonl.gz")
+    assert crm.run() == "published"
+    assert crm.served() == before
 
 
 def test_good_rows_of_a_bad_file_are_published_and_the_others_explained(crm: CrmLake) -> None:

@@ -41,7 +41,10 @@ def test_a_refused_kpi_waits_and_is_explained(kpi: RefusedKpi) -> None:
     assert [(d["group"], d["measure"], d["here"], d["there"]) for d in check["differences"]] == [
         ("2024-01-01 / EUR", "lines", "3", "4"), ("2024-01-01 / EUR", "amount", "11.11", "8.11"),
     ]  # fmt: skip
-    assert held.findings["rejected"] == [{"asset": "silver.lines", "reason": "amount is not >= 0", "rows": 1}]
+    (rejected,) = held.findings["rejected"]
+    assert (rejected["asset"], rejected["reason"], rejected["rows"]) == ("silver.lines", "amount is not >= 0", 1)
+    assert rejected["sample"]["key"] == '{"order_id":1,"line_number":3}'
+    assert rejected["sample"]["value"] == "-3.00"
     columns, _, rows = held_rows(kpi.lake.runtime, held, 10)
     assert dict(zip(columns, rows[0], strict=True))["amount"] == Decimal("11.11")
 
@@ -138,7 +141,8 @@ def test_totals_that_change_alone_are_compared_again(kpi: RefusedKpi) -> None:
     assert "EUR: amount 10.11 here, 7.11 in the capture" in run.error
     assert run.statuses["kpi/revenue"][MONTHS[1]] == "pruned"
     (held,) = kpi.waiting()
-    assert held.findings["rejected"] == [{"asset": "silver.lines", "reason": "amount is not >= 0", "rows": 1}]
+    (rejected,) = held.findings["rejected"]
+    assert (rejected["asset"], rejected["reason"], rejected["rows"]) == ("silver.lines", "amount is not >= 0", 1)
     done = kpi.accept()
     assert done.published, (done.problem, done.errors)
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from etl_assets.recover import Recovery, recover
+from etl_assets.recover import recover
+from etl_assets.recovery_report import Recovery
 from etl_assets.verify import verify
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
@@ -18,13 +19,13 @@ pytest_plugins = ["tests.lake"]
 
 FIRST, LAST = "2024-01", "2024-03"
 GDP, KPI, SERVED = "gdp.gdp_sales", "kpi.kpi_net_revenue", "postgres.analytics.kpi_net_revenue"
-TABLES = ("publishes", "captures", "control_totals", "dead_letters", "versions")
+TABLES = ("publishes", "captures", "control_totals", "dead_letter_files", "dead_letter_reasons", "versions")
 DAMAGES = {
     "the schema is gone": "drop schema etl cascade",
-    "every row is gone": "truncate etl.publishes, etl.intents, etl.dead_letters, etl.captures cascade",
+    "every row is gone": "truncate etl.publishes, etl.intents, etl.dead_letter_files, etl.captures cascade",
     "intents and publishes are gone": "truncate etl.publishes, etl.intents cascade",
     "only publishes are gone": "truncate etl.publishes",
-    "only dead letters are gone": "truncate etl.dead_letters",
+    "only dead letters are gone": "truncate etl.dead_letter_files cascade",
 }
 
 
@@ -50,7 +51,7 @@ def test_a_lost_ledger_is_rebuilt_from_the_stores(published: Lake, damage: str) 
     """The next run prunes everything, verify is equal, and the rows are those that were lost."""
     before = ledger_rows(published)
     assert before["publishes"]
-    assert before["dead_letters"]
+    assert before["dead_letter_reasons"]
     assert before["control_totals"]
     published.platform(DAMAGES[damage])
 
@@ -167,7 +168,7 @@ def ledger_rows(lake: Lake) -> Mapping[str, list[Any]]:
     with Ledger.open(lake.settings) as ledger:
         return {
             table: ledger.connection.execute(
-                f"select row from (select to_jsonb(t) - 'id' - 'rejected_at' - 'published_at' as row "
+                f"select row from (select to_jsonb(t) - 'written_at' - 'published_at' as row "
                 f"from {_source(table)} t) r order by row"
             ).fetchall()
             for table in TABLES
@@ -175,7 +176,7 @@ def ledger_rows(lake: Lake) -> Mapping[str, list[Any]]:
 
 
 def _source(table: str) -> str:
-    """What the stores remember: of a serving table only what is current, of rejected rows only what is visible."""
+    """What the stores remember: of a serving table only what is current."""
     if table == "publishes":
         return (
             "(select * from etl.publishes where asset not like 'postgres.%' union all "
@@ -183,4 +184,4 @@ def _source(table: str) -> str:
         )
     if table == "captures":  # one that found nothing changed proves nothing
         return "(select * from etl.captures where epoch in (select epoch from etl.publishes))"
-    return "etl.current_dead_letters" if table == "dead_letters" else f"etl.{table}"
+    return f"etl.{table}"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from etl_assets.verify import verify
+from etl_resources.dead_letters.reading import rejected_sums
+from etl_resources.engines.embedded import connect
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.quality.dead_letters import rejected_sums
 from tests.lake import new_lake
 from tests.property.tiny_sales import MONTHS, Erp, State, write_project
 
@@ -47,17 +49,21 @@ def test_a_kpi_is_accepted_with_what_was_rejected_before_it(stack: object, tmp_p
         erp.show(STATE)
         run = lake.materialize(JANUARY)
         assert run.success, run.error
-        letters = lake.platform("select reason, key ->> 'order_id' from etl.current_dead_letters order by 2, key")
+        letters = lake.dead_letters("reason, key ->> '$.order_id'")
         assert letters == [(REASON, "2")] * 2
         assert sorted(lake.rows("kpi/revenue", "currency, lines, amount")) == [
             ("EUR", 2, Decimal("10.11")), ("USD", 1, Decimal("7.00")),
         ]  # fmt: skip
 
-        with Ledger.open(lake.settings) as ledger:
+        with Ledger.open(lake.settings) as ledger, connect(lake.settings) as engine:
             publish = ledger.current("gdp.sales")[JANUARY]
-            by_currency = rejected_sums(ledger.connection, publish, ["currency"], SUMS)
+            by_currency = rejected_sums(engine, ledger.connection, publish, ["currency"], SUMS)
             assert by_currency == [{"currency": "RUB", "lines": 2, "amount": Decimal("10.00")}]
-            lake.platform("delete from etl.dead_letters where id = (select min(id) from etl.dead_letters)")
+            lake.platform("update etl.dead_letter_files set rows = rows - 1")
             with pytest.raises(PermanentError, match=r"holds 1 of the 2 rejected rows .* `data-pipeline recover`"):
-                rejected_sums(ledger.connection, publish, ["currency"], SUMS)
+                rejected_sums(engine, ledger.connection, publish, ["currency"], SUMS)
+        lake.platform("delete from etl.dead_letter_files")
+        report = verify(lake.runtime, (), (), lambda _: None)
+        (lost,) = [d for asset in report.assets for d in asset.differences]
+        assert (lost.asset, lost.what, lost.found) == ("gdp.sales", "dead letters", "0 (files)")
         erp.close()

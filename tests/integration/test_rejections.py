@@ -7,6 +7,8 @@ import psycopg
 import pytest
 
 from etl_assets.graph.audits import audit_declared
+from etl_assets.letters.choice import Choice
+from etl_assets.letters.listing import list_groups
 from etl_resources.quality.audit import CheckResult
 from tests.invariants import prove_nothing_left, prove_serving, prove_tables, prove_whole
 from tests.lake import GDP, KPI, SERVED, SILVER_LINES, SILVER_ORDERS, Lake
@@ -38,10 +40,8 @@ def dead_letters(lake: Lake, asset: str) -> list[tuple[str, int, str, dict[str, 
     """(partition, order, reason, payload) of what is visible."""
     return [
         (partition, json.loads(key)["order_id"], reason, json.loads(payload))
-        for partition, key, reason, payload in lake.platform(
-            "select partition, key::text, reason, payload::text from etl.current_dead_letters where asset = %s "
-            "order by partition, id",
-            asset,
+        for partition, key, reason, payload in lake.dead_letters(
+            "partition, key, reason, payload", f"asset = '{asset}'"
         )
     ]
 
@@ -110,6 +110,10 @@ def test_a_month_with_too_many_bad_rows_fails_before_it_is_published(published: 
 
     assert not run.success
     assert "silver.sales_orders, partition 2024-02 failed its audit: rejected_share" in run.error
+    assert "dead-letters list silver.sales_orders --status refused" in run.error
+    (refused,) = list_groups(published.runtime, Choice(["silver.sales_orders"]), ["refused"], 10, by_partition=True)
+    assert (refused.partition, refused.rule, refused.column) == ("2024-02", "isin", "status")
+    assert dead_letters(published, "silver.sales_orders") == [], "what is published rejected none"
     assert "2024-02" not in run.statuses[SILVER_ORDERS]
     assert run.partitions(SILVER_ORDERS, "pruned") == {"2024-03"}
     assert run.partitions(SILVER_LINES, "pruned") == {"2024-02", "2024-03"}

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from etl_assets.published_tables import list_tables
-from etl_assets.query import LEDGER_VIEWS, queryable, run_query
+from etl_assets.query import DEAD_LETTERS, LEDGER_VIEWS, queryable, run_query
 from etl_resources.errors import PermanentError
 from tests.integration.published import PublishedDemo
 
@@ -137,7 +137,7 @@ def test_the_engine_refuses_what_the_check_of_the_text_would_miss(
 
 def test_tables_lists_what_the_ledger_knows(published_demo: PublishedDemo) -> None:
     found = {t.name: t for t in list_tables(published_demo.lake.runtime)}
-    assert set(found) == set(queryable(published_demo.lake.runtime)) - set(LEDGER_VIEWS)
+    assert set(found) == set(queryable(published_demo.lake.runtime)) - {*LEDGER_VIEWS, DEAD_LETTERS}
     kpi = found["kpi.kpi_net_revenue"]
     assert (kpi.partitions, kpi.rows, kpi.columns) == (36, len(published_demo.lake.oracle()), 7)
     assert kpi.location == f"s3://{published_demo.lake.runtime.bucket}/gold/kpi_net_revenue"

@@ -225,7 +225,7 @@ def everything(versioned: VersionedTable) -> Any:
                       region_name=versioned.settings.s3_region)  # fmt: skip
     prefix = versioned.address.location.removeprefix(f"s3://{BUCKET}/")
     objects = [(o["Key"], o["ETag"]) for o in s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]]
-    tables = ("intents", "intent_partitions", "publishes", "versions", "pins", "dead_letters", "migrations")
+    tables = ("intents", "intent_partitions", "publishes", "versions", "pins", "dead_letter_files", "migrations")
     dsn = versioned.settings.require_postgres()
     ledger = {t: sorted(map(str, query(dsn, f"select * from etl.{t}"))) for t in tables}
     return versioned.table.metadata_location, objects, ledger

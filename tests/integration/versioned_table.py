@@ -15,6 +15,7 @@ import pytest
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.conventions import staged_folder
+from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.engines.embedded import connect
 from etl_resources.extract.capture import write_empty
 from etl_resources.ledger.ledger import Ledger
@@ -72,7 +73,8 @@ class VersionedTable:
 
     @property
     def rollback(self) -> Rollback:
-        return Rollback(self.store, self.ledger, self.engine, self.address)
+        letters = LettersAddress(self.address.asset, True, self.address.database_prefix, BUCKET)
+        return Rollback(self.store, self.ledger, self.engine, self.address, letters)
 
     @property
     def versions(self) -> list[Version]:

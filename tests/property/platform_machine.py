@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import ClassVar
 
 from hypothesis import event
@@ -17,6 +18,7 @@ from hypothesis.stateful import (
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.recover import recover
+from etl_resources.dead_letters.upkeep import clean_letters
 from etl_resources.engines import embedded
 from etl_resources.errors import PermanentError, TransientError, UnknownCommitError
 from etl_resources.ledger.ledger import Ledger
@@ -143,7 +145,7 @@ class Platform(Steps, RuleBasedStateMachine):
     def die(self, n: int) -> None:
         self.held.pop(n % len(self.held)).writer.end()
 
-    @rule(lost=st.sampled_from(["", "", "publishes", "dead_letters"]))
+    @rule(lost=st.sampled_from(["", "", "publishes", "dead_letter_files"]))
     def recover(self, lost: str) -> None:
         """Everything that died is settled, the living are left alone; what the ledger lost is rebuilt."""
         if lost and not self.held:
@@ -161,6 +163,8 @@ class Platform(Steps, RuleBasedStateMachine):
         """As greedy as can be: what held writers and readers of the current version need is kept all the same."""
         with embedded.connect(self.runtime.settings) as engine:
             maintain_table(self.runtime.store.catalog, self.ledger, engine, self.runtime.addresses[asset], GREEDY)
+        letters, data = self.runtime.letters_addresses[asset], self.runtime.addresses[asset].identifier
+        clean_letters(self.runtime.store.catalog, self.ledger, letters, data, timedelta(0))
         for month in MONTHS:
             self.model.unrecorded.discard((asset, month))
 

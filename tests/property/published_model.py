@@ -1,11 +1,15 @@
 """What must be published, by three dictionaries, and the proof that tables, serving, ledger and dead letters agree."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from etl_assets.graph.runtime import Runtime
+from etl_resources.dead_letters.index import LetterFile
+from etl_resources.dead_letters.reading import letters
+from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan
 from etl_resources.tables.head import read_head
@@ -216,8 +220,13 @@ class Proof:
 
     def _check_dead_letters(self, model: PublishedModel) -> None:
         visible: dict[tuple[str, str], Counter[tuple[Any, ...]]] = {}
-        for asset, month, key in query(self._dsn, "select asset, partition, key from etl.current_dead_letters"):
-            visible.setdefault((asset, month), Counter())[tuple(key.values())] += 1
+        found = query(self._dsn, "select asset, partition, epoch, attempt, run_id, path, rows, version "
+                      "from etl.current_dead_letter_files")  # fmt: skip
+        if found:
+            every = f"select asset, partition, key from {letters([LetterFile(*row) for row in found])}"
+            with connect(self._runtime.settings) as engine:
+                for asset, month, key in engine.execute(every).fetchall():
+                    visible.setdefault((asset, month), Counter())[tuple(json.loads(key).values())] += 1
         for asset, contents in model.published.items():
             for month, content in contents.items():
                 if (asset, month) not in model.unrecorded:

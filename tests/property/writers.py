@@ -224,7 +224,8 @@ class RollbackWriter(Writer):
         """Its epoch; None when nothing differs."""
         node, address = self.runtime.project.tables[self.asset], self.runtime.addresses[self.asset]
         with embedded.connect(self.runtime.settings) as engine:
-            rollback = Rollback(self.runtime.store, self.ledger, engine, address, node.captured_in)
+            letters = self.runtime.letters_addresses[self.asset]
+            rollback = Rollback(self.runtime.store, self.ledger, engine, address, letters, node.captured_in)
             outcome = rollback.run(str(number), months, f"rollback-{self.run_id[:12]}", "")
         return outcome.epoch if outcome else None
 
