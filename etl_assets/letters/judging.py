@@ -107,7 +107,7 @@ class _Judge:
     def _payloads(self, file: LetterFile, verdict: Verdict) -> Verdict:
         table = self.runtime.store.catalog.load_table(self.runtime.addresses[self.node.name].identifier)
         stored = self.runtime.addresses[self.node.name].as_stored(table).contract
-        uncovered = tuple(replace(c, sensitive=None) for c in stored.columns)  # letters hold covered values
+        uncovered = tuple(replace(c, cover=None) for c in stored.columns)  # letters hold covered values
         contract = replace(stored, columns=uncovered)
         names = (*contract.names, UNREADABLE, LACKING)
         values = ", ".join(f"{exact_value(n)} as {quote(n)}" for n in names)
