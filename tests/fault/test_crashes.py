@@ -13,7 +13,15 @@ from tests.lake import Lake
 
 pytest_plugins = ["tests.lake"]
 
-QUICK = ("stage.committed", "publish.", "evidence.", "settle.", "postgres.before_commit", "postgres.after_commit")
+QUICK = (
+    "letters.",
+    "stage.committed",
+    "publish.",
+    "evidence.",
+    "settle.",
+    "postgres.before_commit",
+    "postgres.after_commit",
+)
 """Where a commit changes hands: what is played without `--long`."""
 
 

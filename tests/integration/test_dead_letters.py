@@ -12,12 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from etl_assets.cli.main import app
+from etl_assets.graph.runtime import Runtime
 from etl_assets.maintain import maintain
+from etl_assets.project import load_project
 from etl_assets.recover import recover
+from etl_resources.object_store import ObjectStore
 from etl_resources.tables.head import read_head
-from tests.crm import CrmLake, crm_lake
+from tests.crm import MONTH, CrmLake, crm_lake
 from tests.crm import customer as c
-from tests.invariants import prove_letters
+from tests.invariants import await_sessions_gone, prove_letters
 from tests.projects import CUSTOMERS
 
 pytestmark = pytest.mark.timeout(300)
@@ -94,6 +97,29 @@ def test_rows_of_files_come_back_from_the_raw_copies(crm: CrmLake) -> None:
     prove_letters(crm.lake)
 
 
+@pytest.mark.parametrize("point", ["stage.rejected_kept", "letters.committed", "letters.indexed"])
+def test_letters_of_a_killed_run_are_never_seen_and_go(crm: CrmLake, point: str) -> None:
+    """Whether only their file, their table or also the index knows them."""
+    crm.drop("a.jsonl.gz", [c(1), c(2, "much")])
+    child = crm.lake.spawn(MONTH, points=[{"point": point, "action": "kill"}])
+    assert child.wait() is None, child.log
+    await_sessions_gone(crm.lake)
+
+    assert statuses(crm) == {}
+    with crm.lake.environment(ETL_MAINTAIN_GUARD_S="0"):
+        found = recover(Runtime(load_project()))
+    assert found.unsettled == []
+    assert crm.lake.platform("select path from etl.dead_letter_files") == []
+    address = crm.lake.runtime.letters_addresses[BRONZE]
+    store = ObjectStore.of(crm.lake.runtime.store.catalog, address.location)
+    with crm.lake.environment(ETL_MAINTAIN_GUARD_S="0"):
+        recover(Runtime(load_project()))
+    assert [o.path for o in store.list("data")] == []
+    crm.run()
+    assert statuses(crm) == {"open": 1}
+    prove_letters(crm.lake)
+
+
 def test_letters_that_nobody_needs_go(crm: CrmLake) -> None:
     """Of superseded versions and refused attempts, once they can't be rolled back to; current ones never."""
     for number in range(3):
@@ -111,9 +137,6 @@ def test_letters_that_nobody_needs_go(crm: CrmLake) -> None:
     assert stored() == {("all", 4)}
     before = crm.lake.dead_letters("letter, epoch")
     with crm.lake.environment(ETL_MAINTAIN_KEEP_VERSIONS="1", ETL_MAINTAIN_MAX_VERSIONS="1", ETL_MAINTAIN_GUARD_S="0"):
-        from etl_assets.graph.runtime import Runtime
-        from etl_assets.project import load_project
-
         done = maintain(Runtime(load_project()), [], lambda _: None)
     assert done.failed == {}
     assert sum(t.letters_removed for t in done.tables) == 2
