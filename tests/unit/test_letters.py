@@ -9,7 +9,7 @@ import pytest
 from etl_assets.graph.letters_shown import REASONS_SHOWN, letters_table
 from etl_assets.letters.choice import Choice
 from etl_assets.letters.dependants import RunRange, dependants, run_ranges, upstream_of
-from etl_assets.project import load_project
+from etl_assets.project import ASSETS_FOLDER, load_project
 from etl_resources.dead_letters.index import LetterFile, ReasonCount, WrittenLetters, printable
 from etl_resources.dead_letters.letter import exact_value, letters_of_judged, payload_columns
 from etl_resources.quality.rules import REASON
@@ -95,7 +95,7 @@ def test_what_the_web_ui_shows_is_bounded_and_harmless() -> None:
 
 def test_what_depends_on_a_partition_is_its_months_windows_and_targets() -> None:
     """The example: growth reads earlier months, so that later ones depend on this one; another input doesn't matter."""
-    project = load_project()
+    project = load_project(ASSETS_FOLDER)
     found = dependants(project, "silver.sales_lines", {"2024-05"})
     assert next(iter(found)) == "silver.sales_lines"
     assert found["gdp.gdp_sales"] == {"2024-05"}
@@ -110,7 +110,7 @@ def test_what_depends_on_a_partition_is_its_months_windows_and_targets() -> None
 
 def test_runs_ask_of_each_table_its_partitions_and_no_others() -> None:
     """Neighbouring months are one run; what has others of its own is run apart, in the order of the flow."""
-    project = load_project()
+    project = load_project(ASSETS_FOLDER)
     needed = {"a": {"2024-01", "2024-02", "2024-05"}, "b": {"2024-05", "2024-01", "2024-02"}, "c": {"all"}}
     assert run_ranges(project, needed) == [
         RunRange(("a", "b"), "2024-01", "2024-02"), RunRange(("a", "b"), "2024-05", "2024-05"),
