@@ -180,6 +180,8 @@ class TableStep:
                 paths = (self._marker(engine, planned),)
         except duckdb.Error as e:
             raise engine_error(what, e) from e
+        except UnicodeDecodeError as e:  # the engine's error quotes what it couldn't read
+            raise PermanentError(f"{what}: a stored file was damaged or replaced while it was read. Run again.") from e
         blocked = [c for c in checks if c.blocks]
         if blocked:
             note = held_note(blocked, self._node.name, planned.partition)
