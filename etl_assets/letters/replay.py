@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from etl_assets.account import in_words
 from etl_assets.graph.runtime import Runtime
 from etl_assets.letters.choice import Choice, assets_of, is_discarded
 from etl_assets.letters.dependants import dependants, run_ranges, upstream_of
 from etl_assets.letters.judging import Verdict, compare, judging
+from etl_resources.calendar import WHOLE, months_between
 from etl_resources.dead_letters.discards import load
 from etl_resources.dead_letters.index import LetterFile, files
 from etl_resources.dead_letters.reading import letters
@@ -137,7 +139,9 @@ class _Session:
     def _flush(self) -> None:
         for part in run_ranges(self.runtime.project, self.pending) if self.run is not None else ():
             assert self.run is not None  # noqa: S101  (as above)
-            self.progress(f"recomputing {', '.join(part.assets)}: {part.first} to {part.last}")
+            whole = self.pending[part.assets[0]] == {WHOLE}
+            months = WHOLE if whole else in_words(months_between(part.first, part.last))
+            self.progress(f"recomputing {', '.join(part.assets)}: {months}")
             run_id, errors = self.run(part.assets, part.assets[0], part.first, part.last)
             self.found.run_ids.append(run_id)
             self.found.errors += errors
