@@ -14,7 +14,7 @@ from etl_resources.calendar import WHOLE
 from etl_resources.dead_letters.index import samples
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.lineage import SOURCE_SEPARATOR
+from etl_resources.ledger.lineage import is_source
 from etl_resources.ledger.records import Publish
 from etl_resources.quality.conservation import COUNTS, Account, rows_of
 from etl_resources.run_token import ABSENT, InputVersion
@@ -161,14 +161,14 @@ class _Walk:
             found = sum(u.rows for u in upstream if u.asset == asset)
             if published != found:
                 hop.problems.append(f"{publish.partition}: {published} rows read of {asset}, which published {found}")
-        if known.grain is not None and SOURCE_SEPARATOR not in known.grain:
+        if known.grain is not None and not is_source(known.grain):
             found = sum(u.rows for u in upstream if u.asset == known.grain)
             if known.counts["read"] != found:
                 what = f"{known.counts['read']} rows accounted for, {known.grain} published {found}"
                 hop.problems.append(f"{publish.partition}: {what}")
         if behind := known.grain or known.aggregated:
             self.back[publish.asset] = behind
-            if SOURCE_SEPARATOR in behind:
+            if is_source(behind):
                 self._source(behind, publish.partition, known.counts["read"])
         for u in upstream:
             self.follow(u)
@@ -203,7 +203,7 @@ class _Walk:
         A newer publish of the same content stands for the one that was read: what it rejects is rejected now.
         """
         found: list[Publish] = []
-        read = [i for i in publish.inputs if not (i.looked_up or i.version == ABSENT or SOURCE_SEPARATOR in i.asset)]
+        read = [i for i in publish.inputs if not (i.looked_up or i.version == ABSENT or is_source(i.asset))]
         for asset in dict.fromkeys(i.asset for i in read):
             mine = {i.partition: i for i in read if i.asset == asset}
             known = self.ledger.at_epochs(asset, {p: i.epoch for p, i in mine.items()})
@@ -255,7 +255,7 @@ def _sum_into(into: dict[str, int], counts: Mapping[str, int]) -> None:
 def _total(hops: Mapping[str, Hop], back: Mapping[str, str], end: str) -> Total | None:
     """Along the input whose rows each table follows; None where the way doesn't lead to a source."""
     way = list(_way(back, end))
-    if SOURCE_SEPARATOR not in way[-1]:
+    if not is_source(way[-1]):
         return None
     rows = [asset for asset in way[:-1] if hops[asset].aggregated is None]
     losses = {what: sum(hops[asset].counts[what] for asset in rows) for what in LOSSES}

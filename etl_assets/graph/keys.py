@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from etl_resources.contract import Contract
-from etl_resources.ledger.lineage import source_asset
+from etl_resources.ledger.lineage import delivered_asset, source_asset
 from etl_resources.manifest import Dataset
 from etl_resources.manifest_sources import PostgresSource
 
@@ -37,7 +37,7 @@ def source_input(dataset: Dataset) -> str:
         raise ValueError(f"{dataset.dataset} has no source.")
     if isinstance(source, PostgresSource):
         return source_asset(source.system, dataset.source_name)
-    return f"{source.system}:{dataset.source_name}"
+    return delivered_asset(source.system, dataset.source_name)
 
 
 def column_schema(contract: Contract, sensitive: Mapping[str, str]) -> dg.TableSchema:

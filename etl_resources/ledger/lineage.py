@@ -9,12 +9,22 @@ from etl_resources.run_token import InputVersion, inputs_as_json
 if TYPE_CHECKING:
     import psycopg
 
-SOURCE_SEPARATOR = "/"
+SOURCE_SEPARATOR, DELIVERED_SEPARATOR = "/", ":"
 
 
 def source_asset(system: str, table: str) -> str:
     """Name of a source table as an input: erp/erp.orders."""
     return f"{system}{SOURCE_SEPARATOR}{table}"
+
+
+def delivered_asset(system: str, dataset: str) -> str:
+    """Name of a source that is delivered by itself as an input: crm:customers."""
+    return f"{system}{DELIVERED_SEPARATOR}{dataset}"
+
+
+def is_source(asset: str) -> bool:
+    """Whether an input is a source, not a table: the ledger has no publishes of it."""
+    return SOURCE_SEPARATOR in asset or (DELIVERED_SEPARATOR in asset and not is_control(asset))
 
 
 def control_key(dataset: str, sql: str) -> str:
