@@ -170,7 +170,7 @@ class _Decider:
         pending = [r for r in reads if r in found.waiting]
         reasons = self._reasons(place)
         if not via and not pending and not reasons:
-            if place not in self._going:
+            if place not in self._going and place not in found.waiting:
                 self._settled(place)
             return
         upstream = next((r for r in (*pending, *(r for r in reads if r in self._facts.running)) if r), None)
@@ -214,8 +214,13 @@ class _Decider:
         else:
             into[place] = Root(place, state, (asked.tries if asked else 0) + 1, why)
 
-        for sibling in self._closure.nodes[place[0]].captured_with if place in into else ():
-            into.setdefault((sibling, place[1]), None)  # the same capture may change it, and what reads both with it
+        # the same capture may change its siblings, and what reads them goes, or waits, with it
+        for sibling in [(name, place[1]) for name in self._closure.nodes[place[0]].captured_with]:
+            if place in into:
+                into.setdefault(sibling, None)
+            elif place in found.waiting:
+                found.waiting.setdefault(sibling, f"{_named(place)} comes first")
+                found.fresh.discard(sibling)
 
     def _reasons(self, place: Place) -> list[Change] | list[str]:
         """Why it is out of date itself; empty when it isn't, or only its logic changed and isn't followed."""
