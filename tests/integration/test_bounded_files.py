@@ -20,9 +20,10 @@ ENGINE_MB = 200
 TEXT_MB = 110
 """Blocks of text, ahead and being parsed: 3 of 8 MB each way, and one or two with the engine."""
 PROGRAM = """
-import json, resource, sys
+import json, sys
 import pyarrow
 from etl_resources.contract import Contract, ContractColumn, Cover
+from tests.peak_memory import peak_mb
 from etl_resources.engines.embedded import connect
 from etl_resources.extract.delivered_rows import write_delivered
 from etl_resources.sensitive import HashKey
@@ -47,7 +48,7 @@ with connect(load_settings(), threads=2, memory_mb=engine_mb) as engine:
         key=HashKey(b"k" * 32),
     )
 assert (written.read, written.written, written.rejected) == (rows, rows, 0), written
-rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+rss = peak_mb()
 print(json.dumps([rss, pyarrow.default_memory_pool().max_memory() >> 20]))
 """
 

@@ -11,8 +11,9 @@ import pytest
 
 ENGINE_MB = 400
 PROGRAM = """
-import json, resource, sys, time
+import json, sys, time
 from etl_resources.contract import Contract, ContractColumn
+from tests.peak_memory import peak_mb
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.index import files, rejected_by_reason
 from etl_resources.dead_letters.writing import Letters
@@ -57,7 +58,7 @@ with connect(settings, threads=2, memory_mb=engine_mb) as engine, Ledger.open(se
     assert found == (rows, 2, 2, rows), found
     counted = "select count(*) from etl.dead_letter_reasons where asset = %s"
     index = ledger.connection.execute(counted, (name,)).fetchone()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+peak = peak_mb()
 print(json.dumps({"peak_mb": peak, "index_rows": index[0], "seconds": seconds}))
 """
 

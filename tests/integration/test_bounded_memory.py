@@ -9,10 +9,11 @@ import pytest
 pytestmark = pytest.mark.timeout(300)
 
 PROGRAM = """
-import resource, sys
+import sys
 from pathlib import Path
 import duckdb
 from etl_resources.contract import Contract, ContractColumn
+from tests.peak_memory import peak_mb
 from etl_resources.engines.transform import Transform, run_transform
 
 rows, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -31,7 +32,7 @@ transform = Transform("silver.t", "select * from bronze.t", contract, "bronze.t"
 inputs = {"bronze.t": f"read_parquet('{folder}/in.parquet')"}
 result = run_transform(engine, transform, inputs, f"{folder}/out.parquet", lambda engine: {})
 assert result.written == rows, result
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_mb())
 """
 
 SMALL, LARGE = 500_000, 4_000_000
