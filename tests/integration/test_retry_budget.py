@@ -22,4 +22,6 @@ def test_processes_of_a_run_spend_one_budget(tmp_path: Path) -> None:
     """Dagster runs each step in a process of its own."""
     with get_context("forkserver").Pool(4) as pool:
         spent = pool.starmap(_spend, [(tmp_path / "run1", 30)] * 4)
+        pool.close()  # they end by themselves: terminate waits for ever where SIGTERM is ignored
+        pool.join()
     assert sum(spent) == 50
