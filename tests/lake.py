@@ -65,10 +65,14 @@ class Lake:
 
     @contextmanager
     def environment(self, **changed: str) -> Iterator[None]:
-        """The lake's variables, and nothing of the caller's own."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "CRM_", "RATES_", "DAGSTER_"))}
-        with mock.patch.dict(os.environ, {**kept, **self.env, **changed}, clear=True):
+        """The lake's variables, and nothing of the caller's own, in this process."""
+        with mock.patch.dict(os.environ, self.variables(**changed), clear=True):
             yield
+
+    def variables(self, **changed: str) -> dict[str, str]:
+        """The same for another process: it needs no change of this one's, which a thread beside may change, too."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "ERP_", "CRM_", "RATES_", "DAGSTER_"))}
+        return {**kept, **self.env, **changed}
 
     def materialize(
         self, first: str, last: str | None = None, selection: Sequence[str] | None = None, **changed: str

@@ -19,21 +19,32 @@ DAEMON = "TEST_DAEMON"
 """Environment variable: the name of the daemon that runs this."""
 
 
-@dg.sensor(job_name=ALL_LAYERS, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
-def asked_by_files(_: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
-    home, daemon = Path(os.environ["ETL_HOME"]), os.environ[DAEMON]
-    (home / f"ticked-{daemon}").touch()
-    for request in sorted(home.glob("ask-*.json")):
-        taken = request.with_name(f"{request.stem}-by-{daemon}")
-        if not taken.exists():
-            taken.touch()
-            yield dg.RunRequest(tags=json.loads(request.read_text()))
+def asked_by_files(daemon: str) -> dg.SensorDefinition:
+    """Of its own name for each daemon: one of a common name would tick in whichever daemon looks first, always."""
+
+    @dg.sensor(
+        name=f"asked_by_files_{daemon}",
+        job_name=ALL_LAYERS,
+        minimum_interval_seconds=1,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def asked(_: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+        home = Path(os.environ["ETL_HOME"])
+        (home / f"ticked-{daemon}").touch()
+        for request in sorted(home.glob("ask-*.json")):
+            taken = request.with_name(f"{request.stem}-by-{daemon}")
+            if not taken.exists():
+                taken.touch()
+                yield dg.RunRequest(tags=json.loads(request.read_text()))
+
+    return asked
 
 
 def definitions() -> dg.Definitions:
     recovery_sensor.INTERVAL_S = 2
     maintenance_schedule.DAILY = "* * * * *"
-    return dg.Definitions.merge(build_definitions(), dg.Definitions(sensors=[asked_by_files]))
+    asked = asked_by_files(os.environ.get(DAEMON, "nobody"))
+    return dg.Definitions.merge(build_definitions(), dg.Definitions(sensors=[asked]))
 
 
 defs = definitions()

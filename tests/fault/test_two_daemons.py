@@ -79,16 +79,12 @@ class Platform:
     def daemon(self, name: str, points: Sequence[Mapping[str, Any]] = ()) -> Iterator[RunningDaemon]:
         """Started as `data-pipeline up` starts it. No process of it is left at the end."""
         command = self._daemon.command(ServerRecord())
-        with (
-            self.lake.environment(
-                **command.environment, **IMPATIENT, **{DAEMON: name, failpoints.SETTING: json.dumps([*points])}
-            ),
-            (self.lake.home / f"daemon-{name}.log").open("wb") as log,
-        ):
+        points_of_it = {DAEMON: name, failpoints.SETTING: json.dumps([*points]), "PYTHONPATH": str(PROJECT_DIR)}
+        environment = self.lake.variables(**command.environment, **IMPATIENT, **points_of_it)
+        with (self.lake.home / f"daemon-{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                command.argv, cwd=command.folder, env={**os.environ, "PYTHONPATH": str(PROJECT_DIR)},
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                command.argv, cwd=command.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
         running = RunningDaemon(name, process, self.lake.home)
         try:
             yield running
