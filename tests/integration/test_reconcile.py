@@ -117,7 +117,7 @@ def test_a_moved_order_leaves_its_old_month(ticker: Ticker) -> None:
 def test_a_deleted_order_is_found_by_the_sweep(ticker: Ticker) -> None:
     """A deletion leaves no stamp."""
     lake = ticker.lake
-    (order,) = lake.erp("select min(order_id) from erp.orders where to_char(order_date, 'YYYY-MM') = %s", "2024-03")
+    (order,) = lake.erp("select max(order_id) from erp.orders where to_char(order_date, 'YYYY-MM') = %s", "2024-03")
     lake.erp("delete from erp.order_lines where order_id = %s", *order)
     lake.erp("delete from erp.orders where order_id = %s", *order)
     assert ticker.settle() == []
