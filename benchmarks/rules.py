@@ -20,7 +20,7 @@ from benchmarks.harness import Result, peak_rss_mb, save, tell
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.transform import Transform, run_transform
 from etl_resources.manifest_columns import Length, RowRule, Rule
-from etl_resources.quality.audit import audit_transform, read_back
+from etl_resources.quality.audit import account_of, audit_transform, read_back
 from etl_resources.quality.second_judge import judge_again
 from etl_resources.tables.schema import duckdb_type
 
@@ -112,7 +112,7 @@ def step(engine: duckdb.DuckDBPyConnection, of: Contract, bronze: str, silver: P
     inputs = {"bronze.lines": f"read_parquet('{bronze}')"}
     result = run_transform(engine, transform, inputs, str(silver), lambda _: {})
     scan = f"read_parquet('{silver}')"
-    checks = audit_transform(result, read_back(engine, of, scan), has_grain=True, checks=())
+    checks = audit_transform(result, read_back(engine, of, scan), account_of(result, transform), ())
     again = time.process_time()
     checks.append(judge_again(engine, of, scan))
     done = time.process_time()
