@@ -2,7 +2,6 @@
 
 import csv
 import io
-import threading
 import zipfile
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from etl_assets.demo.rates_server import RatesServer
-from tests.lake import Lake, new_lake
-from tests.projects import RATES
+from tests.lake import Lake
+from tests.rates import rates_lake
 
 SILVER = "silver/currency_rates"
 FIRST_DAY, LAST_DAY = "2023-12-29", "2024-03-31"
@@ -38,17 +36,8 @@ def bank() -> set[tuple[str, str, Decimal]]:
 @pytest.fixture
 def lake(stack: object, tmp_path: Path) -> Iterator[Lake]:
     """Reads from a rates server of its own, whose additions are in {home}/rates.csv."""
-    server = RatesServer(0, tmp_path / "rates.csv")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with new_lake(tmp_path, scale=None, project=RATES) as lake:
-            lake.env["RATES_URL"] = f"http://127.0.0.1:{server.server_port}"
-            yield lake
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with rates_lake(tmp_path) as lake:
+        yield lake
 
 
 def published(lake: Lake) -> set[tuple[Any, ...]]:

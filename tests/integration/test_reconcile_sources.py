@@ -1,17 +1,16 @@
 """Every kind of source reaches what is made from it by ticks alone: whole tables, files, pages of an API."""
 
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from etl_assets.demo.rates_server import RatesServer
 from tests.crm import CrmLake, crm_lake
 from tests.crm import customer as c
 from tests.lake import Lake, new_lake
-from tests.projects import NATIONS, RATES
+from tests.projects import NATIONS
+from tests.rates import rates_lake
 from tests.ticks import Asked, Ticker
 
 pytest_plugins = ["tests.lake"]
@@ -36,17 +35,8 @@ def nations(stack: object, tmp_path: Path) -> Iterator[Lake]:
 
 @pytest.fixture
 def rates(stack: object, tmp_path: Path) -> Iterator[Lake]:
-    server = RatesServer(0, tmp_path / "rates.csv")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with new_lake(tmp_path, scale=None, project=RATES) as lake:
-            lake.env["RATES_URL"] = f"http://127.0.0.1:{server.server_port}"
-            yield lake
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with rates_lake(tmp_path) as lake:
+        yield lake
 
 
 def test_another_file_is_seen_in_the_listing(crm: CrmLake) -> None:
