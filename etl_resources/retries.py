@@ -106,7 +106,10 @@ def _inside(scope: _Scope) -> Iterator[None]:
     try:
         yield
     finally:
-        _SCOPE.set(before)  # a generator may end in another context than it began: no token
+        if (
+            _SCOPE.get() is scope
+        ):  # an abandoned generator may end in the middle of another scope; and no token, because
+            _SCOPE.set(before)  # it may end in another context than it began
 
 
 def retry_transient(call: Callable[[], T], what: str) -> T:

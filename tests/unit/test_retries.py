@@ -1,8 +1,9 @@
 """Trying again is bounded in tries, in time and for the whole run, and never does what somebody must settle first."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -185,3 +186,21 @@ def test_threads_of_a_step_spend_its_budget(waits: list[float]) -> None:
         results = [pool.submit(with_retries_of_here(one), n) for n in range(5)]
         failed = [r for r in results if isinstance(r.exception(), RetryBudgetError)]
     assert len(failed) == 2
+
+
+def test_a_generator_that_ends_late_leaves_the_scope_of_a_run_alone() -> None:
+    """It is closed whenever it is collected: the run would go on without its budget, or by the bounds of a tick."""
+
+    def abandoned() -> Iterator[None]:
+        with retries.retries_of_tick():
+            yield
+
+    def run() -> bool:
+        generator = abandoned()
+        next(generator)
+        with retries.retries_of_command():
+            inside = retries._SCOPE.get()
+            generator.close()
+            return retries._SCOPE.get() is inside
+
+    assert copy_context().run(run)
