@@ -106,10 +106,9 @@ def _inside(scope: _Scope) -> Iterator[None]:
     try:
         yield
     finally:
-        if (
-            _SCOPE.get() is scope
-        ):  # an abandoned generator may end in the middle of another scope; and no token, because
-            _SCOPE.set(before)  # it may end in another context than it began
+        # a generator may end in another context than it began (so no token) or, abandoned, inside of another scope
+        if _SCOPE.get() is scope:
+            _SCOPE.set(before)
 
 
 def retry_transient(call: Callable[[], T], what: str) -> T:
