@@ -31,6 +31,7 @@ from etl_resources.sinks.postgres_tables import (
     STAGING_SCHEMA,
     create_part,
     create_staging,
+    distinct_rows,
     ensure_target,
 )
 from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
@@ -109,7 +110,7 @@ class PostgresSink:
         scan: str,
     ) -> StagedRows:
         """A partition as it stands in the staging table after COPY. Written again, it replaces what was there."""
-        names, keys = (", ".join(map(quote, c)) for c in (self.contract.names, self.key))
+        names = ", ".join(map(quote, self.contract.names))
         staging, part = self.staging_table(attempt), self._staging_part(attempt, planned.partition)
         value = literal(planned.partition)
         with self.connection() as connection, connection.transaction():
@@ -118,8 +119,8 @@ class PostgresSink:
             with naming_nul(engine, self.contract, self.key, scan, f"{self.asset}, partition {planned.partition}"):
                 size_bytes = copy_rows(connection, part, names, batches)
             counted = connection.execute(
-                f"select count(*), (select count(*) from (select distinct {keys} from {part}) as keys), "
-                f"{content_hash(self.contract, 'postgres')} from {part}".encode()
+                f"select count(*), {distinct_rows(part, self.key)}, {content_hash(self.contract, 'postgres')} "
+                f"from {part}".encode()
             ).fetchone()
             # last, because it locks the staging table; when an heir has dropped that, the part goes with this error
             connection.execute(f"alter table {staging} attach partition {part} for values in ({value})".encode())
@@ -223,15 +224,17 @@ class PostgresSink:
     def _prove_staged(
         self, connection: "psycopg.Connection[Any]", attempt: str, written: Sequence[StagedPartition]
     ) -> None:
-        """What was audited is still there: a server that crashed since has emptied its unlogged tables."""
-        count = f"select {PARTITION_COLUMN}, count(*) from {self.staging_table(attempt)} group by 1"
-        found = dict(connection.execute(count.encode()).fetchall())
-        for p in written:
-            if found.get(p.partition, 0) != p.rows:
-                raise RestartError(
-                    f"{self.asset}, partition {p.partition}: {found.get(p.partition, 0)} of the {p.rows} rows that "
-                    "were written are left: the database was restarted since. They are written again."
-                )
+        """What was audited is still there: a server that crashed since has emptied its unlogged tables, each wholly."""
+        found = connection.execute(
+            f"select wanted from unnest(%s::text[]) as wanted where (select 1 "  # of one row: each part is pruned to
+            f"from {self.staging_table(attempt)} where {PARTITION_COLUMN} = wanted limit 1) is null".encode(),
+            ([p.partition for p in written if p.rows],),
+        ).fetchall()
+        for (partition,) in found:
+            raise RestartError(
+                f"{self.asset}, partition {partition}: none of the rows that were written are left: the database was "
+                "restarted since. They are written again."
+            )
 
     def _prove_rows(
         self, connection: "psycopg.Connection[Any]", attempt: str, filled: Sequence[StagedPartition]
@@ -255,10 +258,13 @@ class PostgresSink:
 
     def _served_rows(self, connection: "psycopg.Connection[Any]", partitions: Sequence[str]) -> dict[str, int]:
         by = PartitionBy.of(self.contract)
-        rows = connection.execute(
-            f"select {by.key('postgres')}, count(*) from {quote_qualified(self.target)} "
-            f"where {by.keep(partitions)} group by 1".encode()
-        ).fetchall()
+        days = (
+            f"select {by.column or 'null'} as day, count(*) as rows from {quote_qualified(self.target)} "
+            f"where {by.keep(partitions)} group by 1"
+        )
+        key = replace(by, column=by.column and "day").key("postgres")  # of each day, not of each row: to_char is slow
+        query = f"select {key}, sum(rows)::bigint from ({days}) as days group by 1"
+        rows = connection.execute(query.encode()).fetchall()
         return dict(rows)
 
     def _delete_vanished(self, connection: "psycopg.Connection[Any]", attempt: str, partitions: Sequence[str]) -> None:

@@ -122,6 +122,13 @@ def create_part(part: str, partition: str, contract: Contract) -> bytes:
     ).encode()
 
 
+def distinct_rows(table: str, key: Sequence[str]) -> str:
+    """SQL: how many rows of a table differ in their key, null as a value, by the way that is faster in Postgres."""
+    if len(key) == 1:
+        return f"count(distinct {quote(key[0])}) + (count({quote(key[0])}) < count(*))::int"
+    return f"(select count(*) from (select distinct {', '.join(map(quote, key))} from {table}) as keys)"
+
+
 def _typed(contract: Contract) -> str:
     return ", ".join(f"{quote(c.name)} {postgres_type(c.type)}" for c in contract.columns)
 

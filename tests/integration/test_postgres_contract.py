@@ -112,7 +112,7 @@ def test_rows_that_the_server_forgot_before_they_were_published_are_not_taken_fo
     assert done.published == []
     (error,) = done.errors
     assert error.startswith("RestartError: ")
-    assert "0 of the 50 rows that were written are left" in error
+    assert "none of the rows that were written are left" in error
     assert served(sink) == versions({"2024-01": Rows(50, 3)})
     assert serve_through(sink, platform, {"2024-01": Rows(50, 7)}).published == ["2024-01"]
     assert served(sink) == versions({"2024-01": Rows(50, 7)})
