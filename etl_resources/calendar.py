@@ -1,6 +1,6 @@
 """Partitions as periods of the platform's calendar (M5): keys and their date bounds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 
 PERIOD = "calendar.period"
@@ -51,6 +51,19 @@ def contiguous_ranges(partitions: Iterable[str]) -> list[tuple[date, date]]:
         else:
             ranges.append((start, end))
     return ranges
+
+
+def stretches(keys: Sequence[str], wanted: Collection[str]) -> list[list[str]]:
+    """The wanted ones of ordered keys, neighbours together: one list for each run over a range of keys."""
+    found: list[list[str]] = []
+    follows = False
+    for key in keys:
+        if key in wanted:
+            if not follows:
+                found.append([])
+            found[-1].append(key)
+        follows = key in wanted
+    return found
 
 
 def last_months(partitions: Sequence[str], count: int) -> list[str]:

@@ -4,7 +4,7 @@ Pure: a graph of tables and one state of the ledger in, verdicts out. The same v
 (planning), so that a plan names what a run will do; a run decides again by itself.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -111,6 +111,19 @@ class Closure:
         for name, read in self.reads(asset, partition):
             if self.known(name, read) or name not in windows or not windows[name].allow_missing:
                 yield name, read
+
+    def linked(self, asset: str, partitions: Collection[str]) -> dict[str, set[str]]:
+        """Partition → those that exchanged rows with it in an input since the asset read that: all or none is made."""
+        node, found = self.nodes[asset], dict[str, set[str]]()
+        for name in (n for n in node.inputs if n not in node.windows and self.nodes[n].partitioned):
+            epochs = {p: self._epoch_read(asset, p, name) for p in partitions}
+            for partition, others in self.state.linked_since(name, epochs).items():
+                found.setdefault(partition, set()).update(others)
+        return found
+
+    def _epoch_read(self, asset: str, partition: str, name: str) -> int:
+        known = self.known(asset, partition)
+        return next((i.epoch for i in known.inputs if (i.asset, i.partition) == (name, partition)), -1) if known else -1
 
     def verdict(self, asset: str, partition: str) -> Verdict:
         """What a partition is now, whatever its inputs' own state is."""

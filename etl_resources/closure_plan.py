@@ -178,14 +178,10 @@ class _Planner:
 
     def _add_linked(self, node: ClosureNode) -> None:
         """Partitions that exchanged rows with one that is computed, since they were last read: all or none."""
-        inputs = [n for n in node.inputs if n not in node.windows and self._closure.nodes[n].partitioned]
         found = [s.partition for s in self._of(node) if s.action.changes]
         while found:
-            partitions, found = found, []
-            for name in inputs:
-                since = self._closure.state.linked_since(name, {p: self._epoch_read(node, name, p) for p in partitions})
-                for partition, others in since.items():
-                    found += self._link(node, partition, sorted(others))
+            linked = self._closure.linked(node.name, found)
+            found = [o for partition, others in linked.items() for o in self._link(node, partition, sorted(others))]
 
     def _link(self, node: ClosureNode, partition: str, others: Iterable[str]) -> Iterator[str]:
         for other in others:
@@ -200,10 +196,6 @@ class _Planner:
                 verdict = self._closure.verdict(node.name, other)
                 self._add(PlannedStep(node.name, other, Action.COMPUTE, verdict, note=note))
                 yield other
-
-    def _epoch_read(self, node: ClosureNode, name: str, partition: str) -> int:
-        known = self._closure.known(node.name, partition)
-        return next((i.epoch for i in known.inputs if (i.asset, i.partition) == (name, partition)), -1) if known else -1
 
     def left_behind(self) -> dict[str, list[str]]:
         """What follows from the plan and isn't computed by it, or is computed before all that it reads is."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from etl_resources.calendar import WHOLE, months_around
+from etl_resources.calendar import stretches
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger.marks import CHANGED, Mark
 from etl_resources.ledger.requests import Asked
@@ -257,25 +257,21 @@ class _Decider:
     def _requests(self, going: Mapping[Place, Root | None]) -> Iterator[Request]:
         """As few runs as possible: the same assets for contiguous partitions are one."""
         by_partition: dict[str, list[str]] = {}
-        for asset, partition in going:
-            by_partition.setdefault(partition, []).append(asset)
-        run: list[str] = []
-        for partition in sorted(by_partition):
-            if run and not (
-                set(by_partition[run[-1]]) == set(by_partition[partition]) and _follows(partition, run[-1])
-            ):
-                yield self._request(run, by_partition, going)
-                run = []
-            run.append(partition)
-        if run:
-            yield self._request(run, by_partition, going)
-
-    def _request(
-        self, partitions: list[str], assets: Mapping[str, list[str]], going: Mapping[Place, Root | None]
-    ) -> Request:
-        names = [n for n in self._closure.nodes if n in assets[partitions[0]]]
-        roots = [root for p in partitions for n in names if (root := going.get((n, p))) is not None]
-        return Request(tuple(names), partitions[0], partitions[-1], tuple(roots))
+        for name in self._closure.nodes:
+            for partition in self._closure.nodes[name].partitions:
+                if (name, partition) in going:
+                    by_partition.setdefault(partition, []).append(name)
+        by_assets: dict[tuple[str, ...], list[str]] = {}
+        for partition, going_of in by_partition.items():
+            by_assets.setdefault(tuple(going_of), []).append(partition)
+        runs = [
+            (stretch, names)
+            for names, partitions in by_assets.items()
+            for stretch in stretches(self._closure.nodes[names[0]].partitions, set(partitions))
+        ]
+        for stretch, names in sorted(runs):
+            roots = [root for p in stretch for n in names if (root := going[n, p]) is not None]
+            yield Request(names, stretch[0], stretch[-1], tuple(roots))
 
 
 def told_change(change: Change | str) -> str:
@@ -283,10 +279,6 @@ def told_change(change: Change | str) -> str:
     if isinstance(change, str):
         return change
     return f"{change.asset}, partition {change.partition}: {change.kind}"
-
-
-def _follows(partition: str, before: str) -> bool:
-    return WHOLE not in (partition, before) and months_around(before, 1, 1) == [partition]
 
 
 def _identity(change: Change) -> tuple[str, str, str, str]:

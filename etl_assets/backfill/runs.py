@@ -1,10 +1,10 @@
 """Planned partitions as runs: contiguous partitions as one range, upstream first, as few runs as that allows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from etl_resources.calendar import WHOLE
-from etl_resources.closure import Closure, ClosureNode
+from etl_resources.calendar import WHOLE, stretches
+from etl_resources.closure import Closure
 from etl_resources.closure_plan import PlannedStep
 from etl_resources.ledger.state import Place
 
@@ -37,25 +37,12 @@ def build_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedRu
     run_of: dict[Place, int] = {}
     for name, node in closure.nodes.items():
         of_asset = wanted.get(name, {})
-        for stretch in _stretches(node, of_asset):
+        for stretch in stretches(node.partitions, of_asset):
             reads = (r for p in stretch for r in closure.reads(name, p, planned))
             index = _place(runs, stretch, max((run_of[r] for r in reads if r in run_of), default=0))
             runs[index].steps += [of_asset[p] for p in stretch]
             run_of |= {(name, p): index for p in stretch}
     return runs
-
-
-def _stretches(node: ClosureNode, wanted: Mapping[str, PlannedStep]) -> list[list[str]]:
-    """Contiguous partitions, in order."""
-    found: list[list[str]] = []
-    follows = False
-    for partition in node.partitions:
-        if partition in wanted:
-            if not follows:
-                found.append([])
-            found[-1].append(partition)
-        follows = partition in wanted
-    return found
 
 
 def _place(runs: list[PlannedRun], stretch: Sequence[str], earliest: int) -> int:

@@ -13,11 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 from etl_assets.account import in_words
+from etl_assets.backfill.closure_nodes import closure_nodes, state_of
 from etl_assets.graph.runtime import Runtime
 from etl_assets.letters.choice import Choice, assets_of, is_discarded
 from etl_assets.letters.dependants import dependants, run_ranges, upstream_of
 from etl_assets.letters.judging import Verdict, compare, judging
-from etl_resources.calendar import WHOLE, months_between
+from etl_resources.calendar import WHOLE
+from etl_resources.closure import Closure
 from etl_resources.dead_letters.discards import load
 from etl_resources.dead_letters.index import LetterFile, files
 from etl_resources.dead_letters.reading import letters
@@ -111,7 +113,7 @@ class _Session:
         begun = _unfinished(self.ledger, asset)
         if not begun and not files(self.ledger.connection, "current", [asset]):
             return
-        if self.pending.keys() & upstream_of(self.runtime.project, asset):
+        if self.pending.keys() & upstream_of(self._closure(), asset):
             self._flush()
         files_found = _files_to_judge(self.runtime, self.ledger, asset, self.choice)
         if not files_found and not begun:
@@ -126,7 +128,7 @@ class _Session:
         self.progress(f"{asset}: judging the letters of {len(files_found)} partitions again")
         judged = _judge(self.runtime, self.ledger, asset, files_found)
         touched = {v.partition for v in judged if v.back} | {p for ps in begun.values() for p in ps}
-        for name, partitions in dependants(self.runtime.project, asset, touched).items() if touched else ():
+        for name, partitions in dependants(self._closure(), asset, touched).items() if touched else ():
             self.needed[name] = self.needed.get(name, set()) | partitions
         if self.run is None or not touched:
             self.found.verdicts += judged
@@ -137,15 +139,21 @@ class _Session:
         self.found.verdicts += [v for v in judged if v.partition not in touched]
 
     def _flush(self) -> None:
-        for part in run_ranges(self.runtime.project, self.pending) if self.run is not None else ():
+        calendar = self.runtime.project.platform.calendar
+        for part in run_ranges(self._closure(), self.pending) if self.run is not None else ():
             assert self.run is not None  # noqa: S101  (as above)
-            whole = self.pending[part.assets[0]] == {WHOLE}
-            months = WHOLE if whole else in_words(months_between(part.first, part.last))
-            self.progress(f"recomputing {', '.join(part.assets)}: {months}")
-            run_id, errors = self.run(part.assets, part.assets[0], part.first, part.last)
+            self.progress(f"recomputing {', '.join(part.assets)}: {in_words(part.partitions)}")
+            # what has no partitions takes part in a run of any
+            first, last = (calendar.start if p == WHOLE else p for p in (part.partitions[0], part.partitions[-1]))
+            run_id, errors = self.run(part.assets, part.assets[0], first, last)
             self.found.run_ids.append(run_id)
             self.found.errors += errors
         self.pending.clear()
+
+    def _closure(self) -> Closure:
+        """As the ledger is now: a run in between changes it."""
+        nodes = closure_nodes(self.runtime.project)
+        return Closure(nodes, state_of(self.ledger, nodes))
 
 
 def _files_to_judge(runtime: Runtime, ledger: Ledger, asset: str, choice: Choice) -> list[LetterFile]:

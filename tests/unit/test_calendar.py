@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from etl_resources.calendar import contiguous_ranges, last_months, month_bounds, month_of, months_between
+from etl_resources.calendar import contiguous_ranges, last_months, month_bounds, month_of, months_between, stretches
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,11 @@ def test_the_newest_months_come_in_order() -> None:
     assert last_months(months, 2) == ["2024-01", "2024-02"]
     assert last_months(months, 9) == ["2023-12", "2024-01", "2024-02"]
     assert last_months(months, 0) == []
+
+
+def test_neighbours_are_one_stretch_whatever_their_keys_are() -> None:
+    """One run for a stretch: a key between two that weren't asked for would be run as well."""
+    keys = ["2023-W52", "2024-W01", "2024-W02", "2024-W04", "2024-W05"]
+    assert stretches(keys, {"2024-W01", "2023-W52", "2024-W04", "unknown"}) == [["2023-W52", "2024-W01"], ["2024-W04"]]
+    assert stretches(["all"], {"all"}) == [["all"]]
+    assert stretches(keys, ()) == []

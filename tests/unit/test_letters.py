@@ -1,6 +1,7 @@
 """What a dead letter is, how many are shown, and what must be recomputed for one that comes back."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
@@ -9,10 +10,12 @@ import pytest
 from etl_assets.graph.letters_shown import REASONS_SHOWN, letters_table
 from etl_assets.letters.choice import Choice
 from etl_assets.letters.dependants import RunRange, dependants, run_ranges, upstream_of
-from etl_assets.project import ASSETS_FOLDER, load_project
+from etl_resources.calendar import WHOLE
+from etl_resources.closure import Closure
 from etl_resources.dead_letters.index import LetterFile, ReasonCount, WrittenLetters, printable
 from etl_resources.dead_letters.letter import exact_value, letters_of_judged, payload_columns
 from etl_resources.quality.rules import REASON
+from tests.property.closure_model import LINES, MONTHS, NODES, ORDERS, RATES, Flow
 
 GE = "{'rule': 'ge', 'column': 'amount', 'reason': 'amount is not >= 0'}"
 
@@ -93,28 +96,60 @@ def test_what_the_web_ui_shows_is_bounded_and_harmless() -> None:
     assert printable("ü\x1b[2J\u202e") == "ü\\x1b[2J\\u202e"
 
 
-def test_what_depends_on_a_partition_is_its_months_windows_and_targets() -> None:
-    """The example: growth reads earlier months, so that later ones depend on this one; another input doesn't matter."""
-    project = load_project(ASSETS_FOLDER)
-    found = dependants(project, "silver.sales_lines", {"2024-05"})
-    assert next(iter(found)) == "silver.sales_lines"
-    assert found["gdp.gdp_sales"] == {"2024-05"}
-    assert "silver.sales_orders" not in found
-    windowed = {n: ps for n, ps in found.items() if ps != {"2024-05"} and ps != {"all"}}
-    assert all("2024-05" in ps for ps in windowed.values())
-    assert windowed
-    assert "silver.sales_lines" in upstream_of(project, "kpi.kpi_net_revenue")
-    system = dependants(project, "bronze.sales_lines", {"2024-05"})
-    assert "bronze.sales_orders" in system, "they are captured together"
+@pytest.fixture
+def flow() -> Flow:
+    """Everything is published."""
+    made = Flow(dict.fromkeys(MONTHS, 1), dict.fromkeys(MONTHS, 1), {1: 1})
+    made.run({n.name: n.partitions for n in NODES})
+    return made
 
 
-def test_runs_ask_of_each_table_its_partitions_and_no_others() -> None:
+def test_what_depends_on_a_partition_is_its_months_windows_and_targets(flow: Flow) -> None:
+    """Growth reads the month before, so that the next month's depends on this one; another input doesn't matter."""
+    closure = flow.closure()
+    january, february, march, _ = MONTHS
+    found = dependants(closure, "silver.lines", {january})
+    assert next(iter(found)) == "silver.lines"
+    assert "silver.orders" not in found
+    assert found["gdp.sales"] == found["postgres.revenue"] == {january}
+    assert found["kpi.growth"] == found["postgres.growth"] == {january, february}
+    assert found["kpi.trailing"] == {january, february, march}
+    assert found["kpi.history"] == {WHOLE}
+    assert dependants(closure, ORDERS, {january})[LINES] == {january}, "they are captured together"
+    assert dependants(closure, RATES, {WHOLE})["gdp.sales"] == set(MONTHS)
+    assert upstream_of(closure, "kpi.revenue") == {"gdp.sales", "silver.lines", "silver.orders", ORDERS, LINES, RATES,
+                                                   "silver.rates"}  # fmt: skip
+
+
+def test_what_lacks_an_input_depends_on_nothing(flow: Flow) -> None:
+    """A run of a month that nobody ever published would fail, and the replay with it."""
+    *_, march, april = MONTHS
+    for asset in ("silver.orders", "gdp.sales"):
+        del flow.contents[asset, april]
+    found = dependants(flow.closure(), RATES, {WHOLE})
+    assert found["gdp.sales"] == set(MONTHS) - {april}
+    assert found["kpi.growth"] == {*MONTHS} - {april}
+    assert dependants(flow.closure(), "silver.lines", {march, april})["gdp.sales"] == {march}
+
+
+def test_a_moved_row_brings_its_other_partition_along(flow: Flow) -> None:
+    """A run refuses the month that a row came to without the month that it left."""
+    january, february, *_ = MONTHS
+    flow.orders |= {january: 3, february: 4}
+    flow.run({ORDERS: MONTHS})
+    exchanged = {ORDERS: [(january, flow.epoch, [february]), (february, flow.epoch, [january])]}
+    seen = flow.closure()
+    closure = Closure(list(seen.nodes.values()), replace(seen.state, exchanged=exchanged))
+    assert dependants(closure, ORDERS, {january})["silver.orders"] == {january, february}
+
+
+def test_runs_ask_of_each_table_its_partitions_and_no_others(flow: Flow) -> None:
     """Neighbouring months are one run; what has others of its own is run apart, in the order of the flow."""
-    project = load_project(ASSETS_FOLDER)
-    needed = {"a": {"2024-01", "2024-02", "2024-05"}, "b": {"2024-05", "2024-01", "2024-02"}, "c": {"all"}}
-    assert run_ranges(project, needed) == [
-        RunRange(("a", "b"), "2024-01", "2024-02"), RunRange(("a", "b"), "2024-05", "2024-05"),
-        RunRange(("c",), project.platform.calendar.start, project.platform.calendar.start),
+    first, second, _, last = MONTHS
+    needed = {"silver.lines": {first, second, last}, "gdp.sales": {last, first, second}, "kpi.history": {WHOLE}}
+    both = ("silver.lines", "gdp.sales")
+    assert run_ranges(flow.closure(), needed) == [
+        RunRange(both, [first, second]), RunRange(both, [last]), RunRange(("kpi.history",), [WHOLE]),
     ]  # fmt: skip
 
 
