@@ -22,7 +22,7 @@ from benchmarks.harness import Result, save, tell
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_resources import stack
-from etl_resources.calendar import months_between
+from etl_resources.calendar import keys_between
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.conventions import staged_folder
 from etl_resources.ledger.ledger import Ledger
@@ -35,7 +35,7 @@ from etl_resources.tables.table_store import StagedBatch, TableStore, WrittenPar
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MONTHS = months_between("2023-01", "2025-12")
+MONTHS = keys_between("2023-01", "2025-12")
 CONTRACT = Contract(
     columns=(
         ContractColumn("order_id", "bigint", nullable=False),

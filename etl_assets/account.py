@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from etl_assets.graph.partitions import partition_keys
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.dead_letters.index import samples
@@ -96,7 +95,7 @@ def account(project: Project, ledger: Ledger, name: str, partition: str | None) 
     partition = _known_partition(project, table, partition)
     walk = _Walk(ledger)
     current = {end: ledger.current(end, [partition]).get(partition) for end in ends}
-    if current[table.name] is None:
+    if (published := current[table.name]) is None:
         raise PermanentError(f"{table.name}, partition {partition} is not published yet. Materialize it first.")
     for publish in current.values():
         if publish is not None:
@@ -107,7 +106,9 @@ def account(project: Project, ledger: Ledger, name: str, partition: str | None) 
     for end, publish in current.items():
         if publish is None:
             hops.append(Hop(end, [partition], notes=["not published yet"]))
-    return Accounting(name, partition, hops, _total(walk.hops, walk.back, table.name))
+    way = _Walk(ledger, along_grain=True)  # other inputs may lead to more of the same source
+    way.follow(published)
+    return Accounting(name, partition, hops, _total(way.hops, way.back, table.name))
 
 
 def _ends(project: Project, name: str) -> tuple[TableNode, list[str]]:
@@ -129,7 +130,7 @@ def _known_partition(project: Project, table: TableNode, partition: str | None) 
         if partition not in (None, WHOLE):
             raise PermanentError(f"{table.name} has no partitions: leave {partition!r} out.")
         return WHOLE
-    valid = partition_keys(project.platform.calendar, table.dataset.partitions)
+    valid = project.platform.calendar.keys(table.dataset.partitions)
     if partition not in valid:
         what = f"has no partition {partition!r}" if partition else "has partitions: name one"
         raise PermanentError(f"{table.name} {what}; valid: {valid[0]} to {valid[-1]}.")
@@ -141,6 +142,8 @@ class _Walk:
     """From a publish back over exactly the publishes that it read."""
 
     ledger: Ledger
+    along_grain: bool = False
+    """Only over the inputs whose rows are followed one by one, or summed."""
     hops: dict[str, Hop] = field(default_factory=dict)
     back: dict[str, str] = field(default_factory=dict)
     """Asset → the input whose rows it follows."""
@@ -157,21 +160,15 @@ class _Walk:
         known = Account.of(publish.counts, publish.account)
         self._add(hop, publish, known)
         upstream = self._upstream(publish, hop)
-        for asset, (published, _) in known.inputs.items():
-            found = sum(u.rows for u in upstream if u.asset == asset)
-            if published != found:
-                hop.problems.append(f"{publish.partition}: {published} rows read of {asset}, which published {found}")
-        if known.grain is not None and not is_source(known.grain):
-            found = sum(u.rows for u in upstream if u.asset == known.grain)
-            if known.counts["read"] != found:
-                what = f"{known.counts['read']} rows accounted for, {known.grain} published {found}"
-                hop.problems.append(f"{publish.partition}: {what}")
-        if behind := known.grain or known.aggregated:
+        hop.problems += _against(publish, known, upstream)
+        behind = known.grain or known.aggregated
+        if behind:
             self.back[publish.asset] = behind
             if is_source(behind):
                 self._source(behind, publish.partition, known.counts["read"])
         for u in upstream:
-            self.follow(u)
+            if not self.along_grain or u.asset == behind:
+                self.follow(u)
 
     def _hop(self, asset: str) -> Hop:
         return self.hops.setdefault(asset, Hop(asset))
@@ -228,6 +225,20 @@ class _Walk:
         hop = self._hop(asset)
         hop.partitions.append(partition)
         _sum_into(hop.counts, {"read": captured, "written": captured})
+
+
+def _against(publish: Publish, known: Account, upstream: Sequence[Publish]) -> Iterator[str]:
+    """Where the rows that were accounted for aren't those that the inputs published."""
+    for asset, (inside, _) in known.inputs.items():
+        published = inside + known.outside.get(asset, 0)
+        found = sum(u.rows for u in upstream if u.asset == asset)
+        if published != found:
+            yield f"{publish.partition}: {published} rows read of {asset}, which published {found}"
+    if known.grain is not None and not is_source(known.grain):
+        found = sum(u.rows for u in upstream if u.asset == known.grain)
+        if known.counts["read"] != found:
+            what = f"{known.counts['read']} rows accounted for, {known.grain} published {found}"
+            yield f"{publish.partition}: {what}"
 
 
 def rejected_behind(ledger: Ledger, inputs: Iterable[InputVersion]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from etl_assets.automation.maintenance_schedule import (
 )
 from etl_assets.automation.reconcile_sensor import build_reconcile_sensor
 from etl_assets.automation.recovery_sensor import build_recovery_sensor
-from etl_assets.automation.schedules import ALL_LAYERS, build_jobs, build_schedules
+from etl_assets.automation.schedules import build_jobs, build_schedules
 from etl_assets.graph.asset_parts import ELASTICSEARCH, POSTGRES, TABLES
 from etl_assets.graph.assets import build_assets
 from etl_assets.graph.published import read_served, read_table
@@ -42,7 +42,7 @@ def build_definitions(project: Project | None = None, settings: Settings | None 
             *build_schedules(project, jobs),
             build_maintenance_schedule(project.platform.calendar.time_zone, maintenance),
         ],
-        sensors=[build_recovery_sensor(runtime), build_reconcile_sensor(runtime, jobs[ALL_LAYERS])],
+        sensors=[build_recovery_sensor(runtime), build_reconcile_sensor(runtime, [*jobs.values()])],
         resources={
             TABLES: S3TableIOManager(partial(read_table, runtime)),
             POSTGRES: PostgresIOManager(partial(read_served, runtime)),

@@ -1,9 +1,10 @@
 """The whole project, read and resolved: what the graph and the CLI work from. No Dagster, no data."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etl_assets.capture_grains import Capture, captures_of
 from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
@@ -11,7 +12,7 @@ from etl_assets.project_sensitive_checks import sensitive_errors
 from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
 from etl_assets.sensitive_columns import Marks, sensitive_columns
-from etl_resources.calendar import WHOLE
+from etl_resources.calendar import WHOLE, Every
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors, SettingsError
 from etl_resources.logic_version import serving_logic, table_logic
@@ -81,6 +82,11 @@ class TableNode:
         """Its partition that a dependant's partition reads: the same period, or all of a table without partitions."""
         return partition if self.dataset.partitions else WHOLE
 
+    @property
+    def every(self) -> Every | None:
+        """Length of its partitions; None where it has one."""
+        return self.dataset.partitions.every if self.dataset.partitions else None
+
 
 @dataclass(frozen=True)
 class ServingNode:
@@ -122,10 +128,28 @@ class Project:
         served = {node.name: node.logic_parts for node in self.serving}
         return served[asset] if asset in served else self.tables[asset].logic_parts
 
-    def controls(self, system: str) -> Mapping[str, str]:
-        """SQL of the control totals that are taken in a system, by name."""
-        declared = [r for dataset in self.datasets.values() for r in reconciliations(dataset)]
-        return {r.control: self.control_sql[r.control] for r in declared if r.rule.system == system}
+    def controls(self, system: str, every: Every | None) -> Mapping[str, str]:
+        """SQL of the control totals that are taken with the captures of a system by some period, by name."""
+        return {
+            r.control: self.control_sql[r.control]
+            for name, dataset in self.datasets.items()
+            for r in reconciliations(dataset)
+            if r.rule.system == system and (system, every) in self._captures(f"{r.layer}.{name}")
+        }
+
+    def _captures(self, table: str) -> Collection[Capture]:
+        return captures_of(table, self._same_period, self._captured)
+
+    def _same_period(self, table: str) -> list[str]:
+        node = self.tables[table]
+        return [i for i in node.inputs if i not in node.windows or node.windows[i].has_own_period]
+
+    def _captured(self, table: str) -> Capture | None:
+        node = self.tables[table]
+        source = node.dataset.source
+        if node.layer != "bronze" or node.every is None or not isinstance(source, PostgresSource):
+            return None
+        return source.system, node.every
 
 
 def project_folder() -> Path:

@@ -34,7 +34,9 @@ def binding_errors(project: Project) -> Iterator[ManifestError]:
         engine.execute(f"create schema if not exists {quote(node.layer)}")
         engine.execute(f"create table {quote(node.layer)}.{quote(node.dataset.dataset)} ({columns})")
     engine.execute("create schema calendar")
-    engine.execute(f"create view {PERIOD} as select * from {period_relation(project.platform.calendar.start)}")
+    calendar = project.platform.calendar
+    period = period_relation(calendar.start, calendar.fiscal_year_start)
+    engine.execute(f"create view {PERIOD} as select * from {period}")
     for node in project.tables.values():
         yield from _rules(engine, project, node)
         if node.sql is not None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from etl_assets.project_column_checks import column_errors
 from etl_assets.project_files import ProjectFiles
+from etl_assets.project_grain_checks import span_errors
 from etl_assets.project_resolve import TableDraft
 from etl_assets.reconciliations import reconciliations
 from etl_resources.conventions import META_RUN_ID, database_name, table_name
@@ -29,7 +30,7 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
     for name, file in files.datasets.items():
         dataset = file.model
         yield from _names_of_platform(file, platform)
-        yield from _period(file, platform.calendar)
+        yield from span_errors(file, platform.calendar)
         if dataset.source:
             yield from _source(file, dataset.source, platform)
             yield from _extract(file, dataset.source)
@@ -64,21 +65,6 @@ def _names_of_platform(file: File, platform: Platform) -> Iterator[ManifestError
     for kind, name, valid, path in given:
         if name not in valid:
             yield file.error(f"unknown {kind} {name!r}; {hint(name, valid)} (platform.yaml)", *path)
-
-
-def _period(file: File, calendar: Calendar) -> Iterator[ManifestError]:
-    partitions = file.model.partitions
-    if partitions is None:
-        return
-    outside = False
-    for name, month in (("start", partitions.start), ("end", partitions.end)):
-        if month is not None and not calendar.start <= month <= calendar.end:
-            outside = True
-            message = f"{name} {month} lies outside the platform's calendar"
-            yield file.error(f"{message}; valid: {calendar.start} to {calendar.end}", "partitions", name)
-    start, end = partitions.start or calendar.start, partitions.end or calendar.end
-    if end < start and not outside:
-        yield file.error(f"end {end} lies before start {start}", "partitions", "end")
 
 
 def _source(file: File, source: Source, platform: Platform) -> Iterator[ManifestError]:
@@ -153,7 +139,7 @@ def _partition_column(draft: TableDraft, calendar: Calendar) -> Iterator[Manifes
         message = f"partition column {by!r} is a {types[by]}; valid: {', '.join(PARTITION_TYPES)}"
         yield draft.file.error(message, section, "columns", by)
     elif types[by] == "timestamptz" and calendar.time_zone != "UTC":
-        message = f"partition column {by!r} is a timestamptz, whose months are those of UTC in the tables"
+        message = f"partition column {by!r} is a timestamptz, whose days are those of UTC in the tables"
         yield draft.file.error(
             f"{message}; the calendar is {calendar.time_zone}: partition by a date", section, "columns", by
         )

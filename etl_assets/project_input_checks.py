@@ -23,8 +23,8 @@ def input_errors(draft: TableDraft, drafts: dict[str, TableDraft]) -> Iterator[M
             yield draft.file.error(f"{message}; take the window or the grain away", *at)
         elif name in drafts and drafts[name].file.model.partitions is None:
             yield draft.file.error(f"{name} has no partitions and is always read whole: it can't have a window", *at)
-        elif dataset.partitions is None and window.months is not None:
-            message = f"{draft.name} has no partitions, to which months could be relative"
+        elif dataset.partitions is None and window.periods is not None:
+            message = f"{draft.name} has no partitions, to which periods could be relative"
             yield draft.file.error(f"{message}; valid: {{partitions: all}}", *at)
     if dataset.partitions is None:
         yield from _without_period(draft, drafts)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from etl_assets.project_grain_checks import same_partitions
 from etl_assets.project_resolve import TableDraft
 from etl_resources.calendar import PERIOD
 from etl_resources.errors import ManifestError
@@ -64,9 +65,13 @@ def _lookup(draft: TableDraft, asset: str, lookup: Lookup, drafts: Mapping[str, 
         message = f"{asset} has partitions: a lookup finds rows in a table without, whatever their time"
         yield draft.file.error(message, *at)
     windows = draft.file.model.windows(draft.layer)
-    inputs = [r.name for r in draft.references if r.name in drafts and r.name not in windows]
+    inputs = [
+        r.name
+        for r in draft.references
+        if r.name in drafts and r.name not in windows and same_partitions(draft, r.name, drafts)
+    ]
     if lookup.from_ not in inputs:
-        message = f"from {lookup.from_!r} is not an input that the SQL reads for the same period"
+        message = f"from {lookup.from_!r} is not an input that the SQL reads for the same period and partitions"
         yield draft.file.error(f"{message}; {hint(lookup.from_, inputs)}", *at, "from")
         return
     source = {c.name: c.type for c in drafts[lookup.from_].contract.columns}

@@ -5,6 +5,7 @@ from decimal import Decimal, InvalidOperation
 
 from etl_assets.project_conservation_checks import MEASURES
 from etl_assets.project_files import ProjectFiles
+from etl_assets.project_grain_checks import nests
 from etl_assets.project_resolve import TableDraft
 from etl_assets.reconciliations import Reconciliation, reconciliations
 from etl_resources.errors import ManifestError
@@ -108,7 +109,9 @@ def _rejected(
     """Each group and each compared measure must be told by a rejected row."""
     rule, at = declared.rule, declared.at
     windows = draft.file.model.windows(draft.layer)
-    inputs = [r.name for r in draft.references if r.name not in windows and r.name in drafts]
+    inputs = [
+        r.name for r in draft.references if r.name in drafts and r.name not in windows and nests(draft, drafts[r.name])
+    ]
     if rejected.table not in inputs:
         message = f"rejected rows of {rejected.table!r}, which isn't an input of the same period"
         yield draft.file.error(f"{message}; {hint(rejected.table, inputs)}", *at, "rejected", "table")

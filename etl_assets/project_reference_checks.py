@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from etl_assets.project_grain_checks import same_partitions
 from etl_assets.project_lookup_checks import WHOLE_NUMBERS
 from etl_assets.project_resolve import TableDraft
 from etl_resources.errors import ManifestError
@@ -42,10 +43,18 @@ def _source(
 ) -> Iterator[ManifestError]:
     """The input that holds the keys, and the columns on both sides."""
     at, windows = (draft.layer, "references", asset), draft.file.model.windows(draft.layer)
-    inputs = [r.name for r in draft.references if r.name in drafts and r.name not in windows]
+    inputs = [
+        r.name
+        for r in draft.references
+        if r.name in drafts and r.name not in windows and same_partitions(draft, r.name, drafts)
+    ]
     source = draft.source_of(reference)
     if source not in inputs:
-        message = f"from {source!r} is not an input that the SQL reads for the same period" if source else "say from"
+        message = (
+            f"from {source!r} is not an input that the SQL reads for the same period and partitions"
+            if source
+            else "say from"
+        )
         yield draft.file.error(f"{message}: whose rows hold the key; {hint(source or '', inputs)}", *at, "from")
         return
     sides = {source: drafts[source].contract, draft.name: draft.contract}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from etl_assets.project_files import ProjectFiles, SqlFile
-from etl_resources.calendar import PERIOD
+from etl_resources.calendar import MONTH, PERIOD, Grain
 from etl_resources.contract import Contract, ContractColumn, ContractReference, Cover
 from etl_resources.errors import ManifestError
 from etl_resources.lookups import SCHEMA, LookupTable, lookup_table, reference_table
-from etl_resources.manifest import Dataset
+from etl_resources.manifest import Calendar, Dataset
 from etl_resources.manifest_file import ManifestFile
 from etl_resources.manifest_sources import Source
 from etl_resources.manifest_tables import Check, Reference
@@ -98,13 +98,14 @@ def resolve_references(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> t
     )
 
 
-def resolve_contract(dataset: Dataset, layer: str) -> Contract:
+def resolve_contract(dataset: Dataset, layer: str, calendar: Calendar) -> Contract:
     """The contract of a layer. A type that nobody gives is "": the checks report it."""
     by = dataset.partitions.by if dataset.partitions else None
+    grain = calendar.grain(dataset.partitions.every) if dataset.partitions else MONTH
     if layer == "bronze":
         if dataset.source is None:
             raise KeyError(f"{dataset.dataset} has no bronze layer")
-        return _bronze(dataset.source, by)
+        return _bronze(dataset.source, by, grain)
     table = dataset.table(layer)
     source = dataset.source.columns if dataset.source else {}
     columns = tuple(
@@ -124,10 +125,10 @@ def resolve_contract(dataset: Dataset, layer: str) -> Contract:
         ContractReference(asset, tuple(r.on), r.reason or f"{', '.join(r.on)} not in {asset}", r.severity)
         for asset, r in table.references.items()
     )
-    return Contract(columns, table.key, by, table.rules, references)
+    return Contract(columns, table.key, by, table.rules, references, grain=grain)
 
 
-def _bronze(source: Source, by: str | None) -> Contract:
+def _bronze(source: Source, by: str | None, grain: Grain) -> Contract:
     """As delivered, in the source's order; only what identifies and places a row is required."""
     required = {*source.key, by}
     columns = tuple(
@@ -139,12 +140,12 @@ def _bronze(source: Source, by: str | None) -> Contract:
         if c.sensitive != "drop"
     )  # fmt: skip
     dropped = tuple(name for name, c in source.columns.items() if c.sensitive == "drop")
-    return Contract(columns, source.key, by, dropped=dropped)
+    return Contract(columns, source.key, by, dropped=dropped, grain=grain)
 
 
 def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:
     file, sql_file = files.datasets[name], files.transforms.get((name, layer))
-    contract = resolve_contract(file.model, layer)
+    contract = resolve_contract(file.model, layer, files.platform.model.calendar)
     sql = sql_file.text if sql_file else _generated_sql(file.model, layer)
     query, problems = parse_select(sql) if sql is not None else (None, [])
     references = referenced_tables(query) if query else ()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from etl_assets.project_conservation_checks import conservation_errors
 from etl_assets.project_files import ProjectFiles
+from etl_assets.project_grain_checks import grain_errors
 from etl_assets.project_input_checks import input_errors
 from etl_assets.project_lookup_checks import lookup_errors
 from etl_assets.project_partition_checks import check_errors
@@ -44,6 +45,7 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
             yield from conservation_errors(draft, drafts)
             yield from reconcile_errors(files, draft, drafts)
         yield from input_errors(draft, drafts)
+        yield from grain_errors(draft, drafts)
         if draft.layer in READS:
             yield from lookup_errors(draft, drafts, READS[draft.layer], files.unreadable)
         if draft.query is not None:

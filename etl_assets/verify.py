@@ -20,7 +20,6 @@ from etl_assets.verify_differences import (
 )
 from etl_assets.verify_report import AssetReport, VerifiedPartition, VerifyReport
 from etl_assets.verify_served import leftovers_of, reread_served
-from etl_resources.calendar import WHOLE, months_between
 from etl_resources.contract import Contract
 from etl_resources.conventions import BRANCH_PREFIX
 from etl_resources.dead_letters.index import files
@@ -84,8 +83,8 @@ def _known(what: str, given: Sequence[str], valid: Sequence[str]) -> Sequence[st
 
 
 def _partitions(project: Project) -> list[str]:
-    whole = [WHOLE] if any(d.partitions is None for d in project.datasets.values()) else []
-    return [*months_between(project.platform.calendar.start, project.platform.calendar.end), *whole]
+    calendar = project.platform.calendar
+    return list(dict.fromkeys(key for d in project.datasets.values() for key in calendar.keys(d.partitions)))
 
 
 @dataclass
@@ -103,7 +102,8 @@ class _Session:
     def table(self, node: TableNode) -> AssetReport:
         """Files, ledger and an Iceberg reader's view of one table."""
         reading = self._reading(node)
-        missing = sorted(self.wanted - set(reading.heads))
+        own = self.runtime.project.platform.calendar.keys(node.dataset.partitions)
+        missing = sorted(self.wanted.intersection(own) - set(reading.heads))
         return AssetReport(
             node.name,
             ("Iceberg", "ledger"),
@@ -229,8 +229,8 @@ class _Session:
     def _served(self, node: ServingNode) -> tuple[tuple[str, ...], ServedReading]:
         published = self._reading(node.table)
         found = reread_served(self.runtime, node, self.engine, lambda p: not self.wanted or p in self.wanted)
-        whole = node.table.dataset.partitions is None  # it may have been a dataset of the other kind
-        known = {p: k for p, k in self.ledger.current(node.name).items() if (p == WHOLE) is whole}
+        own = node.table.contract.has_partition  # it may have been a dataset with other partitions
+        known = {p: k for p, k in self.ledger.current(node.name).items() if own(p)}
         ledger = self._selected(known)
         reading = ServedReading(
             node.name, node.table.name,

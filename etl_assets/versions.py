@@ -2,13 +2,12 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode, TableNode
-from etl_resources.calendar import WHOLE, contiguous_ranges, month_of
+from etl_resources.calendar import WHOLE, Every, every_of, keys_between, stretches
 from etl_resources.engines.embedded import connect
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
@@ -128,13 +127,15 @@ def commands(assets: Iterable[str], partitions: Iterable[str]) -> list[str]:
     """What to type to materialize partitions of assets, as few lines as there are contiguous ranges."""
     select = ",".join(a.replace(".", "/") for a in assets)
     command = f"dagster asset materialize -m etl_assets.definitions --select '{select}'"
-    months = set(partitions) - {WHOLE}
+    by_grain: dict[Every, list[str]] = {}
+    for partition in sorted(set(partitions) - {WHOLE}):
+        by_grain.setdefault(every_of(partition), []).append(partition)
     found = []
-    for first, end in contiguous_ranges(months):
-        start, last = month_of(first), month_of(end - timedelta(days=1))
-        span = f"--partition {start}" if start == last else f"--partition-range {start}...{last}"
-        found.append(f"{command} {span}")
-    return found or [command]  # assets without partitions take no span, but bear one beside months
+    for keys in by_grain.values():
+        for first, last in ((s[0], s[-1]) for s in stretches(keys_between(keys[0], keys[-1]), keys)):
+            span = f"--partition {first}" if first == last else f"--partition-range {first}...{last}"
+            found.append(f"{command} {span}")
+    return found or [command]  # assets without partitions take no span, but bear one beside others
 
 
 def to_follow(runtime: Runtime, name: str, partitions: Sequence[str]) -> list[str]:

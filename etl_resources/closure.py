@@ -6,9 +6,10 @@ Pure: a graph of tables and one state of the ledger in, verdicts out. The same v
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from etl_resources.calendar import WHOLE
+from etl_resources.exchanged import exchanged
 from etl_resources.ledger.lineage import control_input, is_control
 from etl_resources.ledger.state import Known, KnownTable, LedgerState, Place
 from etl_resources.lookups import LookupTable
@@ -101,7 +102,7 @@ class Closure:
                 yield name, table.partition_for(partition)
             else:
                 yield from ((name, p) for p in window.partitions(partition, table))
-                if window.months is None and planned:
+                if window.periods is None and planned:
                     yield from ((name, p) for p in planned.get(name, ()) if p not in table.publishes)
         yield from ((lookup.asset, WHOLE) for lookup in node.lookups)
 
@@ -112,18 +113,33 @@ class Closure:
             if self.known(name, read) or name not in windows or not windows[name].allow_missing:
                 yield name, read
 
-    def linked(self, asset: str, partitions: Collection[str]) -> dict[str, set[str]]:
-        """Partition → those that exchanged rows with it in an input since the asset read that: all or none is made."""
+    def linked(
+        self, asset: str, partitions: Collection[str], changing: Callable[[Place], bool] = lambda _: False
+    ) -> dict[str, set[str]]:
+        """Partition → those that exchanged rows with it in an input since the asset read that: all or none is made.
+
+        changing: whether a partition of an input will be another one.
+        """
         node, found = self.nodes[asset], dict[str, set[str]]()
-        for name in (n for n in node.inputs if n not in node.windows and self.nodes[n].partitioned):
-            epochs = {p: self._epoch_read(asset, p, name) for p in partitions}
-            for partition, others in self.state.linked_since(name, epochs).items():
+        for name in node.inputs:
+            window = node.windows.get(name)
+            if not self.nodes[name].partitioned or (window is not None and not window.same_period):
+                continue
+            read = {p: self._epochs_read(asset, p, name) for p in partitions}
+            now = partial(self._epoch_now, changing, name)
+            published = self.tables[asset].publishes
+            for partition, others in exchanged(self.state.linked_since, name, window, read, now, published).items():
                 found.setdefault(partition, set()).update(others)
         return found
 
-    def _epoch_read(self, asset: str, partition: str, name: str) -> int:
+    def _epochs_read(self, asset: str, partition: str, name: str) -> dict[str, int]:
         known = self.known(asset, partition)
-        return next((i.epoch for i in known.inputs if (i.asset, i.partition) == (name, partition)), -1) if known else -1
+        return {i.partition: i.epoch for i in known.inputs if i.asset == name and not i.looked_up} if known else {}
+
+    def _epoch_now(self, changing: Callable[[Place], bool], name: str, partition: str) -> int | None:
+        """None where it will be another one."""
+        known = self.known(name, partition)
+        return None if known is None or changing((name, partition)) else known.epoch
 
     def verdict(self, asset: str, partition: str) -> Verdict:
         """What a partition is now, whatever its inputs' own state is."""
@@ -204,7 +220,7 @@ class Closure:
         same = all((r := read.get((i.asset, i.partition))) is not None and r.version == i.version for i in now)
         again = all(read[i.asset, i.partition].epoch == i.epoch for i in now) if same else False
         taken = self.state.newest_totals
-        newest = all(taken.get((i.asset, partition), 0) <= i.epoch for i in before)
+        newest = all(taken.get((i.asset, i.partition), 0) <= i.epoch for i in before)
         if again and newest and {i.asset for i in before} == set(map(control_input, node.controls)):
             return before, None
         waits = (node.name, partition) in self.state.waiting

@@ -171,7 +171,7 @@ class _Planner:
             missing = [p for a, p in verdict.missing if a == name]
             window = node.windows.get(name)
             absent = [p for p in missing if not self._is_changing((name, p))]
-            if window is not None and window.months is None and len(absent) < len(missing):
+            if window is not None and window.periods is None and len(absent) < len(missing):
                 continue
             found += [(name, p) for p in absent]
         return found
@@ -180,7 +180,7 @@ class _Planner:
         """Partitions that exchanged rows with one that is computed, since they were last read: all or none."""
         found = [s.partition for s in self._of(node) if s.action.changes]
         while found:
-            linked = self._closure.linked(node.name, found)
+            linked = self._closure.linked(node.name, found, self._is_changing)
             found = [o for partition, others in linked.items() for o in self._link(node, partition, sorted(others))]
 
     def _link(self, node: ClosureNode, partition: str, others: Iterable[str]) -> Iterator[str]:
@@ -193,9 +193,12 @@ class _Planner:
                 held = self.steps[node.name, partition]
                 self._block(replace(held, action=Action.BLOCKED, note=f"exchanged rows with {other}, which is {pin}"))
             elif step is None or not step.action.changes:
-                verdict = self._closure.verdict(node.name, other)
-                self._add(PlannedStep(node.name, other, Action.COMPUTE, verdict, note=note))
-                yield other
+                linked = PlannedStep(node.name, other, Action.COMPUTE, self._closure.verdict(node.name, other))
+                if any(w.same_period for w in node.windows.values()):  # it may have read what moved, and be fresh
+                    linked = self._step(node, other)
+                if linked.action.changes:
+                    self._add(replace(linked, note=note))
+                    yield other
 
     def left_behind(self) -> dict[str, list[str]]:
         """What follows from the plan and isn't computed by it, or is computed before all that it reads is."""

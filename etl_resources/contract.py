@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from etl_resources.calendar import MONTH, WHOLE, Grain
 from etl_resources.manifest_columns import RowRule, RowSeverity, Rule
 
 
@@ -61,10 +62,18 @@ class Contract:
     references: tuple[ContractReference, ...] = ()
     dropped: tuple[str, ...] = ()
     """Sensitive columns of the source that are never captured."""
+    grain: Grain = MONTH
+    """Length of a partition, where there is a partition column."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.columns)
+
+    def has_partition(self, partition: str) -> bool:
+        """Whether a key is one that its rows can have: a target may have been filled from other partitions before."""
+        if self.partition_column is None or partition == WHOLE:
+            return (self.partition_column is None) == (partition == WHOLE)
+        return self.grain.is_key(partition)
 
     @property
     def is_sensitive(self) -> bool:

@@ -56,7 +56,8 @@ def table_logic(
         "format": FORMAT,
         "layer": layer,
         "partitions": dataset.partitions and {"by": dataset.partitions.by, "every": dataset.partitions.every},
-        "calendar": {"time_zone": calendar.time_zone, "fiscal_year_start": calendar.fiscal_year_start},
+        "calendar": {"time_zone": calendar.time_zone, "fiscal_year_start": calendar.fiscal_year_start}
+        | ({"week_start": calendar.week_start} if dataset.partitions and dataset.partitions.every == "week" else {}),
     }
     if layer == "bronze":
         bronze = dataset.bronze.model_dump(mode="json", exclude_defaults=True) if dataset.bronze else {}
@@ -93,6 +94,7 @@ def serving_logic(target: Target, contract: Contract) -> Logic:
             "key": target.key or contract.key,
             "columns": [{k: v for k, v in c.items() if k not in ("check", "reason")} for c in _columns(contract)],
             "partition_column": contract.partition_column,
+            **({"grain": contract.grain.identity} if contract.grain.every != "month" else {}),
         }
     )
 

@@ -4,12 +4,15 @@ Reading files, positions and errors live in manifest_file; what a manifest means
 docs/manifest.md and the JSON Schema are generated from the descriptions here.
 """
 
+from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import available_timezones
 
 from pydantic import Field, model_validator
 
+from etl_resources.calendar import WHOLE, Every, Grain, bounds, keys_between
 from etl_resources.manifest_sources import PostgresSource, Source, System
 from etl_resources.manifest_tables import Derived, Kpi, Lookup, Silver, Table, Window
 from etl_resources.manifest_targets import AllowedTargets, AnyTarget
@@ -19,20 +22,27 @@ from etl_resources.manifest_types import (
     Identifier,
     Month,
     Owner,
+    PeriodKey,
     ResourcePrefix,
     SchemaEvolution,
     SecretReference,
     Strict,
 )
 
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
 
 class Partitions(Strict):
-    """Calendar partitions, aligned to the platform's calendar, whose months hold unless narrowed here."""
+    """Calendar partitions, aligned to the platform's calendar, whose span holds unless narrowed here."""
 
     by: Identifier = Field(description="Column, date or timestamptz in every layer, that places a row.")
-    every: Literal["month"] = Field(description="Length of a partition.")
-    start: Month | None = Field(default=None, description="First partition; omitted: the calendar's.")
-    end: Month | None = Field(default=None, description="Last partition, included; omitted: the calendar's.")
+    every: Every = Field(description="Length of a partition.")
+    start: PeriodKey | None = Field(
+        default=None, description="First partition; omitted: the first that shares a day with the calendar."
+    )
+    end: PeriodKey | None = Field(
+        default=None, description="Last partition, included; omitted: the last that shares a day with the calendar."
+    )
 
 
 class Runner(Strict):
@@ -123,8 +133,11 @@ class Calendar(Strict):
 
     time_zone: str = Field(default="UTC", description="Zone in which a timestamp has its day, e.g. Europe/Berlin.")
     fiscal_year_start: int = Field(default=1, ge=1, le=12, description="Month.")
-    start: Month = Field(description="First partition.")
-    end: Month = Field(description="Last partition, included.")
+    week_start: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = Field(
+        default="monday", description="First day of a week."
+    )
+    start: Month = Field(description="First month of the data.")
+    end: Month = Field(description="Last month of the data, included.")
 
     @model_validator(mode="after")
     def _exists(self) -> "Calendar":
@@ -133,6 +146,28 @@ class Calendar(Strict):
         if self.end < self.start:
             raise ValueError(f"end {self.end} lies before start {self.start}")
         return self
+
+    @property
+    def span(self) -> tuple[date, date]:
+        """First day, and first day after the last one."""
+        return bounds(self.start)[0], bounds(self.end)[1]
+
+    def grain(self, every: Every) -> Grain:
+        """The periods of a kind."""
+        return Grain(every, WEEKDAYS.index(self.week_start) + 1, self.fiscal_year_start)
+
+    def keys(self, partitions: Partitions | None) -> list[str]:
+        """A dataset's partitions, in order: all that share a day with the calendar, unless it narrows them."""
+        if partitions is None:
+            return [WHOLE]
+        return list(_keys(self.grain(partitions.every), self.span, partitions.start, partitions.end))
+
+
+@lru_cache(maxsize=100)
+def _keys(grain: Grain, span: tuple[date, date], first: str | None, last: str | None) -> tuple[str, ...]:
+    """A thousand days, asked for by each of a thousand partitions."""
+    found = grain.within(*span)
+    return tuple(keys_between(first or found[0], last or found[-1]))
 
 
 class DuckdbSize(Strict):

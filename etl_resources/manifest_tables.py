@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from etl_resources.manifest_columns import Bounds, Columns, RowRule, RowSeverity
 from etl_resources.manifest_types import FileName, Identifier, Strict, TableName
 
-MONTHS_MAX = 120
-"""Longest look back of a window."""
+PERIODS_MAX = 1_100
+"""Longest look back of a window: three years of days."""
 ROWS = "rows"
 """Instead of a column that is summed: the number of rows."""
 
@@ -152,31 +152,44 @@ class Table(Strict):
 
 
 class Window(Strict):
-    """What one partition reads of an input, other than the same period: exactly one of months, partitions."""
+    """What one partition reads of an input, other than the same period: exactly one of periods, partitions."""
 
-    months: tuple[int, ...] | None = Field(
+    periods: tuple[int, ...] | None = Field(
         default=None,
         min_length=2,
         max_length=2,
-        description="First and last month relative to this one, both read: [-11, 0] is a trailing year.",
+        description="First and last period relative to this one and as long, both read: of months, [-11, 0] is a "
+        "trailing year.",
     )
     partitions: Literal["all"] | None = Field(default=None, description="all: every one that is published.")
-    missing: Literal["refuse", "allow"] = Field(
-        default="refuse", description="An unpublished month. allow: it has no rows until it is published."
+    rows: Literal["period", "partitions"] = Field(
+        default="period",
+        description="Of partitions that reach out of the window, because they are of another grain: the rows of its "
+        "days, or all rows of the partitions.",
     )
+    missing: Literal["refuse", "allow"] = Field(
+        default="refuse", description="An unpublished partition. allow: it has no rows until it is published."
+    )
+
+    @property
+    def has_own_period(self) -> bool:
+        """Whether it reads the period that is made, too."""
+        return self.periods is None or self.periods[1] == 0
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Window":
-        if (self.months is None) == (self.partitions is None):
-            raise ValueError("a window names exactly one of months, partitions")
-        if self.months is None:
+        if (self.periods is None) == (self.partitions is None):
+            raise ValueError("a window names exactly one of periods, partitions")
+        if self.periods is None:
             if self.missing == "allow":
-                raise ValueError("missing: allow belongs to months; partitions: all reads what is published")
+                raise ValueError("missing: allow belongs to periods; partitions: all reads what is published")
+            if self.rows == "partitions":
+                raise ValueError("rows: partitions belongs to periods; partitions: all reads all rows")
             return self
-        first, last = self.months
-        if not -MONTHS_MAX <= first <= last <= 0:
+        first, last = self.periods
+        if not -PERIODS_MAX <= first <= last <= 0:
             raise ValueError(
-                f"months [{first}, {last}] is not valid; expected [first, last], -{MONTHS_MAX} <= first <= last <= 0"
+                f"periods [{first}, {last}] is not valid; expected [first, last], -{PERIODS_MAX} <= first <= last <= 0"
             )
         return self
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import Field
 
-from etl_resources.manifest_types import Identifier, Month, Strict
+from etl_resources.manifest_types import Identifier, PeriodKey, Strict
 
 Row = dict[Identifier, Any]
 """Column: value as YAML gives it, numbers with a point as text. Typed by the contract of its table."""
@@ -21,8 +21,8 @@ class TransformTest(Strict):
     """One test of a dataset's SQL: `datasets/<dataset>/tests/<test>.yaml`."""
 
     description: str | None = Field(default=None, min_length=1, description="What it proves, in a sentence.")
-    partition: Month | None = Field(
-        default=None, description="The month that is made; given exactly where the dataset has partitions."
+    partition: PeriodKey | None = Field(
+        default=None, description="The partition that is made; given exactly where the dataset has partitions."
     )
     defaults: dict[str, Row] = Field(
         default={}, description="Table: values of the columns that its given rows leave out."

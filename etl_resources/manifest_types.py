@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from etl_resources.calendar import bounds
 from etl_resources.json_path import JsonPath
 
 
@@ -19,6 +20,11 @@ def _word(pattern: str, form: str) -> object:
     return Field(pattern=pattern, json_schema_extra={"x-form": form})
 
 
+def _is_period(text: str) -> str:
+    bounds(text)
+    return text
+
+
 Identifier = Annotated[str, _word(r"^[a-z][a-z0-9_]{0,62}$", "a name: lower case letters, digits and _")]
 QualifiedName = Annotated[
     str,
@@ -27,6 +33,14 @@ QualifiedName = Annotated[
 SecretReference = Annotated[str, _word(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "a reference, env:NAME or file:PATH")]
 FileName = Annotated[str, _word(r"^[A-Za-z0-9_-]+\.sql$", "a .sql file beside the manifest, without folders")]
 Month = Annotated[str, _word(r"^\d{4}-(0[1-9]|1[0-2])$", "a month, e.g. 2024-01")]
+PeriodKey = Annotated[
+    str,
+    _word(
+        r"^((week-)?\d{4}-(0[1-9]|1[0-2])-\d\d|(quarter-|fiscal-period-|fiscal-quarter-)?\d{4}-(0[1-9]|1[0-2]))$",
+        "a partition's key, e.g. 2024-01 or week-2024-01-01",
+    ),
+    AfterValidator(_is_period),
+]
 Owner = Annotated[
     str,
     _word(r"^(team:[a-z0-9-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$", "team:<name> or a mail address, e.g. team:sales-data"),

@@ -6,9 +6,11 @@ proof (token and input versions) kept.
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from etl_resources.errors import RestartError
+from etl_resources.exchanged import NEVER, beside, exchanged
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
@@ -54,8 +56,9 @@ class Plan:
     """Partitions that were published when this was planned."""
     pinned: Mapping[str, Pin] = field(default_factory=dict)
     """Of the pruned ones, those that a rollback pinned: they keep their content whatever their inputs are."""
-    elsewhere: Collection[str] = ()
-    """Inputs that are not read for the same period: rows that move between months of them are nothing to wait for."""
+    windows: Mapping[str, InputWindow] = field(default_factory=dict)
+    """Inputs of which a partition reads others than its own. Unless that is for the same period, rows that move between
+    partitions of them are nothing to wait for."""
 
 
 def plan(
@@ -78,14 +81,14 @@ def plan(
     what it looks up. compared: control totals, which change although no input does.
     """
     windows, lookups = windows or {}, lookups or Lookups((), _no_engine)
-    elsewhere = lookups.assets | windows.keys()
     with ledger.planning(asset):
         inputs = pin_inputs()
         heads = published_epochs()
         failpoint("plan.inputs_read", asset)
         current = ledger.at_epochs(asset, heads)
         pins = pins_of(ledger.connection, asset)
-        links = _links(ledger, [n for n in inputs if n not in elsewhere], current, requested, pins)
+        followed = {n: t for n, t in inputs.items() if n not in lookups.assets and _is_followed(windows.get(n))}
+        links = _links(ledger, followed, windows, current, requested, pins)
         todo: list[PlannedPartition] = []
         pruned: dict[str, Publish] = {}
         refused: dict[str, str] = {}
@@ -114,13 +117,13 @@ def plan(
             else:
                 todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
         if not todo:
-            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, elsewhere=elsewhere)
+            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, windows=windows)
         epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
         attempt = ledger.open_attempt(asset, run_id)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         failpoint("plan.intended", asset)
-        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, elsewhere)
+        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, windows)
 
 
 def _input_versions(
@@ -172,9 +175,15 @@ def _held_by_pins(asset: str, partition: str, pins: Sequence[Pin]) -> str:
     )
 
 
+def _is_followed(window: InputWindow | None) -> bool:
+    """Whether rows that move between partitions of an input are followed: if it is read for the same period."""
+    return window is None or window.same_period
+
+
 def _links(
     ledger: Ledger,
-    inputs: Collection[str],
+    inputs: Mapping[str, PinnedTable],
+    windows: Mapping[str, InputWindow],
     current: Mapping[str, Publish],
     requested: Sequence[str],
     pins: Mapping[str, Pin],
@@ -189,8 +198,17 @@ def _links(
     links: dict[str, set[str]] = {p: set() for p in requested}
     found = [p for p in requested if p not in pins]
     while found:
-        used = {p: _epochs_read(current.get(p), p) for p in found}
-        since = [ledger.linked_since(name, {p: used[p].get(name, -1) for p in found}) for name in inputs]
+        since = [
+            exchanged(
+                ledger.linked_since,
+                name,
+                windows.get(name),
+                {p: _epochs_read(current.get(p), name) for p in found},
+                partial(_epoch_of, table),
+                current,
+            )
+            for name, table in inputs.items()
+        ]
         found = []
         for partition, other in ((p, o) for linked in since for p, others in linked.items() for o in others):
             if other not in current and other not in requested:
@@ -210,9 +228,14 @@ def _no_engine() -> "duckdb.DuckDBPyConnection":
     raise AssertionError("a step without lookups opens no engine to plan")
 
 
-def _epochs_read(publish: Publish | None, partition: str) -> dict[str, int]:
-    """Input → epoch of it that a publish read of the same period."""
-    return {i.asset: i.epoch for i in publish.inputs if i.partition == partition} if publish else {}
+def _epochs_read(publish: Publish | None, name: str) -> dict[str, int]:
+    """Partition of an input → epoch of it that a publish read."""
+    return {i.partition: i.epoch for i in publish.inputs if i.asset == name and not i.looked_up} if publish else {}
+
+
+def _epoch_of(table: PinnedTable, partition: str) -> int:
+    publish = table.publishes.get(partition)
+    return publish.epoch if publish else NEVER
 
 
 def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]) -> None:
@@ -229,17 +252,36 @@ def prove_unmoved(ledger: Ledger, the_plan: Plan, published_now: Collection[str]
                 f"{the_plan.asset}, partition {p.partition} exchanged rows with {', '.join(held)}, which a rollback "
                 "pinned meanwhile. Run again."
             )
-    for asset in {i.asset for p in the_plan.todo for i in p.inputs if not i.looked_up} - set(the_plan.elsewhere):
-        read = {p.partition: i.epoch for p in the_plan.todo for i in p.inputs if i.asset == asset}
-        used = {p.partition: _epochs_read(p.current, p.partition).get(asset, -1) for p in the_plan.todo}
-        newer, first = ledger.linked_since(asset, read), ledger.linked_since(asset, used)
+    for asset in {i.asset for p in the_plan.todo for i in p.inputs if not i.looked_up}:
+        window, table = the_plan.windows.get(asset), the_plan.inputs[asset]
+        if not _is_followed(window):
+            continue
+        read = {
+            p.partition: {i.partition: i.epoch for i in p.inputs if i.asset == asset and not i.looked_up}
+            for p in the_plan.todo
+        }
+        used = {p.partition: _epochs_read(p.current, asset) for p in the_plan.todo}
+        newer, first = (
+            exchanged(ledger.linked_since, asset, window, epochs, partial(_epoch_of, table), published_now)
+            for epochs in (read, used)
+        )
         for partition in sorted(read):
             unseen = first.get(partition, set()) & set(published_now) - the_plan.published - planned
-            if torn := newer.get(partition, set()) | unseen:
+            beside_it = _changed_beside(ledger, table, window, partition) & set(published_now) - planned
+            if torn := newer.get(partition, set()) | unseen | beside_it:
                 raise RestartError(
                     f"{the_plan.asset}, partition {partition}: {asset} exchanged rows with "
                     f"{', '.join(sorted(torn))} meanwhile. Run again."
                 )
+
+
+def _changed_beside(ledger: Ledger, table: PinnedTable, window: InputWindow | None, partition: str) -> set[str]:
+    """Partitions that read the same wider partition of an input, where that was published anew after it was read: a row
+    may have moved within it."""
+    found = [(q, readers) for q, readers in beside(window, partition) if q in table.publishes]
+    newest = ledger.current(table.asset, [q for q, _ in found]) if found else {}
+    changed = [r for q, r in found if q in newest and newest[q].version != table.publishes[q].version]
+    return {reader for readers in changed for reader in readers}
 
 
 def held_back(linked: Mapping[str, Collection[str]], failed: Collection[str]) -> set[str]:

@@ -88,7 +88,8 @@ def prove_serving(lake: Lake) -> None:
 
 def prove_rows(lake: Lake, sink: PostgresSink) -> None:
     """A target in Postgres."""
-    commits = lake.platform("select partition, epoch, version from etl_serving.commits where epoch > 0")
+    committed = "select partition, epoch, version from etl_serving.commits where epoch > 0 and target = %s"
+    commits = lake.platform(committed, sink.target)
     with Ledger.open(lake.settings) as ledger:
         recorded = {p: (r.epoch, r.version) for p, r in ledger.current(sink.asset).items()}
     assert {p: (epoch, version) for p, epoch, version in commits} == recorded

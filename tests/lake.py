@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from etl_assets.definitions import build_definitions
 from etl_assets.demo.erp import create_erp
+from etl_assets.graph.jobs import job_of
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_resources.settings import Settings, load_settings
@@ -189,7 +190,7 @@ def instance() -> dg.DagsterInstance:
 
 def execute(first: str, last: str | None, selection: Sequence[str] | None, run_id: str | None = None) -> Run:
     """Run the job over a range of months with the environment's settings; a run_id given again is a step's retry."""
-    job = build_definitions().resolve_job_def("all_layers")
+    job = build_definitions().resolve_job_def(job_of(first))
     result = job.execute_in_process(
         instance=instance() if "DAGSTER_HOME" not in os.environ else dg.DagsterInstance.get(),
         raise_on_error=False,

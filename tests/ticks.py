@@ -56,7 +56,7 @@ class Ticker:
     def run(self, asked: Asked, **changed: str) -> Run:
         """As the daemon would."""
         with self.lake.environment(**changed):
-            job = build_definitions().resolve_job_def("all_layers")
+            job = build_definitions().resolve_job_def(asked.request.job_name or "all_layers")
             result = job.execute_in_process(
                 instance=instance(),
                 raise_on_error=False,

@@ -26,6 +26,7 @@ from etl_resources.ledger.marks import CHANGED, POLL, SWEEP, SourceLook
 from etl_resources.ledger.state import LedgerState, Place
 from etl_resources.manifest_sources import PostgresSource, S3FilesSource
 from etl_resources.object_store import ObjectStore
+from etl_resources.partition_sql import Placement
 from etl_resources.verdicts import ChangeKind, Observation
 
 if TYPE_CHECKING:
@@ -178,9 +179,8 @@ class SourceObserver:
     ) -> Changes:
         import psycopg
 
-        by = node.dataset.partitions
         try:
-            return find_changes(connection, source, by.by if by else None, bound, since, digests)
+            return find_changes(connection, source, Placement.of(node.contract), bound, since, digests)
         except DataPipelineError as e:
             if isinstance(e.__cause__, psycopg.errors.QueryCanceled):
                 raise _TooMuchError from e

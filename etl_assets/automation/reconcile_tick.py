@@ -13,10 +13,11 @@ import dagster as dg
 from etl_assets.automation.alerts import alert
 from etl_assets.automation.observe_sources import Observed, SourceObserver
 from etl_assets.automation.reconcile_sensor import RUN_TAG
-from etl_assets.automation.running import FIRST, LAST, asset_keys, running_places
+from etl_assets.automation.running import FIRST, LAST, running_places
 from etl_assets.backfill.closure_nodes import closure_nodes, state_of
 from etl_assets.backfill.look import Comparer
-from etl_assets.graph.keys import source_key
+from etl_assets.graph.jobs import job_of
+from etl_assets.graph.keys import asset_key, source_key
 from etl_assets.graph.runtime import Runtime
 from etl_resources.calendar import WHOLE
 from etl_resources.closure import Closure, ClosureNode
@@ -49,14 +50,12 @@ class Tick:
     summary: str = ""
 
 
-def tick(
-    runtime: Runtime, instance: dg.DagsterInstance, cursor: str | None, job: str, log: Callable[[str], None]
-) -> Tick:
-    """One tick; another daemon's, if it is at it, does the work. job: whose runs without a selection are of all."""
+def tick(runtime: Runtime, instance: dg.DagsterInstance, cursor: str | None, log: Callable[[str], None]) -> Tick:
+    """One tick; another daemon's, if it is at it, does the work."""
     with retries_of_tick(), Ledger.open(runtime.settings) as ledger, alone(ledger, "reconcile") as mine:
         if not mine:
             return Tick(cursor=cursor or "", summary="Another daemon is comparing.")
-        return _Tick(runtime, instance, ledger, job, log).run(cursor)
+        return _Tick(runtime, instance, ledger, log).run(cursor)
 
 
 class _Tick:
@@ -65,17 +64,16 @@ class _Tick:
         runtime: Runtime,
         instance: dg.DagsterInstance,
         ledger: Ledger,
-        job: str,
         log: Callable[[str], None],
     ) -> None:
-        self._runtime, self._instance, self._ledger, self._job, self._log = runtime, instance, ledger, job, log
+        self._runtime, self._instance, self._ledger, self._log = runtime, instance, ledger, log
         rules = runtime.project.platform.keep_fresh
         self._rules = Rules(rules.follow_logic, rules.tries, rules.wait_s)
         self._nodes = closure_nodes(runtime.project)
 
     def run(self, cursor: str | None) -> Tick:
         connection, now = self._ledger.connection, clock(self._ledger)
-        running = running_places(self._instance, self._runtime.project, self._job, now)  # before what they publish
+        running = running_places(self._instance, self._runtime.project, now)  # before what they publish
         sources = [n.name for n in self._nodes if n.is_source]
         observed = SourceObserver(self._runtime, self._ledger, read_state(connection, sources), now).observe()
         self._report(observed)
@@ -125,11 +123,13 @@ class _Tick:
         return found
 
     def _run_request(self, request: Request) -> dg.RunRequest:
-        keys = asset_keys(self._runtime.project)
         tags = {RUN_TAG: request.key}
         if request.first != WHOLE:
             tags |= {FIRST: request.first, LAST: request.last}
-        return dg.RunRequest(run_key=request.key, asset_selection=[keys[a] for a in request.assets], tags=tags)
+        return dg.RunRequest(
+            run_key=request.key, job_name=job_of(request.first), tags=tags,
+            asset_selection=[asset_key(a) for a in request.assets],
+        )  # fmt: skip
 
     def _report(self, observed: Observed) -> None:
         """What was seen at the sources, as events of their assets."""

@@ -1,14 +1,15 @@
 """What runs that have not ended will compute, whoever asked for them."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from etl_assets.graph.keys import serving_key, table_key
+from etl_assets.graph.jobs import job_assets, job_name
+from etl_assets.graph.keys import asset_key
 from etl_assets.project import Project
-from etl_resources.calendar import WHOLE, months_between
+from etl_resources.calendar import WHOLE, keys_between
 from etl_resources.ledger.state import Place
 
 RUNS_MAX = 1_000
@@ -26,15 +27,10 @@ _UNENDED = [
 ]
 
 
-def asset_keys(project: Project) -> Mapping[str, dg.AssetKey]:
-    """Table or target → its asset."""
-    tables = {name: table_key(name) for name in project.tables}
-    return tables | {n.name: serving_key(n.name) for n in project.serving}
-
-
-def running_places(instance: dg.DagsterInstance, project: Project, everything: str, now: datetime) -> set[Place]:
-    """(table or target, partition). everything: name of the job whose runs without a selection are of all assets."""
-    names = {key: name for name, key in asset_keys(project).items()}
+def running_places(instance: dg.DagsterInstance, project: Project, now: datetime) -> set[Place]:
+    """(table or target, partition). A run without a selection is of all assets of its job."""
+    jobs = {job_name(every): names for every, names in job_assets(project).items()}
+    names = {asset_key(name): name for name in (*project.tables, *(n.name for n in project.serving))}
     partitioned = {n: node.dataset.partitions is not None for n, node in project.tables.items()}
     partitioned |= {n.name: n.table.dataset.partitions is not None for n in project.serving}
     found: set[Place] = set()
@@ -43,8 +39,8 @@ def running_places(instance: dg.DagsterInstance, project: Project, everything: s
         unwatched = _LAUNCHED not in run.tags and run.status is not dg.DagsterRunStatus.QUEUED
         if unwatched and now - record.create_timestamp > FORGOTTEN_AFTER:
             continue
-        keys: Collection[dg.AssetKey] = run.asset_selection or (names if run.job_name == everything else ())
-        for name in (names[k] for k in keys if k in names):
+        selected = [names[k] for k in run.asset_selection or () if k in names]
+        for name in selected if run.asset_selection else jobs.get(run.job_name, ()):
             found |= {(name, p) for p in (_partitions(run.tags) if partitioned[name] else (WHOLE,))}
     return found
 
@@ -53,4 +49,4 @@ def _partitions(tags: Mapping[str, Any]) -> Iterator[str]:
     if PARTITION in tags:
         yield tags[PARTITION]
     elif FIRST in tags:
-        yield from months_between(tags[FIRST], tags.get(LAST, tags[FIRST]))
+        yield from keys_between(tags[FIRST], tags.get(LAST, tags[FIRST]))

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 
-from etl_assets.graph.partitions import partition_keys
 from etl_assets.graph.relations import input_windows
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_assets.reconciliations import reconciliations
@@ -42,7 +41,7 @@ def captured_with(project: Project, node: TableNode) -> tuple[str, ...]:
         if n.layer == "bronze"
         and isinstance(n.dataset.source, PostgresSource)
         and n.dataset.source.system == source.system
-        and (n.dataset.partitions is None) == (node.dataset.partitions is None)
+        and n.every == node.every
     )
 
 
@@ -52,7 +51,7 @@ def _table(project: Project, node: TableNode) -> ClosureNode:
         node.name,
         node.dataset.tenant,
         node.logic_version,
-        tuple(partition_keys(project.platform.calendar, node.dataset.partitions)),
+        tuple(project.platform.calendar.keys(node.dataset.partitions)),
         tuple(n for n in node.inputs if n not in looked_up),
         input_windows(project, node),
         node.lookups,
@@ -69,5 +68,5 @@ def _table(project: Project, node: TableNode) -> ClosureNode:
 
 def _serving(project: Project, node: ServingNode) -> ClosureNode:
     dataset = node.table.dataset
-    partitions = tuple(partition_keys(project.platform.calendar, dataset.partitions))
+    partitions = tuple(project.platform.calendar.keys(dataset.partitions))
     return ClosureNode(node.name, dataset.tenant, node.logic_version, partitions, (node.table.name,))

@@ -156,10 +156,10 @@ def run_backfill(
             if attached or (record.how == DAEMON and begun is None):
                 stopped = _by_daemon(launcher, record, plan, progress, attached=attached)
             else:
-                launcher.run_here(record.backfill, plan.runs, plan.first, plan.last, progress)
+                launcher.run_here(record.backfill, plan.runs, progress)
             result = _result(runtime, ledger, launcher, record, plan, stopped)
             if stopped is None and (rest := _left(runtime, result)):
-                launcher.run_here(record.backfill, rest, plan.first, plan.last, progress)
+                launcher.run_here(record.backfill, rest, progress)
                 result = _result(runtime, ledger, launcher, record, plan, stopped)
             finish(ledger.connection, record.backfill, result.actual_json())
     return result

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl_assets.automation.schedules import ALL_LAYERS
 from etl_assets.backfill.runs import PlannedRun
+from etl_assets.graph.jobs import job_of
 from etl_assets.graph.partitions import told as partition_told
 from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.step_failures import step_failure
@@ -75,14 +75,15 @@ class Launcher:
         found = get_daemon_statuses(self._instance, BACKFILL_DAEMONS, ignore_errors=True)
         return DAEMON if all(s.healthy for s in found.values()) else PROCESS
 
-    def run_here(self, backfill: str, runs: Sequence[PlannedRun], first: str, last: str, progress: Progress) -> None:
+    def run_here(self, backfill: str, runs: Sequence[PlannedRun], progress: Progress) -> None:
         """One after the other, in this process; a run that fails doesn't keep the others."""
         from etl_assets.definitions import build_definitions
 
-        job = build_definitions(self._runtime.project).resolve_job_def(ALL_LAYERS)
+        definitions, calendar = build_definitions(self._runtime.project), self._runtime.project.platform.calendar
         for number, run in enumerate(runs, 1):
             progress(f"run {number} of {len(runs)}: {run}, {len(run.assets)} assets, {len(run.steps)} partitions")
-            start, end = (first, last) if run.first == WHOLE else (run.first, run.last)
+            start, end = (calendar.start,) * 2 if run.first == WHOLE else (run.first, run.last)
+            job = definitions.resolve_job_def(job_of(run.first))
             started = time.monotonic()
             done = job.execute_in_process(
                 instance=self._instance,

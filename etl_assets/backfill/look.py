@@ -87,7 +87,7 @@ def _postgres(
         timeout_s = runtime.settings.postgres_connect_timeout_s
         connection = until_done.enter_context(open_source(dsn, setting=setting, timeout_s=timeout_s))
         snapshot = until_done.enter_context(snapshot_of(connection, dsn, setting))
-        without_totals = _without_totals(runtime, ledger, source.system, published[nodes[0].name], partitions)
+        without_totals = _without_totals(runtime, ledger, nodes[0], published[nodes[0].name], partitions)
         for node in nodes:
             if published[node.name]:
                 _fingerprints(runtime, snapshot, node, published[node.name], partitions, without_totals, looked)
@@ -123,11 +123,15 @@ def _fingerprints(
 
 
 def _without_totals(
-    runtime: Runtime, ledger: Ledger, system: str, first: Mapping[str, Known], partitions: Sequence[str]
+    runtime: Runtime,
+    ledger: Ledger,
+    node: TableNode,
+    first: Mapping[str, Known],
+    partitions: Sequence[str],
 ) -> set[str]:
     """Published partitions whose capture took no control totals that a KPI asks for by now."""
     epochs = {p: first[p].epoch for p in partitions if p in first and p != WHOLE}
-    controls = [control_key(n, sql) for n, sql in runtime.project.controls(system).items()]
+    controls = [control_key(n, sql) for n, sql in runtime.project.controls(node.captured_in[0], node.every).items()]
     return set(epochs) - ledger.with_totals(controls, epochs) if epochs else set()
 
 
@@ -200,5 +204,6 @@ class Comparer:
         """Versions of them; or why there is nothing to compare with."""
         node = self._runtime.project.tables[asset]
         reconciler = Reconciler(self._ledger, node, self._runtime.project.control_sql)
-        pinned = {n: PinnedTable(n, None, "", {}, self._ledger.current(n, [partition])) for n in node.inputs}
+        read = {n: [i.partition for i in inputs if i.asset == n] for n in node.inputs}
+        pinned = {n: PinnedTable(n, None, "", {}, self._ledger.current(n, read[n])) for n in node.inputs}
         return reconciler.read(pinned, inputs, partition)

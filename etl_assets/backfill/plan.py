@@ -11,7 +11,7 @@ from etl_assets.backfill.look import Comparer, Finder, Looked, look_at_sources
 from etl_assets.backfill.runs import PlannedRun, build_runs
 from etl_assets.backfill.selection import select
 from etl_assets.graph.runtime import Runtime
-from etl_resources.calendar import WHOLE, months_between
+from etl_resources.calendar import WHOLE, bounds, is_period
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.closure_plan import ClosurePlan, PlannedStep, plan_closure
 from etl_resources.errors import PermanentError
@@ -120,19 +120,26 @@ def _without_collections() -> Iterator[None]:
 def _periods(runtime: Runtime, first: str | None, last: str | None) -> tuple[str, str]:
     calendar = runtime.project.platform.calendar
     first, last = first or calendar.start, last or calendar.end
+    start, end = calendar.span
     for name, period in (("--from", first), ("--to", last)):
-        if period not in months_between(calendar.start, calendar.end):
+        if not is_period(period) or bounds(period)[0] >= end or bounds(period)[1] <= start:
             raise PermanentError(
-                f"{name} {period} is no period of the calendar; valid: {calendar.start} to {calendar.end}."
+                f"{name} {period} is no period of the calendar; valid: {calendar.start} to {calendar.end}, "
+                "or a day, week or quarter of these."
             )
-    if last < first:
+    if bounds(last)[1] <= bounds(first)[0]:
         raise PermanentError(f"--to {last} lies before --from {first}.")
     return first, last
 
 
 def _wanted(nodes: Sequence[ClosureNode], assets: Sequence[str], first: str, last: str) -> Mapping[str, list[str]]:
-    chosen = set(assets)
-    return {n.name: [p for p in n.partitions if p == WHOLE or first <= p <= last] for n in nodes if n.name in chosen}
+    """All partitions that share a day with the periods."""
+    chosen, start, end = set(assets), bounds(first)[0], bounds(last)[1]
+
+    def shares(partition: str) -> bool:
+        return partition == WHOLE or (bounds(partition)[0] < end and bounds(partition)[1] > start)
+
+    return {n.name: list(filter(shares, n.partitions)) for n in nodes if n.name in chosen}
 
 
 def _without_server(runtime: Runtime, assets: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from etl_resources.ledger.held import Held
 
 Kpi = Annotated[str, typer.Argument(help="A KPI, e.g. kpi.kpi_net_revenue.", show_default=False)]
-Partition = Annotated[str, typer.Argument(help="E.g. 2024-05; all: of a KPI without months.", show_default=False)]
+Partition = Annotated[str, typer.Argument(help="E.g. 2024-05; all: of a KPI without partitions.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 REJECTED_SHOWN = 10
 

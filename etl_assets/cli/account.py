@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 
 def account(
     name: Annotated[str, typer.Argument(help="A dataset with its targets, e.g. kpi_net_revenue; or a table.")],
-    partition: Annotated[str | None, typer.Argument(help="E.g. 2024-05; omitted for a table without months.")] = None,
+    partition: Annotated[
+        str | None, typer.Argument(help="E.g. 2024-05; omitted for a table without partitions.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Tell what became of every row of a partition, from the captured source to what is served.

@@ -1,7 +1,6 @@
 """`data-pipeline dead-letters list | show | replay | discard`: rejected rows, and what becomes of them."""
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -238,12 +237,14 @@ def _choice(
     letter: str | None = None,
 ) -> "Choice":
     from etl_assets.letters.choice import Choice
+    from etl_resources.calendar import WHOLE, is_period
 
     first, colon, last = (partitions or "").partition(":")
     last = last if colon else first
     for name in filter(None, (first, last)):
-        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])|all", name):
-            raise typer.BadParameter(f"{name!r} is no month such as 2024-05, nor all.", param_hint="--partitions")
+        if name != WHOLE and not is_period(name):
+            message = f"{name!r} is no period such as 2024-05 or 2024-05-17, nor all."
+            raise typer.BadParameter(message, param_hint="--partitions")
     return Choice(tables, first or None, last or None, rule, column, text, since, letter)
 
 

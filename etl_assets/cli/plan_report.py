@@ -132,7 +132,7 @@ def _details(plan: BackfillPlan) -> Iterator[str]:
             if (stretch := list(found))
         ]
         for first, last, reason in lines[:LINES_SHOWN]:
-            yield f"  {first if first == last else f'{first} … {last}':<19}{reason}"
+            yield f"  {first if first == last else f'{first} … {last}':<27} {reason}"
         if len(lines) > LINES_SHOWN:
             yield f"  … and {len(lines) - LINES_SHOWN} more lines (--json has them)"
 

@@ -30,29 +30,32 @@ def runner(runtime: "Runtime", tag: str) -> Callable[[str, str, str], Done]:
 def asset_runner(runtime: "Runtime", tag: str) -> Callable[["dg.AssetSelection", str, str, str], Done]:
     """Runs (selection, value of the run's tag, first, last partition).
 
-    Without Elasticsearch (no Java on a laptop) its targets are left out, as the demo does.
+    Without Elasticsearch (no Java on a laptop) its targets are left out, as the demo does; and so are assets with
+    partitions of another grain, which the reconcile sensor makes follow.
     """
     import os
     from pathlib import Path
 
     import dagster as dg
 
-    from etl_assets.automation.schedules import ALL_LAYERS
     from etl_assets.definitions import build_definitions
+    from etl_assets.graph.jobs import job_of
     from etl_assets.graph.keys import serving_key
     from etl_assets.graph.step_failures import step_failure
     from etl_resources.manifest_targets import ElasticsearchTarget
     from etl_resources.stack.dagster_servers import write_dagster_home
 
     definitions = build_definitions(runtime.project)
-    job, graph = definitions.resolve_job_def(ALL_LAYERS), definitions.resolve_asset_graph()
+    graph = definitions.resolve_asset_graph()
     os.environ.setdefault("DAGSTER_HOME", str(write_dagster_home(runtime.settings.home, Path.cwd())))
     left_out: set[dg.AssetKey] = set()
     if not runtime.settings.elasticsearch_url:
         left_out = {serving_key(n.name) for n in runtime.project.serving if isinstance(n.target, ElasticsearchTarget)}
 
     def run(selection: dg.AssetSelection, told: str, first: str, last: str) -> Done:
-        wanted = sorted((selection.resolve(graph) & graph.executable_asset_keys) - left_out)
+        job = definitions.resolve_job_def(job_of(first))
+        in_job = graph.executable_asset_keys & set(job.asset_layer.executable_asset_keys)
+        wanted = sorted((selection.resolve(graph) & in_job) - left_out)
         if not wanted:
             return "", []
         with dg.DagsterInstance.get() as instance:

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def why(
     asset: Annotated[str, typer.Argument(help="A table or target, e.g. kpi.kpi_net_revenue.", show_default=False)],
-    partition: Annotated[str, typer.Argument(help="E.g. 2024-05; all: of one without months.", show_default=False)],
+    partition: Annotated[str, typer.Argument(help="E.g. 2024-05; all: of one without partitions.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Tell whether a partition is fresh, and if not, which input or which logic changed, when and by which run.

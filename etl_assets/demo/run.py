@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etl_assets.automation.schedules import ALL_LAYERS
 from etl_assets.demo.crm import CRM_URL, create_crm
 from etl_assets.demo.erp import create_erp
 from etl_assets.demo.rates_server import rates_companion
 from etl_assets.demo.summary import kpi_rows, layer_rows
+from etl_assets.graph.jobs import ALL_LAYERS
 from etl_assets.graph.step_failures import step_failure
-from etl_resources.calendar import WHOLE, last_months, months_between
+from etl_resources.calendar import WHOLE, keys_between, last_keys
 from etl_resources.conventions import bucket_name
 from etl_resources.errors import PermanentError
 from etl_resources.settings import load_settings, resolve_secret
@@ -67,10 +67,10 @@ def run_demo(
     require_project(project_dir, PROJECT_FILES if ui else PROJECT_FILES[:1])
     project = load_project()
     calendar = project.platform.calendar
-    keys = months_between(calendar.start, calendar.end)
+    keys = keys_between(calendar.start, calendar.end)
     if not 1 <= months <= len(keys):
         raise PermanentError(f"--months {months} is not between 1 and {len(keys)} ({calendar.start} … {calendar.end}).")
-    wanted = last_months(keys, months)
+    wanted = last_keys(keys, months)
     settings = load_settings()
     bucket = settings.s3_bucket or bucket_name(project.platform.etl_resource_prefix, settings.account)
     status = stack.up(

@@ -24,9 +24,11 @@ from etl_assets.graph.outcome import (
     materializations,
     raise_failures,
 )
-from etl_assets.graph.partitions import partitions_def, requested, window_mapping
+from etl_assets.graph.partitions import input_mapping, partitions_def, requested
+from etl_assets.graph.relations import input_windows
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.calendar import Every
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.quality.audit import (
@@ -39,14 +41,16 @@ from etl_resources.quality.audit import (
 )
 from etl_resources.quality.declared_checks import DeclaredCheck, declared_checks
 
+_CAPTURES: Mapping[Every | None, str] = {"month": "", None: "_whole"}
+"""Ends of the names of captures that aren't by any other grain."""
+
 
 def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """All assets of the project, in the order of the flow."""
-    captures: dict[tuple[str, bool], list[TableNode]] = {}
+    captures: dict[tuple[str, Every | None], list[TableNode]] = {}
     for node in project.tables.values():
         if node.layer == "bronze" and isinstance(node.dataset.source, PostgresSource):
-            whole = node.dataset.partitions is None
-            captures.setdefault((node.dataset.source.system, whole), []).append(node)
+            captures.setdefault((node.dataset.source.system, node.every), []).append(node)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
     for (system, _), nodes in captures.items():
         assets += [source_asset_spec(project, system, n) for n in nodes]
@@ -65,7 +69,7 @@ def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[Tab
     identities = {n.name: _bronze_identity(runtime, system, n, names) for n in nodes}
 
     @dg.multi_asset(
-        name=f"capture_{system}" if partitions else f"capture_{system}_whole",
+        name=f"capture_{system}{_CAPTURES.get(nodes[0].every, f'_by_{nodes[0].every}')}",
         specs=[
             dg.AssetSpec(
                 keys.table_key(n.name),
@@ -146,7 +150,7 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         node.logic_version[:16],
         names,
         {i: keys.table_key(i) for i in node.upstream},
-        windowed=node.windows.keys(),
+        windowed=input_windows(project, node).keys(),
         columns=columns_of(runtime, node.name),
     )
 
@@ -185,7 +189,7 @@ def _asset(
 
     make: Callable[..., dg.AssetsDefinition] = dg.asset(
         key=identity.key,
-        deps=_deps(node, identity),
+        deps=_deps(project, node, identity),
         owners=[node.dataset.owner],
         code_version=identity.code_version,
         output_required=False,
@@ -197,11 +201,12 @@ def _asset(
     return make(step)
 
 
-def _deps(node: TableNode, identity: AssetIdentity) -> list[dg.AssetDep]:
+def _deps(project: Project, node: TableNode, identity: AssetIdentity) -> list[dg.AssetDep]:
+    own = node.dataset.partitions
     return [
-        dg.AssetDep(key, partition_mapping=window_mapping(node.windows[name]))
-        if name in identity.windowed
-        else dg.AssetDep(key)
+        dg.AssetDep(
+            key, partition_mapping=input_mapping(node.windows.get(name), own, project.tables[name].dataset.partitions)
+        )
         for name, key in identity.input_keys.items()
     ]
 

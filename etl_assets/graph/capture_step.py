@@ -136,10 +136,10 @@ class CaptureStep:
 
     @cached_property
     def _controls(self) -> Mapping[str, str]:
-        """Key of the control totals → SQL; totals are of periods, so whole tables have none."""
-        if self._nodes[0].dataset.partitions is None:
-            return {}
-        return {control_key(n, sql): sql for n, sql in self._runtime.project.controls(self._system).items()}
+        """Key of the control totals → SQL, of what is made from these tables; totals are of periods, so whole tables
+        have none."""
+        controls = self._runtime.project.controls(self._system, self._nodes[0].every)
+        return {control_key(n, sql): sql for n, sql in controls.items()}
 
     def _capture(self, snapshot: PostgresSnapshot, changed: Sequence[str], epoch: int) -> None:
         for table in self.tables.values():
@@ -200,7 +200,8 @@ class CaptureStep:
 
     def _record_totals(self, snapshot: PostgresSnapshot, epoch: int, captured: Sequence[str]) -> None:
         for control, sql in self._controls.items():
-            self._ledger.record_totals(epoch, control, snapshot.control_totals(control, sql, captured))
+            totals = snapshot.control_totals(control, sql, captured, self._nodes[0].contract.grain)
+            self._ledger.record_totals(epoch, control, totals)
 
     def _stage(
         self,

@@ -22,6 +22,11 @@ def serving_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(name.split("."))
 
 
+def asset_key(name: str) -> dg.AssetKey:
+    """Of a table or a target."""
+    return dg.AssetKey(name.split("."))
+
+
 def source_key(system: str, table: str) -> dg.AssetKey:
     """erp, erp.orders → erp/orders."""
     return dg.AssetKey([system, table.split(".")[-1]])

@@ -1,7 +1,7 @@
-"""Partitions as Dagster knows them: months of the platform's calendar, or none where a table has one partition.
+"""Partitions as Dagster knows them: periods of the platform's calendar, or none where a table has one partition.
 
-Assets of both kinds are in one job and one run: an asset without partitions takes part in a run of a range of months
-once, as a whole. In such a run Dagster gives it the run's months as its partition keys, which it must not use.
+A run has the partitions of one grain. Assets without partitions take part in it, whatever the grain, once, as a whole.
+In such a run Dagster gives them the run's partitions as their keys, which they must not use.
 """
 
 from collections.abc import Sequence
@@ -9,38 +9,51 @@ from functools import cache
 
 import dagster as dg
 
-from etl_resources.calendar import WHOLE, month_bounds, months_between
+from etl_resources.calendar import WHOLE, Every, Grain, bounds
 from etl_resources.manifest import Calendar, Partitions
 from etl_resources.manifest_tables import Window
 
+TimeWindows = dg.TimeWindowPartitionsDefinition
+
 
 @cache
-def _months(start: str, end: str, time_zone: str) -> dg.MonthlyPartitionsDefinition:
-    return dg.MonthlyPartitionsDefinition(start_date=start, end_date=_next(end), fmt="%Y-%m", timezone=time_zone)
+def _periods(grain: Grain, first: str, end: str, time_zone: str) -> TimeWindows:
+    """end: the key that the first period after the last one would have."""
+    if grain.every == "month":
+        return dg.MonthlyPartitionsDefinition(start_date=first, end_date=end, fmt=grain.form, timezone=time_zone)
+    return TimeWindows(start=first, end=end, fmt=grain.form, cron_schedule=grain.cron(), timezone=time_zone)
 
 
-def monthly_partitions(calendar: Calendar, partitions: Partitions) -> dg.MonthlyPartitionsDefinition:
-    """Months (keys 2023-08 …) of a dataset: the calendar's span unless the manifest narrows it."""
-    return _months(partitions.start or calendar.start, partitions.end or calendar.end, calendar.time_zone)
-
-
-def partitions_def(calendar: Calendar, partitions: Partitions | None) -> dg.MonthlyPartitionsDefinition | None:
-    """Of a dataset's assets; None for a dataset without partitions."""
-    return monthly_partitions(calendar, partitions) if partitions else None
-
-
-def partition_keys(calendar: Calendar, partitions: Partitions | None) -> list[str]:
-    """Keys of a dataset's partitions, without asking Dagster."""
+def partitions_def(calendar: Calendar, partitions: Partitions | None) -> TimeWindows | None:
+    """Of a dataset's assets, in the calendar's time zone; None for a dataset without partitions."""
     if partitions is None:
-        return [WHOLE]
-    return months_between(partitions.start or calendar.start, partitions.end or calendar.end)
+        return None
+    grain, keys = calendar.grain(partitions.every), calendar.keys(partitions)
+    return _periods(grain, keys[0], grain.containing(bounds(keys[-1])[1]), calendar.time_zone)
 
 
-def window_mapping(window: Window) -> dg.PartitionMapping:
-    """Which partitions of an input a partition reads, as Dagster's lineage and staleness know it."""
-    if window.months is None:
+def every_period(calendar: Calendar, every: Every) -> TimeWindows:
+    """All periods of a kind that the calendar has."""
+    found = partitions_def(calendar, Partitions(by="period", every=every))
+    assert found is not None  # noqa: S101  (there are partitions)
+    return found
+
+
+def input_mapping(window: Window | None, own: Partitions | None, read: Partitions | None) -> dg.PartitionMapping | None:
+    """Which partitions of an input a partition reads, as Dagster's lineage and staleness know it; None: Dagster's own.
+
+    Dagster can shift time windows of one grain alone. A window of several periods over an input of another grain is
+    told as the same period: the steps themselves, plans and the reconcile sensor know better.
+    """
+    if window is not None and window.periods is None:
         return dg.AllPartitionMapping()
-    first, last = window.months
+    if own is None or read is None:
+        return None
+    if own.every != read.every:
+        return dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    if window is None or window.periods is None:
+        return None
+    first, last = window.periods
     return dg.TimeWindowPartitionMapping(
         start_offset=first, end_offset=last, allow_nonexistent_upstream_partitions=True
     )
@@ -54,7 +67,3 @@ def requested(context: dg.AssetExecutionContext, partitions: Partitions | None) 
 def told(partition: str) -> str | None:
     """A partition as events name it: none for the one partition of an asset without partitions."""
     return None if partition == WHOLE else partition
-
-
-def _next(month: str) -> str:
-    return month_bounds(month)[1].isoformat()[:7]

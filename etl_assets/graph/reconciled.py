@@ -4,16 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 from etl_assets.project import TableNode
 from etl_assets.reconciliations import Reconciliation, reconciliations
+from etl_resources.calendar import bounds
 from etl_resources.dead_letters.index import rejected_version
 from etl_resources.dead_letters.reading import rejected_sums
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.identifiers import quote
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.lineage import capture_epochs, control_input, control_key
+from etl_resources.ledger.lineage import capture_epochs, control_input, control_key, is_same_period
+from etl_resources.ledger.records import Publish
 from etl_resources.manifest_tables import Reconcile
 from etl_resources.planning import Plan, PlannedPartition
 from etl_resources.quality.audit import RECONCILED, CheckResult
@@ -64,24 +67,33 @@ class Reconciler:
 
         Their content is the version: other totals are compared again, although no table has changed.
         """
-        found = dict[str, InputVersion]()
+        found = dict[tuple[str, str], InputVersion]()
         epochs = capture_epochs(self.ledger.connection, inputs) if self._declared else {}
         for declared in self._declared:
             system, control = declared.rule.system, self._control(declared)
-            totals = self.ledger.totals(control, partition, epochs.get((system, partition), ()))
-            if totals is None:
+            captured = sorted(p for s, p in epochs if s == system and is_same_period(partition, p))
+            totals = {p: self.ledger.totals(control, p, epochs[system, p]) for p in captured}
+            if not totals or None in totals.values():
                 return [], (
                     f"{self.node.name}, partition {partition}: the captures that it is made from took no control "
                     f"totals of {declared.control}. Materialize bronze of system {system} again."
                 )
-            capture, rows = totals
             try:
-                rejected = self._rejected_version(declared.rule, pinned, partition)
+                rejected = self._rejected_version(declared.rule, pinned, inputs)
             except PermanentError as e:
                 return [], str(e)
             name = control_input(control)
-            found[name] = InputVersion(name, partition, _version(rows, rejected), capture, looked_up=True)
+            for p, (capture, rows) in ((p, t) for p, t in totals.items() if t is not None):
+                version = _version(self._of_period(partition, p, rows), rejected)
+                found[name, p] = InputVersion(name, p, version, capture, looked_up=True)
         return list(found.values()), None
+
+    def _of_period(self, partition: str, captured: str, totals: Sequence[Row]) -> Sequence[Row]:
+        """Of the totals of a captured partition, those that belong to a partition of the table."""
+        if captured == partition:
+            return totals
+        (start, end), by = bounds(partition), self.node.contract.partition_column or ""
+        return [row for row in totals if start <= date.fromisoformat(str(row[by])[:10]) < end]
 
     def _control(self, declared: Reconciliation) -> str:
         return control_key(declared.control, self.control_sql[declared.control])
@@ -96,13 +108,15 @@ class Reconciler:
     ) -> CheckResult:
         """With the totals that were planned with."""
         rule, key, control = declared.rule, self.node.contract.key, self._control(declared)
-        capture = next(i.epoch for i in planned.inputs if i.asset == control_input(control))
+        captures = {i.partition: i.epoch for i in planned.inputs if i.asset == control_input(control)}
+        capture, totals = max(captures.values()), list[Row]()
         with self.ledger.alone:
-            found = self.ledger.totals(control, planned.partition, [capture])
-            rejected = self._rejected(engine, rule, the_plan.inputs, planned.partition)
-        if found is None:
-            raise TransientError(f"{self.node.name}, partition {planned.partition}: {LOST}")
-        _, totals = found
+            for captured, epoch in captures.items():
+                found = self.ledger.totals(control, captured, [epoch])
+                if found is None:
+                    raise TransientError(f"{self.node.name}, partition {planned.partition}: {LOST}")
+                totals += self._of_period(planned.partition, captured, found[1])
+            rejected = self._rejected(engine, rule, the_plan.inputs, planned.inputs)
         if rule.by is None:
             names = list(dict.fromkeys((*key, *rule.compare)))
             rows = _rows(engine, names, f"select {', '.join(map(quote, names))} from {scan}")
@@ -115,20 +129,35 @@ class Reconciler:
         rows = _rows(engine, [*rule.by, *rule.compare], query)
         return reconcile_groups(rows, rejected, totals, rule.by, rule.compare, capture)
 
-    def _rejected_version(self, rule: Reconcile, pinned: Mapping[str, PinnedTable], partition: str) -> str | None:
+    def _rejected_version(
+        self, rule: Reconcile, pinned: Mapping[str, PinnedTable], inputs: Sequence[InputVersion]
+    ) -> str | None:
         """Of the same rows, without reading them."""
         if rule.rejected is None or rule.by is None:
             return None
-        return rejected_version(self.ledger.connection, pinned[rule.rejected.table].publishes[partition])
+        found = [rejected_version(self.ledger.connection, p) for p in _read(rule.rejected.table, pinned, inputs)]
+        return ",".join(filter(None, found)) or None
 
     def _rejected(
-        self, engine: "duckdb.DuckDBPyConnection", rule: Reconcile, pinned: Mapping[str, PinnedTable], partition: str
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        rule: Reconcile,
+        pinned: Mapping[str, PinnedTable],
+        inputs: Sequence[InputVersion],
     ) -> list[Row]:
-        """Sums of the rows that the publish which is read had rejected."""
+        """Sums of the rows that the publishes which are read had rejected."""
         if rule.rejected is None or rule.by is None:
             return []
-        publish = pinned[rule.rejected.table].publishes[partition]
-        return list(rejected_sums(engine, self.ledger.connection, publish, rule.by, rule.rejected.columns))
+        return [
+            row
+            for publish in _read(rule.rejected.table, pinned, inputs)
+            for row in rejected_sums(engine, self.ledger.connection, publish, rule.by, rule.rejected.columns)
+        ]
+
+
+def _read(table: str, pinned: Mapping[str, PinnedTable], inputs: Sequence[InputVersion]) -> list[Publish]:
+    """Publishes of a table that are read."""
+    return [pinned[table].publishes[i.partition] for i in inputs if i.asset == table and not i.looked_up]
 
 
 def _version(totals: Sequence[Row], rejected: str | None) -> str:

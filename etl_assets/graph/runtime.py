@@ -6,7 +6,6 @@ from functools import cached_property, partial
 
 from etl_assets.column_lineage import ColumnLineage
 from etl_assets.project import Project, ServingNode, TableNode
-from etl_resources.calendar import month_bounds
 from etl_resources.conventions import bucket_name
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.writing import Letters
@@ -130,7 +129,7 @@ class Runtime:
         if isinstance(source, S3FilesSource):
             return S3Files(source, SourceBucket.of(resolve(reference), reference, self.settings, raw))
         assert isinstance(source, HttpApiSource)  # noqa: S101  (Postgres is captured by windows)
-        last_day = month_bounds(self.project.platform.calendar.end)[1] - timedelta(days=1)
+        last_day = self.project.platform.calendar.span[1] - timedelta(days=1)
         return HttpApi.of(source, reference, last_day, resolve)
 
     def _address(self, node: TableNode) -> TableAddress:

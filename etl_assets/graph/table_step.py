@@ -22,7 +22,7 @@ from etl_assets.graph.outcome import (
 from etl_assets.graph.partitions import requested
 from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.rejected_limits import refused_letters
-from etl_assets.graph.relations import input_windows, relations
+from etl_assets.graph.relations import input_windows, relations, rows_outside
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_assets.transforms import rows_from, transform_of
@@ -168,7 +168,8 @@ class TableStep:
             failpoint("stage.file_written", what)
             scan = parquet_scan([result.path], self._schema)
             stored = read_back(engine, self._node.contract, scan)
-            account = account_of(result, self._transform, rows_published(planned.inputs))
+            outside = rows_outside(engine, self._runtime.project, self._node, the_plan, planned)
+            account = account_of(result, self._transform, rows_published(planned.inputs), outside)
             checks = audit_transform(result, stored, account, self._declared.checks)
             checks += audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)
             checks += self._reconciler.checks(engine, the_plan, planned, scan)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from etl_assets.graph.runtime import Runtime
-from etl_resources.calendar import WHOLE
+from etl_resources.calendar import WHOLE, bounds
 from etl_resources.dead_letters.discards import RELATION
 from etl_resources.dead_letters.letter import REASONS_SHAPE
 from etl_resources.errors import PermanentError
@@ -26,9 +26,9 @@ class Choice:
     tables: Sequence[str] | None = None
     """Tables and targets by name, or datasets."""
     first: str | None = None
-    """First partition, and …"""
+    """First period, of any kind, and …"""
     last: str | None = None
-    """… the last, both included."""
+    """… the last, both included: of every partition that shares a day with them."""
     rule: str | None = None
     column: str | None = None
     text: str | None = None
@@ -40,9 +40,10 @@ class Choice:
 
     def partition_holds(self, partition: str) -> bool:
         """Whether a partition is in the range; `all` only where it is asked for, or nothing is."""
-        if WHOLE in (partition, self.first):
+        if WHOLE in (partition, self.first) or self.first is None:
             return self.first in (None, partition)
-        return (self.first or partition) <= partition <= (self.last or partition)
+        start, end = bounds(partition)
+        return start < bounds(self.last or self.first)[1] and bounds(self.first)[0] < end
 
     def condition(self) -> str:
         """DuckDB expression on a letter; one of several reasons suffices."""

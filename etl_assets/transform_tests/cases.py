@@ -1,13 +1,15 @@
-"""Files of tests as cases that can be run: tables and columns are known, values typed, rows of the right months."""
+"""Files of tests as cases that can be run: tables and columns are known, values typed, rows of the right periods."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from etl_assets.graph.relations import input_windows
 from etl_assets.project import Project, TableNode
 from etl_assets.transform_tests.values import TypedRow, relation_of, typed_row
-from etl_resources.calendar import PERIOD, month_of, months_around, period_relation
+from etl_resources.calendar import PERIOD, bounds, period_relation
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestError, ManifestErrors, PermanentError
 from etl_resources.manifest_file import ManifestFile, read_manifest
@@ -155,24 +157,38 @@ class _Reading:
         partition = self.file.model.partition
         if (partition is None) != (node.dataset.partitions is None):
             needs = f"{node.name} has no partitions: take it away"
-            self._error(needs if partition else f"{node.name} is made by months: add `partition: 2024-05`", "partition")
+            example = self.project.platform.calendar.keys(node.dataset.partitions)[0]
+            what = f"{node.name} is made by {(node.every or '').replace('_', ' ')}s: add `partition: {example}`"
+            self._error(needs if partition else what, "partition")
+            return
         if partition is None:
             return
+        if not node.contract.grain.is_key(partition):
+            key = node.contract.grain.containing(bounds(partition)[0])
+            self._error(
+                f"{partition} is no {(node.every or '').replace('_', ' ')} of {node.name}; {key} is", "partition"
+            )
+            return
+        windows = input_windows(self.project, node)
         for name in (n for n in node.inputs if n in given):
-            column, window = self.project.tables[name].contract.partition_column, node.windows.get(name)
-            if column is None or (window and window.months is None):
+            column, window = self.project.tables[name].contract.partition_column, windows.get(name)
+            if column is None or (window and window.periods is None):
                 continue
-            first, last = (window and window.months) or (0, 0)
-            months = months_around(partition, first, last)
+            start, end = window.days_read(partition) if window else bounds(partition)
             for i, row in enumerate(given[name]):
-                day = row.get(column)
-                if day is not None and month_of(day) not in months:
-                    message = f"{name} is read for {' to '.join(dict.fromkeys((months[0], months[-1])))}"
-                    self._error(f"{message}, this row is of {month_of(day)}", "given", name, i, column)
+                value = row.get(column)
+                day = value.date() if isinstance(value, datetime) else value
+                if day is not None and not start <= day < end:
+                    read = dict.fromkeys(node.contract.grain.containing(d) for d in (start, end - timedelta(days=1)))
+                    own = node.contract.grain.containing(day)
+                    self._error(
+                        f"{name} is read for {' to '.join(read)}, this row is of {own}", "given", name, i, column
+                    )
 
     def _relations(self, node: TableNode, given: Mapping[str, Sequence[TypedRow]]) -> dict[str, str]:
         partition = self.file.model.partition
-        relations = {PERIOD: period_relation(partition)} if partition else {}
+        fiscal_year_start = self.project.platform.calendar.fiscal_year_start
+        relations = {PERIOD: period_relation(partition, fiscal_year_start)} if partition else {}
         tables = {name: relation_of(self.project.tables[name].contract, given.get(name, ())) for name in node.upstream}
         relations |= {name: tables[name] for name in node.inputs}
         for lookup in node.lookups:

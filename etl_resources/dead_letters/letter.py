@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from etl_resources.calendar import WHOLE
+from etl_resources.calendar import WHOLE, bounds
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.conventions import META_RUN_ID
 from etl_resources.extract.batch_stream import LACKING, ORIGIN, SOURCE_ROW
@@ -24,7 +24,7 @@ LETTERS = Contract(
     (
         ContractColumn("letter", "string", nullable=False, description="Identity: row, payload and rules"),
         ContractColumn("row_id", "string", nullable=False, description="Source with key; else with payload"),
-        ContractColumn("period", "date", description="First day of the partition's month; null: no months"),
+        ContractColumn("period", "date", description="First day of the partition's period; null: no partitions"),
         ContractColumn("partition", "string", nullable=False, description="Partition of the table"),
         ContractColumn("epoch", "bigint", nullable=False, description="Epoch of the attempt"),
         ContractColumn("attempt", "string", nullable=False, description="Attempt that rejected the row"),
@@ -124,5 +124,5 @@ def exact_value(column: str) -> str:
 
 
 def period_of(partition: str) -> str:
-    """DuckDB expression: first day of a partition's month."""
-    return "null::date" if partition == WHOLE else f"date {literal(f'{partition}-01')}"
+    """DuckDB expression: first day of a partition's period."""
+    return "null::date" if partition == WHOLE else f"date '{bounds(partition)[0]}'"

@@ -27,7 +27,7 @@ def find_moves(
     paths: Sequence[str],
 ) -> Moves:
     """Moves that touch the captured partitions (partition keys captured, files written for them)."""
-    if not published.heads or table.partition_column is None:
+    if not published.heads or table.by is None:
         return set()
     key = ", ".join(map(quote, table.source.key))
     partition = f"{table.placed_by.key()} as partition"

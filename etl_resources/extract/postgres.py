@@ -7,11 +7,11 @@ readers import the same snapshot. Everything that a capture says is therefore tr
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.calendar import contiguous_ranges, month_bounds, month_of
+from etl_resources.calendar import Grain, contiguous_ranges
 from etl_resources.contract import Contract
 from etl_resources.engines.embedded import attach_postgres
 from etl_resources.engines.transform import engine_error
@@ -29,7 +29,7 @@ from etl_resources.introspect import TableColumn, always_has_parent, describe_ta
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.manifest_columns import Column
 from etl_resources.manifest_sources import PostgresSource
-from etl_resources.partition_sql import PartitionBy
+from etl_resources.partition_sql import PartitionBy, Placement
 from etl_resources.schema_drift import SourceColumn, SourceSchema
 from etl_resources.sensitive import quoting_no_values
 
@@ -44,11 +44,11 @@ READER_WORK_MEM = "64MB"
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A source with the column that decides the partition; None: it has one partition."""
+    """A source with what places its rows; None: it has one partition."""
 
     source: PostgresSource
     """With the columns that are read, and the types that they have there."""
-    partition_column: str | None
+    by: Placement | None
     evolved: tuple[str, ...] = ()
     """Columns that no manifest declares."""
     as_text: frozenset[str] = frozenset()
@@ -77,7 +77,7 @@ class SourceTable:
         read = {name: Column(type=found.type or "string") for name, found in columns.items()}
         return cls(
             source.model_copy(update={"columns": read}),
-            contract.partition_column,
+            Placement.of(contract),
             tuple(c.name for c in contract.columns if c.evolved and c.name in now),
             frozenset(text),
             frozenset(judged),
@@ -93,10 +93,10 @@ class SourceTable:
     @property
     def placed_by(self) -> PartitionBy:
         """What places a captured row, whose columns bear the manifest's names."""
-        if self.partition_column is None:
+        if self.by is None:
             return PartitionBy(None)
-        kind = self.source.columns[self.partition_column].type
-        return PartitionBy(quote(self.partition_column), kind == "timestamptz")
+        kind = self.source.columns[self.by.column].type
+        return PartitionBy(quote(self.by.column), kind == "timestamptz", self.by.grain)
 
 
 class PostgresSnapshot:
@@ -117,7 +117,7 @@ class PostgresSnapshot:
         if not partitions:
             return found
         query = select_fingerprints(
-            table.source, table.partition_column, partitions, table.evolved, table.as_text, table.masked, table.seed
+            table.source, table.by, partitions, table.evolved, table.as_text, table.masked, table.seed
         )
         what = f"Observing {table.name}"
         with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
@@ -130,8 +130,10 @@ class PostgresSnapshot:
                 found[partition] = f"pg{self._server}:{rows}:{digest}:{newest or ''}"
         return found
 
-    def control_totals(self, control: str, sql: str, partitions: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-        """Partition → rows of a reconciliation query, whose first column is the period's first day.
+    def control_totals(
+        self, control: str, sql: str, partitions: Sequence[str], grain: Grain
+    ) -> dict[str, list[dict[str, Any]]]:
+        """Partition → rows of a reconciliation query, whose first column is a day of the period to which they belong.
 
         Raises PermanentError for a row of another period than was asked for.
         """
@@ -141,19 +143,20 @@ class PostgresSnapshot:
                 cursor = self._connection.execute(sql.encode(), {"start": start, "end": end})
                 names = [c.name for c in cursor.description or ()]
                 for row in cursor:
-                    period = month_of(row[0]) if isinstance(row[0], date) else None
-                    if period is None or not start <= month_bounds(period)[0] < end:
+                    day = row[0].date() if isinstance(row[0], datetime) else row[0]
+                    if not isinstance(day, date) or not start <= day < end:
                         raise PermanentError(
                             f"Control totals of {control}: a row has the {names[0]} {row[0]}, and was asked to be from "
                             f"%(start)s = {start} to before %(end)s = {end}. Correct the SQL."
                         )
-                    totals[period].append({n: _json(v) for n, v in zip(names, row, strict=True)})
+                    told = {n: _json(v) for n, v in zip(names, row, strict=True)}
+                    totals[grain.containing(day)].append(told)
         return totals
 
     def partitions_of(self, table: SourceTable, keys: Sequence[tuple[Any, ...]]) -> set[str]:
         """Partitions in which these keys lie now."""
         found: set[str] = set()
-        query = select_partitions_of_keys(table.source, table.partition_column)
+        query = select_partitions_of_keys(table.source, table.by)
         what = f"Looking up moved rows of {table.name}"
         with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             for i in range(0, len(keys), KEYS_PER_LOOKUP):
@@ -178,9 +181,9 @@ class PostgresSnapshot:
 
         Asked of the rows only where the catalog doesn't promise it.
         """
-        if table.partition_column is None:
+        if table.by is None:
             return
-        origin, column, join = place_of(table.source, table.partition_column)
+        origin, column, join = place_of(table.source, table.by.column)
         what = f"Reading {table.name}"
         with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             promised = is_never_null(self._connection, origin, [column])
@@ -189,12 +192,12 @@ class PostgresSnapshot:
                 promised = own and always_has_parent(self._connection, table.name, origin, join.on)
             if promised:
                 return
-            query = select_unplaced(table.source, table.partition_column)
+            query = select_unplaced(table.source, table.by.column)
             rows, first = self._connection.execute(query.encode()).fetchone() or (0, "")
         if rows:
             parent = f", or no parent in {origin}" if join else ""
             raise PermanentError(
-                f"{table.name}: {rows} rows have no {table.partition_column}{parent}, the first is {first}. They are "
+                f"{table.name}: {rows} rows have no {table.by.column}{parent}, the first is {first}. They are "
                 "in no partition and would never be captured. Correct them in the source, or leave them out by a view."
             )
 
@@ -203,7 +206,7 @@ class PostgresSnapshot:
 
         numeric without precision would arrive as a double: money must not.
         """
-        query = select_rows(table.source, table.partition_column, [], table.as_text)
+        query = select_rows(table.source, table.by, [], table.as_text)
         what = f"Reading {table.name}"
         with typed_errors(what), quoting_no_values(what, sensitive=table.sensitive):
             description = self._connection.execute(f"{query} limit 0".encode()).description or ()
@@ -241,7 +244,7 @@ class PostgresSnapshot:
 
     def read_sql(self, table: SourceTable, partitions: Sequence[str], alias: str = "source") -> str:
         """DuckDB table expression of the rows of these partitions in the attached snapshot."""
-        query = select_rows(table.source, table.partition_column, partitions, table.as_text)
+        query = select_rows(table.source, table.by, partitions, table.as_text)
         return f"postgres_query('{alias}', {literal(query)})"
 
 

@@ -4,22 +4,22 @@ from collections.abc import Collection, Sequence
 
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.manifest_sources import Join, PostgresSource
-from etl_resources.partition_sql import PartitionBy
+from etl_resources.partition_sql import PartitionBy, Placement
 
 
 def select_rows(
-    source: PostgresSource, partition_column: str | None, partitions: Sequence[str], as_text: Collection[str] = ()
+    source: PostgresSource, by: Placement | None, partitions: Sequence[str], as_text: Collection[str] = ()
 ) -> str:
     """Rows of the partitions with the source's columns; types are checked, not changed, but for those `as_text`."""
     columns = ", ".join(
         f"{expression(source, c)}{'::text' if c in as_text else ''} as {quote(c)}" for c in source.columns
     )
-    return f"select {columns} from {_from(source)} where {placed_by(source, partition_column).keep(partitions)}"
+    return f"select {columns} from {_from(source)} where {placed_by(source, by).keep(partitions)}"
 
 
 def select_fingerprints(
     source: PostgresSource,
-    partition_column: str | None,
+    by: Placement | None,
     partitions: Sequence[str],
     evolved: Sequence[str] = (),
     as_text: Collection[str] = (),
@@ -46,11 +46,11 @@ def select_fingerprints(
         hashed = f"sum(hash_record_extended(row({keyed}), {seed})) filter (where {value} is not null)"
         digest += f" || coalesce('+{column}=' || ({hashed})::text, '')"
     newest = f"max({expression(source, source.change_column)})::text" if source.change_column else "null"
-    by = placed_by(source, partition_column)
+    placed = placed_by(source, by)
     return (
-        f"select {by.key('postgres')} as partition, count(*), {digest}, "
+        f"select {placed.key('postgres')} as partition, count(*), {digest}, "
         f"{newest}, count(*) filter (where {any_foreign}), concat_ws(', ', null{of}) "
-        f"from {_from(source)} where {by.keep(partitions)} group by 1"
+        f"from {_from(source)} where {placed.keep(partitions)} group by 1"
     )
 
 
@@ -77,7 +77,7 @@ def select_unplaced(source: PostgresSource, partition_column: str) -> str:
     return f"select count(*), min(row({keys})::text) from {_from(source)} where {where}"
 
 
-def select_changes(source: PostgresSource, partition_column: str | None) -> str:
+def select_changes(source: PostgresSource, by: Placement | None) -> str:
     """(partition, digest of its rows stamped since %(since)s, digest of those since %(passed)s) per partition.
 
     The digest covers key, stamp and joined columns; the second is null where there is no such row.
@@ -89,18 +89,18 @@ def select_changes(source: PostgresSource, partition_column: str | None) -> str:
     row = ", ".join(expression(source, c) for c in dict.fromkeys(seen))
     digest = f"count(*){{0}} || ':' || sum(hash_record_extended(row({row}), 0)){{0}}"
     past = f" filter (where {stamp} >= %(passed)s)"
-    by = placed_by(source, partition_column)
+    placed = placed_by(source, by)
     return (
-        f"select {by.key('postgres')} as partition, {digest.format('')}, {digest.format(past)} "
+        f"select {placed.key('postgres')} as partition, {digest.format('')}, {digest.format(past)} "
         f"from {_from(source)} where {stamp} >= %(since)s group by 1"
     )
 
 
-def select_partitions_of_keys(source: PostgresSource, partition_column: str | None) -> str:
+def select_partitions_of_keys(source: PostgresSource, by: Placement | None) -> str:
     """Partitions of the keys given as one array parameter per key column."""
     keys = ", ".join(expression(source, k) for k in source.key)
     arrays = ", ".join(f"%s::{_array_type(source, k)}[]" for k in source.key)
-    partition = placed_by(source, partition_column).key("postgres")
+    partition = placed_by(source, by).key("postgres")
     return f"select distinct {partition} from {_from(source)} where ({keys}) in (select * from unnest({arrays}))"
 
 
@@ -132,11 +132,11 @@ def _shown(source: PostgresSource, column: str) -> str:
     return f"date_trunc('year', {value})" if stamped else f"{value} is null"
 
 
-def placed_by(source: PostgresSource, partition_column: str | None) -> PartitionBy:
-    """What places a row of the source; without a column all rows are in one partition."""
-    if partition_column is None:
+def placed_by(source: PostgresSource, by: Placement | None) -> PartitionBy:
+    """What places a row of the source; without a placement all rows are in one partition."""
+    if by is None:
         return PartitionBy(None)
-    return PartitionBy(expression(source, partition_column), source.columns[partition_column].type == "timestamptz")
+    return PartitionBy(expression(source, by.column), source.columns[by.column].type == "timestamptz", by.grain)
 
 
 def _from(source: PostgresSource) -> str:

@@ -14,6 +14,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.extract.source_query import select_changes
 from etl_resources.ledger.connection import typed_errors
 from etl_resources.manifest_sources import PostgresSource
+from etl_resources.partition_sql import Placement
 
 if TYPE_CHECKING:
     import psycopg
@@ -75,7 +76,7 @@ def read_bound(connection: "psycopg.Connection[Any]", what: str) -> Bound:
 def find_changes(
     connection: "psycopg.Connection[Any]",
     source: PostgresSource,
-    partition_column: str | None,
+    by: Placement | None,
     bound: Bound,
     watermark: datetime,
     digests: Mapping[str, str],
@@ -91,7 +92,7 @@ def find_changes(
             "database keeps itself. Leave change_column out: then the sweep alone compares it."
         )
     passed = watermark if bound.frozen else max(watermark, bound.until)
-    query = select_changes(source, partition_column)
+    query = select_changes(source, by)
     changed, past, now = set[str](), dict[str, str](), set[str]()
     with typed_errors(f"Observing {source.table}"):
         for partition, since, beyond in connection.execute(query.encode(), {"since": watermark, "passed": passed}):

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.calendar import WHOLE, bounds, every_of
 from etl_resources.run_token import InputVersion, inputs_as_json
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ with recursive walk as (
     join etl.publishes p using (asset, partition, version)
     cross join lateral jsonb_to_recordset(p.inputs)
         as i(asset text, partition text, version text, looked_up boolean)
-    where i.partition = w.partition and i.looked_up is not true and strpos(i.asset, '/') = 0
+    where i.looked_up is not true and strpos(i.asset, '/') = 0
+      and (i.partition = w.partition or 'all' not in (i.partition, w.partition)
+           and translate(i.partition, '0123456789', '') <> translate(w.partition, '0123456789', ''))
 )
 select p.asset, p.partition, p.version, p.epoch, p.inputs
 from walk w join etl.publishes p using (asset, partition, version)
@@ -67,8 +70,8 @@ def capture_epochs(connection: "psycopg.Connection[Any]", inputs: Iterable[Input
     """(system, partition) → epochs of the captures that could have given all of these inputs.
 
     An empty set means that the inputs stem from different captures: orders of one moment, lines of another. Only the
-    same period is followed below the inputs: another month that a table read as well, or a table that it looked up,
-    was captured at its own time.
+    same period is followed below the inputs, in the partitions that it has there: another month that a table read as
+    well, or a table that it looked up, was captured at its own time.
 
     Contents are followed, not publishes: when a later capture gives an input the same content, nothing that read it is
     made again, and yet it is of that capture as well.
@@ -115,9 +118,19 @@ class _Contents:
         captured = {(system, partition): {epoch for epoch, _ in publishes} for system in systems}
         found: Captures = {}
         for epoch, made in publishes:
-            below = captured or self.of_all(i for i in made if i.partition == partition and not i.looked_up)
+            below = captured or self.of_all(
+                i for i in made if not i.looked_up and is_same_period(partition, i.partition)
+            )
             found = {place: found.get(place, set()) | below.get(place, set()) for place in found.keys() | below.keys()}
             yield epoch, found
+
+
+def is_same_period(partition: str, read: str) -> bool:
+    """Whether a partition read another for its own period: the same one, or one of another grain."""
+    if partition == read or WHOLE in (partition, read):
+        return partition == read
+    (start, end), (first, last) = bounds(partition), bounds(read)
+    return every_of(partition) != every_of(read) and first < end and start < last
 
 
 def newest_capture(connection: "psycopg.Connection[Any]", system: str, *, besides: str) -> int:

@@ -99,9 +99,21 @@ def audit_transform(
     ]
 
 
-def account_of(result: TransformResult, transform: Transform, published: Mapping[str, int] | None = None) -> Account:
-    """What became of the rows of a transform. published: rows of the inputs' versions; omitted: those found."""
-    inputs = {asset: ((published or {}).get(asset, found), found) for asset, found in result.inputs.items()}
+def account_of(
+    result: TransformResult,
+    transform: Transform,
+    published: Mapping[str, int] | None = None,
+    outside: Mapping[str, int] | None = None,
+) -> Account:
+    """What became of the rows of a transform. published: rows of the inputs' versions; omitted: those found.
+
+    outside: of these, the rows of other days than the period's, where an input's partitions are wider.
+    """
+    outside = outside or {}
+    inputs = {
+        asset: (published[asset] - outside.get(asset, 0) if published and asset in published else found, found)
+        for asset, found in result.inputs.items()
+    }
     counts = {
         "read": inputs[transform.grain][0] if transform.grain is not None else result.produced,
         "written": result.written,
@@ -111,7 +123,7 @@ def account_of(result: TransformResult, transform: Transform, published: Mapping
     }
     aggregated = transform.conserve.of if transform.conserve is not None else None
     return Account(
-        counts, transform.grain, inputs, result.filters, result.missed, result.reasons, result.sums, aggregated
+        counts, transform.grain, inputs, outside, result.filters, result.missed, result.reasons, result.sums, aggregated
     )
 
 

@@ -23,7 +23,9 @@ class Account:
     grain: str | None = None
     """Input whose rows are `read`; None where rows are aggregated."""
     inputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Input → (rows of the versions that were read, as published; rows that were found)."""
+    """Input → (rows of the versions that were read, as published, without those outside of the period; rows found)."""
+    outside: Mapping[str, int] = field(default_factory=dict)
+    """Input → published rows of partitions that are wider than the period, of other days than the period's."""
     filters: Mapping[str, int] = field(default_factory=dict)
     """Stated rule → rows that it leaves out, the first rule of a row."""
     missed: Mapping[str, int] = field(default_factory=dict)
@@ -59,6 +61,7 @@ class Account:
         """For the check: flat, only what there is to tell."""
         told: dict[str, Any] = dict(self.counts)
         told |= {f"rows of {asset}": found for asset, (_, found) in self.inputs.items()}
+        told |= {f"rows of {asset} outside of the period": rows for asset, rows in self.outside.items()}
         told |= {f"filtered by {rule}": rows for rule, rows in self.filters.items()}
         told |= {f"not found in {table}": keys for table, keys in self.missed.items()}
         told |= {f"sum of {measure}": str(grouped) for measure, (_, grouped) in self.sums.items()}
@@ -73,6 +76,7 @@ class Account:
         return {
             "grain": self.grain,
             "inputs": {asset: list(pair) for asset, pair in self.inputs.items()},
+            **({"outside": dict(self.outside)} if self.outside else {}),
             "filters": dict(self.filters),
             "missed": dict(self.missed),
             "reasons": dict(self.reasons),
@@ -88,6 +92,7 @@ class Account:
             {c: int(counts.get(c, 0)) for c in COUNTS},
             kept.get("grain"),
             {asset: (int(a), int(b)) for asset, (a, b) in kept.get("inputs", {}).items()},
+            kept.get("outside", {}),
             kept.get("filters", {}),
             kept.get("missed", {}),
             kept.get("reasons", {}),

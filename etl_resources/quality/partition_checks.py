@@ -7,7 +7,7 @@ from decimal import Decimal
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.calendar import WHOLE, month_bounds
+from etl_resources.calendar import WHOLE, bounds
 from etl_resources.contract import Contract
 from etl_resources.identifiers import quote
 from etl_resources.manifest_tables import Change, Check, Freshness
@@ -96,7 +96,7 @@ def _fresh(
     newest = row[0] if row else None
     end = written.today
     if written.partition != WHOLE:
-        end = min(end, month_bounds(written.partition)[1] - timedelta(days=1))
+        end = min(end, bounds(written.partition)[1] - timedelta(days=1))
     metadata |= {"newest": str(newest), "until": str(end), "within_days": rule.within_days}
     if newest is None:
         return False

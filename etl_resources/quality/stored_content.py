@@ -129,7 +129,7 @@ def _with_partitions(contract: Contract, heads: Mapping[str, PartitionHead], sch
     that partition's first and end day."""
     by = PartitionBy.of(contract)
     placed = [(path, p) for p, head in heads.items() for path in head.data_paths]
-    rows = ", ".join(f"({literal(path)}, {literal(p)}, {', '.join(by.bounds(p))})" for path, p in placed)
+    rows = ", ".join(f"({literal(path)}, {literal(p)}, {', '.join(by.literals(p))})" for path, p in placed)
     files = ", ".join(literal(path) for path, _ in placed)
     return (
         f"read_parquet([{files}], schema = {schema}, filename = 'etl_file') join (values {rows}) "

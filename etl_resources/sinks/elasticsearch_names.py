@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from etl_resources.errors import PermanentError
 
 _TARGET = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
-_FILLED = re.compile(r"^([a-z][a-z0-9_]*)-(\d{4}-\d{2}|all)-(\d+)-([0-9a-f]{12})$")
+_FILLED = re.compile(r"^([a-z][a-z0-9_]*)-((?:[a-z-]+-)?\d{4}-\d{2}(?:-\d{2})?|all)-(\d+)-([0-9a-f]{12})$")
 _HOLDER = re.compile(r"--fill-(\d+)-([0-9a-f]{12})$")
 _VERSION = re.compile(r"--v(\d+)$")
 

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from etl_resources.calendar import WHOLE
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.errors import FencedError
 from etl_resources.failpoints import failpoint
@@ -231,9 +230,8 @@ class ReplacingSink(ElasticsearchSink):
         return actions
 
     def _taken_over(self, winners: Sequence[StagedPartition], state: TargetState) -> list[str]:
-        """Indexes of the target as it was before: upserted, or with the one partition where it has months now."""
-        whole = any(p.partition == WHOLE for p in winners)
-        before = [str(i) for p, i in state.partitions().items() if (p == WHOLE) is not whole]
+        """Indexes of the target as it was before: upserted, or with partitions of another kind."""
+        before = [str(i) for p, i in state.partitions().items() if not self.contract.has_partition(p)]
         return [*before, *({documents(self.target)} & state.indexes.keys())] if winners else []
 
 

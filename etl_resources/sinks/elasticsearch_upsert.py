@@ -149,14 +149,14 @@ class UpsertingSink(ElasticsearchSink):
         if winners:
             self._show(holder_alias(self.target, winners[0].epoch, batch.attempt))
         committed = []
+        before = [p for p in served if not self.contract.has_partition(p)]
         for p in winners:
-            self._delete_vanished(batch.attempt, p)
+            self._delete_vanished(batch.attempt, p, before)
             failpoint("elasticsearch.before_commit", f"{self.asset}, partition {p.partition}")
             if self._record(batch.attempt, p, records[p.partition]):
                 committed.append(p)
         if committed:
-            whole = committed[0].partition == WHOLE
-            forget(self.client, self.target, [p for p in served if (p == WHOLE) is not whole], committed[0].epoch)
+            forget(self.client, self.target, before, committed[0].epoch)
         return committed
 
     def fence(self, attempts: Sequence[str]) -> None:
@@ -201,10 +201,10 @@ class UpsertingSink(ElasticsearchSink):
             lambda state: self.target in state.indexes.get(index, ()) and not state.filled(),
         )
 
-    def _delete_vanished(self, attempt: str, p: StagedPartition) -> None:
-        """Documents of the partition that this attempt didn't write: their rows are gone. So are documents of WHOLE
-        where the target has months now, and those of months where it has WHOLE."""
-        mine = [] if p.partition == WHOLE else [{"terms": {PARTITION_FIELD: [p.partition, WHOLE]}}]
+    def _delete_vanished(self, attempt: str, p: StagedPartition, before: Sequence[str]) -> None:
+        """Documents of the partition that this attempt didn't write: their rows are gone. So are documents of the
+        partitions of another kind that the target had before."""
+        mine = [] if p.partition == WHOLE else [{"terms": {PARTITION_FIELD: [p.partition, WHOLE, *before]}}]
         older = {"bool": {"filter": [*mine, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}]}}
         found = pages(self.client, documents(self.target), None, older)
         loader = _Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset)

@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
 from etl_resources.object_store import ObjectStore
@@ -14,7 +15,14 @@ from etl_resources.settings import Settings
 from etl_resources.tables.commit import ConflictError, retry_conflicts
 from etl_resources.tables.covers import covers_of, follow_covers
 from etl_resources.tables.kept import keep_metadata
-from etl_resources.tables.schema import iceberg_schema, manifest_type_of, partition_spec
+from etl_resources.tables.schema import (
+    BY_KEY,
+    iceberg_schema,
+    kept_grain,
+    manifest_type_of,
+    partition_properties,
+    partition_spec,
+)
 from etl_resources.tables.source_schema import SchemaRecord
 
 if TYPE_CHECKING:
@@ -125,7 +133,7 @@ def ensure_table(
     were published with it are right again, without being computed, when the manifest is set back.
 
     Raises PermanentError when the contract changed a column in a way that old partitions can't be read as, or when the
-    table was made with partitions and the contract has none, or the other way round.
+    table was made with other partitions than the contract has now.
     """
     table = create_table(catalog, identifier, location, contract, with_run_id=with_run_id)
 
@@ -158,19 +166,24 @@ def create_table(
                 identifier,
                 schema=wanted,
                 location=location,
-                partition_spec=partition_spec(wanted, contract.partition_column),
-                properties=TABLE_PROPERTIES | covers_of(contract),
+                partition_spec=partition_spec(wanted, contract),
+                properties=TABLE_PROPERTIES | covers_of(contract) | partition_properties(contract),
             )
         except TableAlreadyExistsError:
             table = catalog.load_table(identifier)
-    if table.spec().is_unpartitioned() != (contract.partition_column is None):
+    made_with, now = kept_grain(table), WHOLE if contract.partition_column is None else contract.grain.identity
+    if made_with != now:
         raise PermanentError(
-            f"{identifier} is {'un' if table.spec().is_unpartitioned() else ''}partitioned, and the manifest says "
-            "otherwise. Give the dataset a new name, or set `partitions` back."
+            f"{identifier} has {_partitions_of(made_with)}, and the manifest, with the platform's calendar, says "
+            f"{_partitions_of(now)}. Give the dataset a new name, or set `partitions` or the calendar back."
         )
     if table.current_snapshot() is None:
         table = _add_empty_snapshot(catalog, table, identifier)
     return table
+
+
+def _partitions_of(grain: str) -> str:
+    return "no partitions" if grain == WHOLE else f"partitions by {grain.replace('_', ' ')}"
 
 
 def _prove_new(catalog: "Catalog", identifier: str, location: str) -> None:
@@ -214,9 +227,12 @@ def _rename(table: "Table", renamed: Mapping[str, str], identifier: str) -> "Tab
     pairs = [(old, new) for old, new in renamed.items() if old in names and new not in names]
     if not pairs:
         return table
-    with _one_evolution(identifier), table.update_schema() as update:
-        for old, new in pairs:
-            update.rename_column(old, new)
+    with _one_evolution(identifier), table.transaction() as transaction:
+        with transaction.update_schema() as update:
+            for old, new in pairs:
+                update.rename_column(old, new)
+        if (by := table.properties.get(BY_KEY, "")) in renamed:
+            transaction.set_properties({BY_KEY: renamed[by]})
     return table.refresh()
 
 

@@ -6,14 +6,17 @@ the null counts instead. Uses private functions of pyiceberg 0.12.0 (tests/integ
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
+from etl_resources.calendar import WHOLE, bounds
 from etl_resources.errors import PermanentError
 from etl_resources.retries import retry_transient, with_retries_of_here
-from etl_resources.tables.schema import month_number
+from etl_resources.tables.schema import BY_KEY, partition_value
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
+    from pyiceberg.io.pyarrow import DataFileStatistics
     from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
     from pyiceberg.table.metadata import TableMetadata
@@ -72,7 +75,7 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
-        partition=Record() if metadata.spec().is_unpartitioned() else Record(month_number(partition)),
+        partition=Record() if (value := partition_value(metadata.spec(), partition)) is None else Record(value),
         file_size_in_bytes=len(source),
         sort_order_id=None,
         spec_id=metadata.default_spec_id,
@@ -82,16 +85,35 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
     )
 
 
-def _prove_partition(statistics: object, metadata: "TableMetadata", partition: str, path: str) -> None:
+def _prove_partition(statistics: "DataFileStatistics", metadata: "TableMetadata", partition: str, path: str) -> None:
     """Every row lies in the partition that the path names (column bounds decide)."""
-    if metadata.spec().is_unpartitioned():
+    if partition == WHOLE:
+        return
+    if (wanted := partition_value(metadata.spec(), partition)) is None:
+        _prove_bounds(statistics, metadata, partition, path)
         return
     try:
-        found = statistics.partition(metadata.spec(), metadata.schema())[0]  # type: ignore[attr-defined]
+        found = statistics.partition(metadata.spec(), metadata.schema())[0]
     except ValueError as e:
         raise PermanentError(f"Partition {partition}: {path} holds rows of several partitions.") from e
-    if found != month_number(partition):
-        raise PermanentError(f"Partition {partition}: {path} holds rows of another partition (month {found}).")
+    if found != wanted:
+        raise PermanentError(f"Partition {partition}: {path} holds rows of another partition ({found}).")
+
+
+def _prove_bounds(statistics: "DataFileStatistics", metadata: "TableMetadata", partition: str, path: str) -> None:
+    """As Iceberg's spec would, where it has no field for this grain: by the first and last day of the rows."""
+    field = metadata.schema().find_field(metadata.properties[BY_KEY])
+    column = statistics.column_aggregates.get(field.field_id)
+    first, last = (None, None) if column is None else (column.current_min, column.current_max)
+    start, end = bounds(partition)
+    if first is None or last is None or not start <= _day(first) <= _day(last) < end:
+        told = f"{field.name} from {first} to {last}"
+        raise PermanentError(f"Partition {partition}: {path} holds rows of another partition ({told}).")
+
+
+def _day(value: date | datetime) -> date:
+    """Of UTC, for a point in time."""
+    return value.astimezone(UTC).date() if isinstance(value, datetime) else value
 
 
 def _all_optional(schema: "Schema") -> "Schema":

@@ -12,8 +12,8 @@ from pathlib import Path
 import dagster as dg
 
 from etl_assets.automation import maintenance_schedule, recovery_sensor
-from etl_assets.automation.schedules import ALL_LAYERS
 from etl_assets.definitions import build_definitions
+from etl_assets.graph.jobs import ALL_LAYERS
 
 DAEMON = "TEST_DAEMON"
 """Environment variable: the name of the daemon that runs this."""

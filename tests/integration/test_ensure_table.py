@@ -72,7 +72,7 @@ def test_two_writers_may_create_a_table_at_once(catalog: Catalog, tmp_path: Path
     """The slower one finds the other's head and takes it."""
     schema = iceberg_schema(CONTRACT, with_run_id=False)
     catalog.create_namespace("pp_dw_gold")
-    spec = partition_spec(schema, CONTRACT.partition_column)
+    spec = partition_spec(schema, CONTRACT)
     slow = catalog.create_table(IDENTIFIER, schema, str(tmp_path / "w"), spec, properties=TABLE_PROPERTIES)
     fast = ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), CONTRACT)
     assert _add_empty_snapshot(catalog, slow, IDENTIFIER).current_snapshot() == fast.current_snapshot()
@@ -84,7 +84,9 @@ def test_a_table_keeps_its_partitions_or_its_lack_of_them(catalog: Catalog, tmp_
     table = ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), whole)
     assert table.spec().is_unpartitioned()
     assert ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), whole).current_snapshot() == table.current_snapshot()
-    with pytest.raises(PermanentError, match=r"is unpartitioned, and the manifest says otherwise\. Give the dataset a"):
+    with pytest.raises(
+        PermanentError, match=r"has no partitions, and the manifest.* says partitions by month\. Give the dataset a"
+    ):
         ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), CONTRACT)
 
 

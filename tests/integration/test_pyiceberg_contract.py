@@ -6,6 +6,8 @@ in test_commit_protocol.py.
 
 import importlib.metadata
 import inspect
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,8 +15,6 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import pyarrow as io_pyarrow
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestFile
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Snapshot, ancestors_of
 from pyiceberg.table.update import (
@@ -25,12 +25,11 @@ from pyiceberg.table.update import (
     SetSnapshotRefUpdate,
 )
 from pyiceberg.table.update.snapshot import UpdateSnapshot, _ManifestMergeManager, _OverwriteFiles, _SnapshotProducer
-from pyiceberg.transforms import MonthTransform
-from pyiceberg.types import DateType, NestedField
 
+from etl_resources.calendar import Every, Grain
 from etl_resources.tables.commit import build_snapshot
-from etl_resources.tables.schema import month_number
-from tests.integration.local_table import JAN, LocalTable, close, sqlite_catalog, token_of
+from etl_resources.tables.schema import iceberg_schema, partition_spec, partition_value
+from tests.integration.local_table import CONTRACT, JAN, LocalTable, close, sqlite_catalog, token_of
 
 PRIVATE: list[tuple[Any, list[str]]] = [
     (
@@ -122,13 +121,12 @@ def test_a_manifest_entry_tells_who_added_it(tmp_path: Any) -> None:
     close(catalog)
 
 
-@pytest.mark.parametrize("partition", ["1969-12", "1970-01", "2024-02"])
-def test_our_month_number_is_icebergs(partition: str) -> None:
+@pytest.mark.parametrize("every", ["day", "month", "fiscal_period"])
+@pytest.mark.parametrize("day", [date(1969, 12, 15), date(1970, 1, 31), date(2024, 2, 29)])
+def test_our_partition_value_is_icebergs(every: Every, day: date) -> None:
     """The partition value of a tombstone is computed by us; readers compute theirs from the filter."""
-    from datetime import date
-
-    schema = Schema(NestedField(1, "day", DateType(), required=True))
-    spec = PartitionSpec(PartitionField(1, 1000, MonthTransform(), "m"))
-    transform = spec.fields[0].transform.transform(schema.find_type(1))
-    days = (date.fromisoformat(f"{partition}-15") - date(1970, 1, 1)).days
-    assert transform(days) == month_number(partition)
+    contract = replace(CONTRACT, grain=Grain(every))
+    schema = iceberg_schema(contract, with_run_id=False)
+    spec = partition_spec(schema, contract)
+    transform = spec.fields[0].transform.transform(schema.find_type("order_date"))
+    assert transform((day - date(1970, 1, 1)).days) == partition_value(spec, contract.grain.containing(day))

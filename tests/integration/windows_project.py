@@ -47,8 +47,8 @@ kpi:
 """
 _HISTORY_SQL = "select currency, sum(amount)::decimal(18, 2) as amount from gdp.sales group by all\n"
 WINDOWS = {
-    "growth": "{months: [-1, 0]}",
-    "trailing": "{months: [-11, 0], missing: allow}",
+    "growth": "{periods: [-1, 0]}",
+    "trailing": "{periods: [-11, 0], missing: allow}",
     "first_order": "{partitions: all}",
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from etl_resources.calendar import WHOLE, months_around
+from etl_resources.calendar import WHOLE, keys_around
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.contract import Contract
 from etl_resources.ledger.state import Known, LedgerState, Place
@@ -93,10 +93,10 @@ class Flow:
             wanted = [WHOLE if name == SILVER_RATES or (n.partitions == (WHOLE,) and window is None) else partition]
             if name == RATES:
                 wanted = [WHOLE]
-            if window is not None and window.months is None:
+            if window is not None and window.periods is None:
                 wanted = [p for p in MONTHS if (name, p) in self.contents]
-            elif window is not None and window.months is not None:
-                wanted = [m for m in months_around(partition, *window.months) if m in MONTHS]
+            elif window is not None and window.periods is not None:
+                wanted = [m for m in keys_around(partition, *window.periods) if m in MONTHS]
             found |= {(name, p): self.contents.get((name, p), ABSENT) for p in wanted}
         for x in n.lookups:
             found[x.asset, WHOLE] = self.looked_up(

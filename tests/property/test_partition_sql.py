@@ -7,6 +7,7 @@ import duckdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl_resources.calendar import EVERY, Grain
 from etl_resources.partition_sql import PartitionBy
 
 DAY, STAMP = PartitionBy('"day"'), PartitionBy('"day"', stamp=True)
@@ -41,3 +42,18 @@ def test_a_stamps_month_is_that_of_utc_whatever_the_session_says(minutes: int, o
     row = f"(select timestamptz '{stamp.isoformat()}' as day)"
     (found,) = engine().execute(f"select {STAMP.key()}, {STAMP.keep(['2024-01'])} from {row}").fetchall()
     assert found == (month, month == "2024-01")
+
+
+@settings(deadline=None)
+@given(
+    day=st.dates(date(2019, 12, 1), date(2025, 1, 31)),
+    grain=st.builds(Grain, st.sampled_from(EVERY), st.integers(1, 7), st.integers(1, 12)),
+    stamp=st.booleans(),
+)
+def test_a_key_is_the_calendars_whatever_the_grain(day: date, grain: Grain, stamp: bool) -> None:
+    """The key of a row comes from SQL, the bounds from Python: they must agree."""
+    by = PartitionBy('"day"', stamp, grain)
+    value = f"timestamptz '{day} 23:30:00+00'" if stamp else f"date '{day}'"
+    expected = grain.containing(day)
+    row = engine().execute(f"select {by.key()}, {by.keep([expected])} from (select {value} as day)").fetchone()
+    assert row == (expected, True)

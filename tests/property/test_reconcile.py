@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl_resources.calendar import months_between
+from etl_resources.calendar import keys_between
 from etl_resources.closure import Closure
 from etl_resources.ledger.marks import CHANGED, SWEEP, Mark
 from etl_resources.ledger.pins import Pin
@@ -25,7 +25,7 @@ FOLLOW = Rules(follow_logic=True)
 
 def places(request: Request) -> set[Place]:
     """What a run of the request computes, or prunes."""
-    partitions = ["all"] if request.first == "all" else months_between(request.first, request.last)
+    partitions = ["all"] if request.first == "all" else keys_between(request.first, request.last)
     return {(asset, p) for asset in request.assets for p in partitions}
 
 

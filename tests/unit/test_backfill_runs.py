@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl_assets.backfill.runs import build_runs
-from etl_resources.calendar import WHOLE, months_between
+from etl_resources.calendar import WHOLE, keys_between
 from etl_resources.closure import Closure
 from etl_resources.closure_plan import Action, PlannedStep
 from etl_resources.ledger.state import LedgerState
@@ -36,7 +36,7 @@ def test_every_partition_runs_once_and_after_what_it_reads(places: list[tuple[st
 def test_a_run_is_one_range_of_its_assets(places: list[tuple[str, str]]) -> None:
     """Dagster runs a range of every asset of it: a month between two planned ones would be asked for as well."""
     for run in build_runs(CLOSURE, steps(places)):
-        whole = months_between(run.first, run.last) if run.first != WHOLE else []
+        whole = keys_between(run.first, run.last) if run.first != WHOLE else []
         for asset in run.assets:
             partitions = [s.partition for s in run.steps if s.asset == asset]
             assert partitions in (whole, [WHOLE])

@@ -12,6 +12,7 @@ from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
 from etl_resources.manifest_columns import Column
 from etl_resources.manifest_sources import PostgresSource
+from etl_resources.partition_sql import Placement
 from etl_resources.tables.head import PartitionHead
 from etl_resources.tables.input_tables import PinnedTable
 
@@ -26,7 +27,7 @@ ORDERS = SourceTable(
         key=("id", "no"),
         columns={"id": Column(type="bigint"), "no": Column(type="string"), "day": Column(type="date")},
     ),
-    partition_column="day",
+    by=Placement("day"),
 )
 READ_SCHEMA = (
     "MAP {1: {name: 'id', type: 'BIGINT', default_value: NULL}, "

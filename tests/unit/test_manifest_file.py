@@ -81,15 +81,15 @@ def parse(text: str) -> Dataset:
         ),
         (
             HEAD.replace("month", "mont"),
-            "5: partitions.every: 'mont' is not valid; did you mean 'month'? Valid: month",
+            "5: partitions.every: 'mont' is not valid; did you mean 'month'? Valid: day, week, month,",
         ),
         (
             HEAD.replace("month", "month, start: 2024-13"),
-            "5: partitions.start: '2024-13' is not valid; expected a month",
+            "5: partitions.start: '2024-13' is not valid; expected a partition's key",
         ),
         (
-            HEAD.replace("month", "month, start: 2024-01-01"),
-            "5: partitions.start: '2024-01-01' is not valid; expected a m",
+            HEAD.replace("month", "day, start: 2024-02-30"),
+            "5: partitions.start: '2024-02-30' is no key of a period",
         ),
         (
             HEAD + SOURCE.replace("[id]", "id"),
@@ -180,7 +180,7 @@ def test_error_has_line_and_valid_values(text: str, message: str) -> None:
 def test_all_errors_of_a_file_come_in_the_order_of_its_lines() -> None:
     """A reader goes through the file once."""
     text = (
-        HEAD.replace("acme", "5").replace("every: month", "every: week") + "extra: 1\n" + SOURCE.replace("[id]", "[]")
+        HEAD.replace("acme", "5").replace("every: month", "every: weeks") + "extra: 1\n" + SOURCE.replace("[id]", "[]")
     )
     assert [e.split(":")[0] for e in errors_in(text)] == ["3", "5", "6", "11"]
 

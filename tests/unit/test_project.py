@@ -53,9 +53,9 @@ def test_serving_takes_the_key_of_the_last_layer() -> None:
 def test_controls_are_found_by_system() -> None:
     """The capture of a system takes exactly its own control totals."""
     loaded = load_project(SALES)
-    assert list(loaded.controls("erp")) == ["kpi_net_revenue"]
-    assert "%(start)s" in loaded.controls("erp")["kpi_net_revenue"]
-    assert loaded.controls("crm") == {}
+    assert list(loaded.controls("erp", "month")) == ["kpi_net_revenue"]
+    assert "%(start)s" in loaded.controls("erp", "month")["kpi_net_revenue"]
+    assert loaded.controls("crm", "month") == loaded.controls("erp", "day") == {}
 
 
 def test_all_problems_of_all_files_come_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

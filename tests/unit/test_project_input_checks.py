@@ -18,34 +18,35 @@ GROUPED = f"""{COMPARE}      by: [currency]
 # what is edited, from, to, the text on whose line the error is, the message
 CASES = {
     "not read": (
-        KPI, SQL, SQL + "  inputs:\n    gdp.sales: {months: [-1, 0]}\n", "    gdp.sales:",
+        KPI, SQL, SQL + "  inputs:\n    gdp.sales: {periods: [-1, 0]}\n", "    gdp.sales:",
         "input 'gdp.sales' is not read by the SQL; did you mean 'gdp.gdp_sales'? Valid: gdp.gdp_sales",
     ),
     "future months": (
-        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [0, 1]}}\n", "  inputs:",
-        "kpi.inputs.gdp.gdp_sales: months [0, 1] is not valid; expected [first, last], -120 <= first <= last <= 0",
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {periods: [0, 1]}}\n", "  inputs:",
+        "kpi.inputs.gdp.gdp_sales: periods [0, 1] is not valid; expected [first, last], -1100 <= first <= last <= 0",
     ),
     "backwards": (
-        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [0, -11]}}\n", "  inputs:", "months [0, -11] is not valid",
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {periods: [0, -11]}}\n", "  inputs:",
+        "periods [0, -11] is not valid",
     ),
     "before anybody's calendar": (
-        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [-121, 0]}}\n", "  inputs:",
-        "months [-121, 0] is not valid",
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {periods: [-1101, 0]}}\n", "  inputs:",
+        "periods [-1101, 0] is not valid",
     ),
     "three bounds": (
-        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [-2, -1, 0]}}\n", "  inputs:",
-        "kpi.inputs.gdp.gdp_sales.months: a list is not valid; expected",
+        KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {periods: [-2, -1, 0]}}\n", "  inputs:",
+        "kpi.inputs.gdp.gdp_sales.periods: a list is not valid; expected",
     ),
     "neither": (
         KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {missing: allow}}\n", "  inputs:",
-        "a window names exactly one of months, partitions",
+        "a window names exactly one of periods, partitions",
     ),
     "missing of all": (
         KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {partitions: all, missing: allow}}\n", "  inputs:",
-        "missing: allow belongs to months; partitions: all reads what is published",
+        "missing: allow belongs to periods; partitions: all reads what is published",
     ),
     "window of the grain": (
-        GDP, "  grain:", "  inputs: {silver.sales_lines: {months: [-1, 0]}}\n  grain:", "  inputs:",
+        GDP, "  grain:", "  inputs: {silver.sales_lines: {periods: [-1, 0]}}\n  grain:", "  inputs:",
         "silver.sales_lines is the grain, of which each row of this period gives one row",
     ),
     "column of the period": (
@@ -100,12 +101,12 @@ def test_error_names_file_line_and_what_is_valid(
 def test_a_window_is_part_of_the_logic(project: Path) -> None:
     """A trailing year that becomes a trailing quarter is another measure, although its SQL is the same."""
     plain = load_project(project).tables["kpi.kpi_net_revenue"]
-    edit(project / KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {months: [-11, 0]}}\n")
+    edit(project / KPI, SQL, SQL + "  inputs: {gdp.gdp_sales: {periods: [-11, 0]}}\n")
     year = load_project(project).tables["kpi.kpi_net_revenue"]
     edit(project / KPI, "[-11, 0]", "[-2, 0]")
     quarter = load_project(project).tables["kpi.kpi_net_revenue"]
     assert len({plain.logic_version, year.logic_version, quarter.logic_version}) == 3
-    assert year.windows["gdp.gdp_sales"].months == (-11, 0)
+    assert year.windows["gdp.gdp_sales"].periods == (-11, 0)
     assert plain.windows == {}
 
 

@@ -92,7 +92,7 @@ CALENDAR = Calendar(start="2024-01", end="2024-12")
 
 
 def small_version(dataset: Dataset, layer: str) -> str:
-    contract = resolve_contract(dataset, layer)
+    contract = resolve_contract(dataset, layer, CALENDAR)
     return table_logic(layer, dataset, contract, CALENDAR, sql="select 1\n", control_sql=None).version
 
 

@@ -42,11 +42,11 @@ CASES = {
     ),
     "from another table": (
         SALES, "from: silver.orders", "from: silver.order", LOOKUP[:-8],
-        "from 'silver.order' is not an input that the SQL reads for the same period; did you mean 'silver.orders'?",
+        "from 'silver.order' is not an input that the SQL reads for the same period and partitions; did you mean",
     ),
     "from a window": (
-        SALES, "  lookups:", "  inputs: {silver.orders: {months: [-1, 0]}}\n  lookups:", LOOKUP,
-        "from 'silver.orders' is not an input that the SQL reads for the same period; did you mean",
+        SALES, "  lookups:", "  inputs: {silver.orders: {periods: [-1, 0]}}\n  lookups:", LOOKUP,
+        "from 'silver.orders' is not an input that the SQL reads for the same period and partitions; did you mean",
     ),
     "on an unknown column": (
         SALES, "currency: code", "currenc: code", LOOKUP,

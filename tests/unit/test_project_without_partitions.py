@@ -42,8 +42,8 @@ CASES = {
         "{inputs: {silver.orders: {partitions: all}}}`, or partitions",
     ),
     "months of no period": (
-        TURNOVER, "partitions: all", "months: [-1, 0]", TURNOVER, "  inputs:",
-        "gdp.gdp_turnover has no partitions, to which months could be relative; valid: {partitions: all}",
+        TURNOVER, "partitions: all", "periods: [-1, 0]", TURNOVER, "  inputs:",
+        "gdp.gdp_turnover has no partitions, to which periods could be relative; valid: {partitions: all}",
     ),
     "window of a whole table": (
         JOINED, SQL, SQL + "  inputs: {silver.nations: {partitions: all}}\n", JOINED, "  inputs:",

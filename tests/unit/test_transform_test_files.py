@@ -73,7 +73,7 @@ WRONG = {
         8,
         "silver.sales_lines is read for 2024-05, this row is of 2024-04",
     ),
-    "no month": ("partition: 2024-05\n", "", 1, "gdp.gdp_sales is made by months: add `partition: 2024-05`"),
+    "no month": ("partition: 2024-05\n", "", 1, "gdp.gdp_sales is made by months: add `partition: 2023-08`"),
     "no key": (
         "{order_id: 1, line_number: 1, net",
         "{order_id: 1, net",

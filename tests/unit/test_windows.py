@@ -2,7 +2,7 @@
 
 import pytest
 
-from etl_resources.calendar import months_around
+from etl_resources.calendar import keys_around
 from etl_resources.ledger.records import Publish
 from etl_resources.run_token import InputVersion
 from etl_resources.tables.input_tables import PinnedTable
@@ -30,7 +30,7 @@ def read(window: InputWindow | None, partition: str, *published: str) -> tuple[d
 )
 def test_months_around_cross_the_year(first: int, last: int, expected: list[str]) -> None:
     """January's month before is December of the year before."""
-    assert months_around("2024-01", first, last) == expected
+    assert keys_around("2024-01", first, last) == expected
 
 
 def test_without_a_window_the_same_period_is_read() -> None:
