@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 from etl_assets.project import Project, TableNode
-from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
+from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.errors import PermanentError
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest_sources import PostgresSource
@@ -124,7 +124,7 @@ class ColumnLineage:
         schema = {name: self._project.tables[name].contract.names for name in node.inputs}
         schema |= {lookup.name: lookup.contract.names for lookup in node.lookups}
         try:
-            found = made_columns(node.sql or "", {**schema, PERIOD: tuple(PERIOD_COLUMNS)})
+            found = made_columns(node.sql or "", {**schema, **GIVEN_COLUMNS})
         except PermanentError as e:
             raise PermanentError(f"{node.name}: {e}") from e
         lookups = {lookup.name: lookup for lookup in node.lookups}

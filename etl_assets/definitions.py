@@ -5,6 +5,7 @@ from functools import partial
 
 import dagster as dg
 
+from etl_assets.automation.freshness_sensor import build_freshness_sensor
 from etl_assets.automation.maintenance_schedule import (
     build_maintenance_job,
     build_maintenance_schedule,
@@ -42,7 +43,11 @@ def build_definitions(project: Project | None = None, settings: Settings | None 
             *build_schedules(project, jobs),
             build_maintenance_schedule(project.platform.calendar.time_zone, maintenance),
         ],
-        sensors=[build_recovery_sensor(runtime), build_reconcile_sensor(runtime, [*jobs.values()])],
+        sensors=[
+            build_recovery_sensor(runtime),
+            build_reconcile_sensor(runtime, [*jobs.values()]),
+            build_freshness_sensor(runtime),
+        ],
         resources={
             TABLES: S3TableIOManager(partial(read_table, runtime)),
             POSTGRES: PostgresIOManager(partial(read_served, runtime)),

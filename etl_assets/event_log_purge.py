@@ -13,6 +13,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
+from etl_assets.automation.schedules import SCHEDULE_TAG
+
 PAGE = 500
 """Runs, and events, fetched or deleted at once."""
 
@@ -32,7 +34,7 @@ def purge_events(
     old = list(_finished_before(instance, before))
     if not old:
         return PurgedEvents(0, 0)
-    kept = runs_with_latest_events(instance, checks)
+    kept = runs_with_latest_events(instance, checks) | _newest_of_schedules(instance)
     gone = [run_id for run_id in old if run_id not in kept]
     if not dry_run:
         for run_id in gone:
@@ -57,6 +59,13 @@ def runs_with_latest_events(instance: dg.DagsterInstance, checks: Sequence[dg.As
     for execution in storage.get_latest_asset_check_execution_by_key(checks).values() if checks else ():
         found.add(execution.run_id)
     return found
+
+
+def _newest_of_schedules(instance: dg.DagsterInstance) -> set[str]:
+    """The newest run of each schedule: it tells until when the schedule's work is done."""
+    names = dict(instance.get_run_tags(tag_keys=[SCHEDULE_TAG])).get(SCHEDULE_TAG, ())
+    newest = (instance.get_run_records(dg.RunsFilter(tags={SCHEDULE_TAG: name}), limit=1) for name in names)
+    return {record.dagster_run.run_id for records in newest for record in records}
 
 
 def _latest_runs_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:

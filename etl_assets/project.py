@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from etl_assets.capture_grains import Capture, captures_of
@@ -12,6 +13,7 @@ from etl_assets.project_sensitive_checks import sensitive_errors
 from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
 from etl_assets.sensitive_columns import Marks, sensitive_columns
+from etl_resources.business_days import DAYS, BusinessDays
 from etl_resources.calendar import WHOLE, Every
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors, SettingsError
@@ -51,6 +53,8 @@ class TableNode:
     """Identity of the key that hashes columns of this table; None where none is hashed, or the key isn't there yet."""
     logic_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Name of a part of the logic → its digest."""
+    reads_days: bool = False
+    """Whether its SQL reads calendar.days."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -123,6 +127,11 @@ class Project:
     sensitive: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Table → column that is made of sensitive ones → how: hash, mask, made of hash …"""
 
+    @cached_property
+    def business_days(self) -> BusinessDays:
+        """Of its calendar."""
+        return BusinessDays(self.platform.calendar)
+
     def logic_parts(self, asset: str) -> Mapping[str, str]:
         """Name of a part of an asset's logic → its digest."""
         served = {node.name: node.logic_parts for node in self.serving}
@@ -175,7 +184,8 @@ def load_project(root: Path | None = None) -> Project:
 
 def _build(files: ProjectFiles, drafts: Mapping[str, TableDraft], marks: Marks) -> Project:
     key = _hash_key(files.platform.model, drafts)
-    tables = {name: _table(files, draft, drafts, key) for name, draft in drafts.items()}
+    days = BusinessDays(files.platform.model.calendar)
+    tables = {name: _table(files, draft, drafts, key, days) for name, draft in drafts.items()}
     datasets = {name: f.model for name, f in files.datasets.items()}
     serving = tuple(
         _serving(target, tables[f"{dataset.layers[-1]}.{name}"])
@@ -203,11 +213,18 @@ def _hash_key(platform: Platform, drafts: Mapping[str, TableDraft]) -> str | Non
         return None
 
 
-def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft], hash_key: str | None) -> TableNode:
+def _table(
+    files: ProjectFiles,
+    draft: TableDraft,
+    drafts: Mapping[str, TableDraft],
+    hash_key: str | None,
+    days: BusinessDays,
+) -> TableNode:
     control = files.controls.get(draft.dataset) if draft.layer == "kpi" else None
     declared = [r for r in reconciliations(draft.file.model) if r.layer == draft.layer and r.check != RECONCILED]
     queries = _queries(files, draft)
     key = hash_key if hashes(draft.contract) else None
+    reads_days = any(r.name == DAYS for r in draft.given)
     logic = table_logic(
         draft.layer,
         draft.file.model,
@@ -217,6 +234,7 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
         control_sql=control.text if control else None,
         queries={**queries, **{r.check: files.controls[r.control].text for r in declared}},
         hash_key=key,
+        days=days.digest if reads_days else None,
     )
     inputs = tuple(r.name for r in draft.references)
     dataset = draft.file.model
@@ -234,6 +252,7 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
         queries,
         key,
         logic.parts,
+        reads_days,
     )
 
 

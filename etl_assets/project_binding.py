@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from etl_assets.project import Project, TableNode
 from etl_assets.project_files import MANIFEST
+from etl_resources.business_days import DAYS
 from etl_resources.calendar import PERIOD, period_relation
 from etl_resources.errors import ManifestError, PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
@@ -37,6 +38,7 @@ def binding_errors(project: Project) -> Iterator[ManifestError]:
     calendar = project.platform.calendar
     period = period_relation(calendar.start, calendar.fiscal_year_start)
     engine.execute(f"create view {PERIOD} as select * from {period}")
+    engine.execute(f"create view {DAYS} as select * from {project.business_days.relation}")
     for node in project.tables.values():
         yield from _rules(engine, project, node)
         if node.sql is not None:

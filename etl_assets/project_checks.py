@@ -6,6 +6,7 @@ from etl_assets.project_column_checks import column_errors
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_grain_checks import span_errors
 from etl_assets.project_resolve import TableDraft
+from etl_assets.project_schedule_checks import schedule_errors
 from etl_assets.reconciliations import reconciliations
 from etl_resources.conventions import META_RUN_ID, database_name, table_name
 from etl_resources.errors import ManifestError
@@ -43,6 +44,7 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
             if layer != "bronze":
                 yield from _key(file, draft.contract.names, draft.contract.key, layer)
         yield from _serving(file, drafts[f"{dataset.layers[-1]}.{name}"], platform)
+    yield from schedule_errors(files, drafts)
     yield from _served_twice(files)
     yield from _same_table(files, drafts)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from etl_assets.project_grain_checks import same_partitions
 from etl_assets.project_resolve import TableDraft
-from etl_resources.calendar import PERIOD
+from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.errors import ManifestError
 from etl_resources.lookups import relation_name
 from etl_resources.manifest_tables import Lookup
@@ -39,7 +39,7 @@ def lookup_errors(
 
 
 def _named_by_sql(draft: TableDraft, lookups: Mapping[str, Lookup]) -> Iterator[ManifestError]:
-    valid = [PERIOD, *map(relation_name, lookups)]
+    valid = [*GIVEN_COLUMNS, *map(relation_name, lookups)]
     for reference in draft.given:
         if reference.name not in valid:
             message = f"unknown table {reference.name!r}: declare it as a lookup"

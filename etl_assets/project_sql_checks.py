@@ -11,7 +11,7 @@ from etl_assets.project_partition_checks import check_errors
 from etl_assets.project_reconcile_checks import reconcile_errors
 from etl_assets.project_reference_checks import reference_errors
 from etl_assets.project_resolve import TableDraft, resolve_lookups
-from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
+from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.errors import ManifestError
 from etl_resources.sql_check import (
     OutputColumn,
@@ -75,7 +75,7 @@ def _references(draft: TableDraft, drafts: Drafts, unreadable: frozenset[str]) -
 def _given(draft: TableDraft, drafts: Drafts) -> Schema:
     """Columns of the relations that the platform gives to a transform."""
     lookups = resolve_lookups(draft, drafts)
-    return {PERIOD: tuple(PERIOD_COLUMNS), **{name: table.contract.names for name, table in lookups.items()}}
+    return {**GIVEN_COLUMNS, **{name: table.contract.names for name, table in lookups.items()}}
 
 
 def _columns(draft: TableDraft, schema: Schema) -> Iterator[ManifestError]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from etl_assets.project_resolve import TableDraft, resolve_lookups
-from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
+from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.errors import PermanentError
 from etl_resources.lookups import LookupTable
 
@@ -78,7 +78,7 @@ def _made(draft: TableDraft, drafts: Mapping[str, TableDraft], marks: Marks) -> 
     schema = {r.name: drafts[r.name].contract.names for r in draft.references if r.name in drafts}
     schema |= {name: table.contract.names for name, table in lookups.items()}
     try:
-        columns = made_columns(draft.sql, {**schema, PERIOD: tuple(PERIOD_COLUMNS)})
+        columns = made_columns(draft.sql, {**schema, **GIVEN_COLUMNS})
     except PermanentError:
         return {}
     found = {}

@@ -47,10 +47,12 @@ def table_logic(
     control_sql: str | None,
     queries: Mapping[str, str] | None = None,
     hash_key: str | None = None,
+    days: str | None = None,
 ) -> Logic:
     """Prose, owner, runner, tenant and the first and last partition are not part.
 
     queries: SQL of checks by name. hash_key: identity of the key by which columns are hashed.
+    days: digest of calendar.days, where the SQL reads it.
     """
     parts: dict[str, Any] = {
         "format": FORMAT,
@@ -70,6 +72,8 @@ def table_logic(
         "table": table.model_dump(mode="json", exclude_defaults=True, include=_TABLE_FIELDS),
         "checks": sorted(_canonical(_check(c)) for c in table.checks),
     }
+    if days:
+        parts["calendar.days"] = days
     if queries:
         parts["queries"] = sorted(map(normalise_sql, queries.values()))
     if dataset.kpi and dataset.kpi.accept and layer == "kpi":

@@ -13,6 +13,8 @@ from zoneinfo import available_timezones
 from pydantic import Field, model_validator
 
 from etl_resources.calendar import WHOLE, Every, Grain, bounds, keys_between
+from etl_resources.manifest_calendar import WORKING_DAYS, Holidays, Weekday
+from etl_resources.manifest_schedules import OffPeak, Schedule
 from etl_resources.manifest_sources import PostgresSource, Source, System
 from etl_resources.manifest_tables import Derived, Kpi, Lookup, Silver, Table, Window
 from etl_resources.manifest_targets import AllowedTargets, AnyTarget
@@ -71,6 +73,16 @@ class Bronze(Strict):
     )
 
 
+class Promise(Strict):
+    """How far a dataset may be behind its sources before somebody is told (M15b)."""
+
+    within_hours: float = Field(
+        gt=0,
+        description="Hours in which what a source held must be in every table and target of the dataset, a complete "
+        "period included. Longer than it takes to look at the source, and to run.",
+    )
+
+
 class Dataset(Strict):
     """One dataset: where it comes from, what it promises, where it is served."""
 
@@ -88,6 +100,7 @@ class Dataset(Strict):
     gdp: Derived | None = Field(default=None, description="A golden table over silver and gdp tables.")
     kpi: Kpi | None = Field(default=None, description="Measures over gdp and kpi tables.")
     serving: tuple[AnyTarget, ...] = Field(default=(), description="Where the last layer is copied to.")
+    freshness: Promise | None = Field(default=None, description="How far it may be behind; omitted: nobody is told.")
 
     @model_validator(mode="after")
     def _shape(self) -> "Dataset":
@@ -138,6 +151,10 @@ class Calendar(Strict):
     )
     start: Month = Field(description="First month of the data.")
     end: Month = Field(description="Last month of the data, included.")
+    working_days: tuple[Weekday, ...] = Field(
+        default=WORKING_DAYS, min_length=1, description="Days of the week on which one works."
+    )
+    holidays: Holidays = Field(default_factory=Holidays, description="Days on which nobody works.")
 
     @model_validator(mode="after")
     def _exists(self) -> "Calendar":
@@ -232,6 +249,11 @@ class KeepFresh(Strict):
         ge=0,
         description="Seconds from the first of them to the second; four times as long each time, up to an hour.",
     )
+    heavy_runs: Literal["any_time", "off_peak"] = Field(
+        default="any_time",
+        description="When runs may start that take longer than heavy_minutes. off_peak: in a window.",
+    )
+    heavy_minutes: float = Field(default=10, gt=0, description="Estimated from earlier runs.")
 
 
 class Platform(Strict):
@@ -250,3 +272,11 @@ class Platform(Strict):
     )
     allowed_targets: AllowedTargets = Field(description="Where data may be served; nothing else is written.")
     keep_fresh: KeepFresh = Field(default_factory=KeepFresh, description="What is recomputed by itself.")
+    schedules: tuple[Schedule, ...] = Field(default=(), description="What is materialized when.")
+    off_peak: tuple[OffPeak, ...] = Field(default=(), description="When heavy runs may start.")
+
+    @model_validator(mode="after")
+    def _windows(self) -> "Platform":
+        if self.keep_fresh.heavy_runs == "off_peak" and not self.off_peak:
+            raise ValueError("keep_fresh waits for off-peak, and there is no window: add `off_peak`")
+        return self

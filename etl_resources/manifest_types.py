@@ -58,6 +58,7 @@ TargetPattern = Annotated[
 TableName = Annotated[
     str, _word(r"^(bronze|silver|gdp|kpi)\.[a-z][a-z0-9_]{0,62}$", "layer.dataset, e.g. silver.sales_lines")
 ]
+TimeOfDay = Annotated[str, _word(r"^([01]\d|2[0-3]):[0-5]\d$", 'a time of day, e.g. "06:00"')]
 Amount = Annotated[str, _word(r"^\d{1,9}(\.\d{1,6})?$", 'an amount in quotes, e.g. "0.12"')]
 Currency = Annotated[str, _word(r"^[A-Z]{3}$", "a currency's ISO code, e.g. EUR")]
 ResourcePrefix = Annotated[

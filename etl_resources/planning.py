@@ -15,10 +15,12 @@ from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.pins import Pin, current_pins, pins_of
+from etl_resources.ledger.prunes import record_pruned
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.looked_up import Lookups
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.tables.input_tables import PinnedTable
+from etl_resources.tables.read_volume import InputSizes, ReadVolume
 from etl_resources.windows import InputWindow, versions_read
 
 if TYPE_CHECKING:
@@ -116,6 +118,7 @@ def plan(
                 refused[partition] = _held_by_pins(asset, partition, [pins[p] for p in held])
             else:
                 todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
+        _record_pruned(ledger, asset, run_id, inputs, [p for p in pruned.values() if p.partition not in pins])
         if not todo:
             return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, windows=windows)
         epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
@@ -124,6 +127,17 @@ def plan(
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         failpoint("plan.intended", asset)
         return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, windows)
+
+
+def _record_pruned(
+    ledger: Ledger, asset: str, run_id: str, inputs: Mapping[str, PinnedTable], pruned: Collection[Publish]
+) -> None:
+    if not pruned:
+        return
+    sizes, saved = InputSizes(inputs), ReadVolume()
+    for publish in pruned:
+        saved += sizes.read_by(publish.inputs)
+    record_pruned(ledger.connection, asset, run_id, pruned, files=saved.files, size_bytes=saved.size_bytes)
 
 
 def _input_versions(

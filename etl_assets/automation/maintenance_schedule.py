@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from etl_assets.graph.runtime import Runtime
+from etl_assets.project_schedule_checks import MAINTENANCE as NAME
 from etl_resources.io_managers.failure import failing_clearly
 
 MAINTENANCE = "maintenance"
@@ -42,7 +43,7 @@ def build_maintenance_job(runtime: Runtime, checks: Sequence[dg.AssetCheckKey]) 
 def build_maintenance_schedule(time_zone: str, job: dg.JobDefinition) -> dg.ScheduleDefinition:
     """It starts by itself: without it, metadata and small files grow with every publish."""
     return dg.ScheduleDefinition(
-        name="daily_maintenance",
+        name=NAME,
         cron_schedule=DAILY,
         job=job,
         execution_timezone=time_zone,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from etl_assets.automation.alerts import alert
+from etl_assets.automation.heavy_runs import put_off
 from etl_assets.automation.observe_sources import Observed, SourceObserver
 from etl_assets.automation.reconcile_sensor import RUN_TAG
 from etl_assets.automation.running import FIRST, LAST, running_places
@@ -82,20 +83,23 @@ class _Tick:
         levels = _levels(connection, self._nodes, self._rules)
         touched = {a for a, _ in (*facts.marks, *facts.asked, *observed.files)}
         unsettled = self._unsettled(_cursor(cursor), levels, touched)
-        decision = self._decide(unsettled, observed, facts)
-        asked = decision.requests[:RUNS_MAX]
+        decision, closure = self._decide(unsettled, observed, facts)
+        put = put_off(self._runtime.project, connection, closure, decision.requests, now)
+        asked = put.now[:RUNS_MAX]
         with connection.transaction():
             for request in asked:
                 requests.ask(connection, request.key, [(*r.place, r.state, r.tries, r.why) for r in request.roots], now)
             settled = decision.fresh | decision.kept.keys() | self._gone(facts)
             requests.settle(connection, settled & facts.asked.keys(), decision.stuck)
         self._tell(observed)
+        if asked and put.waiting:
+            self._log(put.told())
         restless = {a for a, _ in decision.unsettled} | set(decision.not_looked_at)
         at_rest = {n: level for n, level in levels.items() if n not in restless}
         return Tick(
             [self._run_request(r) for r in asked],
             json.dumps(at_rest, sort_keys=True, separators=(",", ":")),
-            _summary(decision, observed),
+            "; ".join(filter(None, (put.told(), _summary(decision, observed)))),
         )
 
     def _gone(self, facts: Facts) -> set[Place]:
@@ -103,14 +107,14 @@ class _Tick:
         partitions = {n.name: n.partitions for n in self._nodes}
         return {(asset, p) for asset, p in facts.asked if p not in partitions.get(asset, ())}
 
-    def _decide(self, assets: Collection[str], observed: Observed, facts: Facts) -> Decision:
+    def _decide(self, assets: Collection[str], observed: Observed, facts: Facts) -> tuple[Decision, Closure | None]:
         if not assets:
-            return Decision()
+            return Decision(), None
         needed = _with_upstream(self._nodes, assets)
         nodes = [n for n in self._nodes if n.name in needed]
         compare = Comparer(self._runtime, self._ledger)
         closure = Closure(nodes, state_of(self._ledger, nodes), observed.files, compare=compare)
-        return decide(closure, facts, self._rules, assets, until=time.monotonic() + BUDGET_S)
+        return decide(closure, facts, self._rules, assets, until=time.monotonic() + BUDGET_S), closure
 
     def _unsettled(self, before: Mapping[str, str], levels: Mapping[str, str], touched: Collection[str]) -> set[str]:
         """Assets of which anything differs from when they were last found fresh, and all that is made from them."""

@@ -18,6 +18,7 @@ from etl_resources.closure_plan import PlannedStep
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.backfills import (
     DAEMON,
+    PROCESS,
     BackfillRecord,
     MadeBy,
     Planned,
@@ -143,12 +144,20 @@ def differs(planned: Planned, plan: BackfillPlan) -> str | None:
 
 
 def run_backfill(
-    runtime: Runtime, plan: BackfillPlan, begun: BackfillRecord | None, progress: Progress
+    runtime: Runtime, plan: BackfillPlan, begun: BackfillRecord | None, progress: Progress, *, off_peak: bool = False
 ) -> BackfillResult:
-    """Run the plan, or go on with what was begun. Raises PermanentError when another process runs it."""
+    """Run the plan, or go on with what was begun. off_peak: in this process, each run waiting for a window.
+
+    Raises PermanentError when another process runs it.
+    """
     with Launcher.open(runtime) as launcher, Ledger.open(runtime.settings) as ledger:
-        record = begun or _record(plan, launcher.how)
+        record = begun or _record(plan, PROCESS if off_peak else launcher.how)
         attached = begun is not None and begun.how == DAEMON and launcher.is_submitted(begun.backfill)
+        if attached and off_peak:
+            raise PermanentError(
+                f"Backfill {record.backfill} is run by Dagster's daemon already. Cancel it in the web UI, or drop "
+                "--off-peak."
+            )
         with running(ledger.connection, record.backfill):
             if begun is None:
                 start(ledger.connection, record)
@@ -156,10 +165,10 @@ def run_backfill(
             if attached or (record.how == DAEMON and begun is None):
                 stopped = _by_daemon(launcher, record, plan, progress, attached=attached)
             else:
-                launcher.run_here(record.backfill, plan.runs, progress)
+                launcher.run_here(record.backfill, plan.runs, progress, off_peak=off_peak)
             result = _result(runtime, ledger, launcher, record, plan, stopped)
             if stopped is None and (rest := _left(runtime, result)):
-                launcher.run_here(record.backfill, rest, progress)
+                launcher.run_here(record.backfill, rest, progress, off_peak=off_peak)
                 result = _result(runtime, ledger, launcher, record, plan, stopped)
             finish(ledger.connection, record.backfill, result.actual_json())
     return result

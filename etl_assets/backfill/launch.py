@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from etl_assets.backfill.off_peak_wait import until_open
 from etl_assets.backfill.runs import PlannedRun
 from etl_assets.graph.jobs import job_of
 from etl_assets.graph.partitions import told as partition_told
@@ -75,12 +76,16 @@ class Launcher:
         found = get_daemon_statuses(self._instance, BACKFILL_DAEMONS, ignore_errors=True)
         return DAEMON if all(s.healthy for s in found.values()) else PROCESS
 
-    def run_here(self, backfill: str, runs: Sequence[PlannedRun], progress: Progress) -> None:
-        """One after the other, in this process; a run that fails doesn't keep the others."""
+    def run_here(
+        self, backfill: str, runs: Sequence[PlannedRun], progress: Progress, *, off_peak: bool = False
+    ) -> None:
+        """One after the other, in this process; a run that fails doesn't keep the others. off_peak: each waits."""
         from etl_assets.definitions import build_definitions
 
         definitions, calendar = build_definitions(self._runtime.project), self._runtime.project.platform.calendar
         for number, run in enumerate(runs, 1):
+            if off_peak:
+                until_open(self._runtime.project, progress)
             progress(f"run {number} of {len(runs)}: {run}, {len(run.assets)} assets, {len(run.steps)} partitions")
             start, end = (calendar.start,) * 2 if run.first == WHOLE else (run.first, run.last)
             job = definitions.resolve_job_def(job_of(run.first))

@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
-from etl_resources.closure import ClosureNode
 from etl_resources.errors import PermanentError
 from etl_resources.suggest import hint
 
@@ -14,7 +14,19 @@ STORES = ("postgres", "elasticsearch")
 _TERM = re.compile(r"(?P<up>\d*\+)?(?P<name>[^+\s]+)(?P<down>\+\d*)?")
 
 
-def select(nodes: Sequence[ClosureNode], datasets: Mapping[str, str], terms: Iterable[str]) -> list[str]:
+class Selectable(Protocol):
+    """A table or a target, as much of it as a selection asks for."""
+
+    @property
+    def name(self) -> str:
+        """E.g. silver.sales_orders."""
+
+    @property
+    def upstream(self) -> Sequence[str]:
+        """What it is made from."""
+
+
+def select(nodes: Sequence[Selectable], datasets: Mapping[str, str], terms: Iterable[str]) -> list[str]:
     """Names of the selected assets, upstream first. datasets: asset → dataset that it belongs to.
 
     A term is a name (gdp.sales, gdp/sales), a layer, a dataset, `serving` or `*`; `+term` adds all that it is made

@@ -25,6 +25,9 @@ def backfill(
     last: To = None,
     plan: Annotated[str | None, typer.Option("--plan", help="Only if the plan still has this hash.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    off_peak: Annotated[
+        bool, typer.Option("--off-peak", help="Start runs only in the `off_peak` windows of platform.yaml; waits here.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell the plan, run nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -34,12 +37,15 @@ def backfill(
     Exit code 0: all is done, or there was nothing to do; 1: something failed, was refused or cancelled.
     """
     from etl_assets.backfill.execute import prepare, run_backfill
+    from etl_assets.backfill.off_peak_wait import windows_of
     from etl_assets.cli.plan_report import plan_json, print_plan
     from etl_assets.graph.runtime import Runtime
     from etl_assets.project import load_project
     from etl_resources.errors import PermanentError
 
     runtime = Runtime(load_project())
+    if off_peak:
+        windows_of(runtime.project)
     found, begun = prepare(runtime, selection, first, last, plan)
     if not as_json:
         print_plan(found, sys.stdout)
@@ -53,7 +59,7 @@ def backfill(
         if not sys.stdin.isatty():
             raise PermanentError("There is no terminal to ask whether to run this: add --yes.")
         typer.confirm("Run it?", abort=True, err=True)
-    result = run_backfill(runtime, found, begun, _line)
+    result = run_backfill(runtime, found, begun, _line, off_peak=off_peak)
     if as_json:
         _print_json({"plan": plan_json(found), **_result_json(result)})
     else:

@@ -13,6 +13,7 @@ from etl_assets.cli import (
     lineage,
     maintain,
     manifests,
+    metrics,
     plan,
     query,
     recover,
@@ -50,6 +51,7 @@ versions.register(app)
 maintain.register(app)
 recover.register(app)
 stuck.register(app)
+metrics.register(app)
 stack.register(app)
 
 EXIT_FAILED = 1

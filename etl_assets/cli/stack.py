@@ -12,6 +12,7 @@ from etl_resources.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from etl_resources.stack import StackStatus
+    from etl_resources.stack.companion import Companion
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print everything as JSON, with passwords: for your own eyes only.")
@@ -28,15 +29,32 @@ def register(app: typer.Typer) -> None:
 def up(
     ui: Annotated[bool, typer.Option(help="Also start Dagster's web server and daemon.")] = True,
     search: Annotated[bool, typer.Option(help="Also start Elasticsearch, where there is Java 17 or newer.")] = True,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Also serve metrics for Prometheus, from now on at every `up`.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start the servers (Postgres, S3, Elasticsearch, Dagster) and wait until they are usable. Harmless to repeat."""
     from etl_resources import stack
 
     settings = load_settings()
-    state = stack.up(settings, bucket=_bucket(settings), project_dir=Path.cwd(), ui=ui, search=search, progress=_tell)
+    state = stack.up(
+        settings,
+        bucket=_bucket(settings),
+        project_dir=Path.cwd(),
+        ui=ui,
+        search=search,
+        companions=_companions(metrics),
+        progress=_tell,
+    )
     tell_settled()
     _show(state, as_json)
+
+
+def _companions(metrics: bool) -> "list[Companion]":
+    from etl_assets.metrics_server import metrics_companion
+
+    return [metrics_companion()] if metrics else []
 
 
 def down() -> None:

@@ -28,6 +28,7 @@ from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.logic import remember_logic
 from etl_resources.ledger.marks import looked_at
 from etl_resources.ledger.pins import current_pins
+from etl_resources.ledger.prunes import record_pruned
 from etl_resources.ledger.records import IntendedPartition
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import held_back
@@ -121,7 +122,12 @@ class CaptureStep:
         changed |= {p for p in requested if p not in changed and not self._of_one_capture(p)}
         changed |= self._without_totals([p for p in requested if p not in changed])
         for table in self.tables.values():
-            table.outcomes += [table.pruned(p) for p in requested if p not in changed]
+            same = [table.published.publishes[p] for p in requested if p not in changed]
+            table.outcomes += [table.pruned(p.partition) for p in same]
+            size_bytes = sum(p.size_bytes for p in same)
+            record_pruned(
+                self._ledger.connection, table.node.name, self._run_id, same, files=len(same), size_bytes=size_bytes
+            )
         return sorted(changed)
 
     def _of_one_capture(self, partition: str) -> bool:

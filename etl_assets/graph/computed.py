@@ -22,6 +22,7 @@ from etl_resources.planning import Plan, PlannedPartition, held_back
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult
 from etl_resources.run_token import InputVersion
+from etl_resources.tables.read_volume import ReadVolume
 from etl_resources.tables.table_store import WrittenPartition
 
 
@@ -90,6 +91,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                     "stage_seconds": c.written.evidence["stage_s"],
                     **c.written.evidence["counts"],
                     "rejected_share": rejected_share(c.written.evidence["counts"]),
+                    **ReadVolume(**c.written.evidence["reads"]).as_metadata(),
                     **c.written.evidence.get("accepted", {}),
                 },
                 letters=c.letters,

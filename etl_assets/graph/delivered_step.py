@@ -34,6 +34,7 @@ from etl_resources.ledger.lineage import newest_capture
 from etl_resources.ledger.logic import remember_logic
 from etl_resources.ledger.marks import looked_at
 from etl_resources.ledger.pins import current_pins
+from etl_resources.ledger.prunes import record_pruned
 from etl_resources.ledger.records import IntendedPartition, Publish
 from etl_resources.object_store import ObjectStore
 from etl_resources.progress import report
@@ -106,6 +107,14 @@ class DeliveredStep:
         if pin is not None:
             return pruned_outcome(current, str(pin))
         if current.fingerprint == delivery.fingerprint and current.token == self._token(current.version):
+            record_pruned(
+                self._ledger.connection,
+                self._node.name,
+                self._run_id,
+                [current],
+                files=1,
+                size_bytes=current.size_bytes,
+            )
             return pruned_outcome(current, f"source fingerprint is still {delivery.fingerprint}")
         return None
 

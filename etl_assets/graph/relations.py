@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from etl_assets.project import Project, TableNode
+from etl_resources.business_days import DAYS
 from etl_resources.calendar import PERIOD, WHOLE, period_relation
 from etl_resources.looked_up import lookup_relation
 from etl_resources.partition_sql import PartitionBy
@@ -43,6 +44,8 @@ def relations(project: Project, node: TableNode, the_plan: Plan, planned: Planne
     """Name in SQL → DuckDB table expression, for one partition."""
     fiscal_year_start = project.platform.calendar.fiscal_year_start
     found = {} if planned.partition == WHOLE else {PERIOD: period_relation(planned.partition, fiscal_year_start)}
+    if node.reads_days:
+        found[DAYS] = project.business_days.relation
     windows = input_windows(project, node)
     for name in node.inputs:
         found[name] = _scan(project, name, the_plan, planned)

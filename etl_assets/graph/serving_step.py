@@ -32,6 +32,7 @@ from etl_resources.quality.audit import STORED_CONTENT, UNIQUE_KEY, CheckResult,
 from etl_resources.quality.conservation import Account, rows_of
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.sinks.serving import ServingBatch, ServingSink, StagedRows
+from etl_resources.tables.read_volume import InputSizes, ReadVolume
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import WrittenPartition
 
@@ -80,12 +81,12 @@ def _plan(
 def _stage(runtime: Runtime, sink: ServingSink, letters: Letters, the_plan: Plan) -> list[Computed]:
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
     sink.begin(the_plan.attempt, the_plan.todo[0].epoch)
-    engine = connect(runtime.settings)
+    engine, sizes = connect(runtime.settings), InputSizes(the_plan.inputs)
 
     def one(planned: PlannedPartition) -> Computed:
         try:
             with engine.cursor() as cursor:
-                return _write(cursor, sink, letters, the_plan, planned)
+                return _write(cursor, sink, letters, the_plan, planned, sizes.read_by(planned.inputs))
         except Exception as e:
             known = classify(e)  # a client's own error concerns this partition, too
             if known is None:
@@ -99,7 +100,12 @@ def _stage(runtime: Runtime, sink: ServingSink, letters: Letters, the_plan: Plan
 
 
 def _write(
-    engine: "duckdb.DuckDBPyConnection", sink: ServingSink, letters: Letters, the_plan: Plan, planned: PlannedPartition
+    engine: "duckdb.DuckDBPyConnection",
+    sink: ServingSink,
+    letters: Letters,
+    the_plan: Plan,
+    planned: PlannedPartition,
+    reads: ReadVolume,
 ) -> Computed:
     import duckdb
 
@@ -111,10 +117,12 @@ def _write(
         found = retry_transient(write, what)
     except duckdb.Error as e:
         raise engine_error(what, e) from e
-    return replace(_audited(sink, planned, found, started), letters=letters.counts(planned.partition))
+    return replace(_audited(sink, planned, found, reads, started), letters=letters.counts(planned.partition))
 
 
-def _audited(sink: ServingSink, planned: PlannedPartition, found: StagedRows, started: float) -> Computed:
+def _audited(
+    sink: ServingSink, planned: PlannedPartition, found: StagedRows, reads: ReadVolume, started: float
+) -> Computed:
     rows, keys, version = found.rows, found.keys, found.version
     (source,) = planned.inputs
     read, expected = rows_of(source.version), found.expected or source.version
@@ -136,6 +144,7 @@ def _audited(sink: ServingSink, planned: PlannedPartition, found: StagedRows, st
         "counts": counts,
         "account": account.as_json(),
         "linked": planned.linked,
+        "reads": reads.as_json(),
         "size_bytes": found.size_bytes,
         "stage_s": round(time.monotonic() - started, 3),
     }

@@ -48,6 +48,7 @@ from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import PinnedTable, parquet_scan
+from etl_resources.tables.read_volume import InputSizes
 from etl_resources.tables.schema import field_ids, read_schema
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import StagedBatch, WrittenPartition
@@ -71,6 +72,7 @@ class TableStep:
         self._limit = kpi.accept.change if kpi and kpi.accept else None
         self._transform = transform_of(node, field_ids(table.schema(), self._address.columns))
         self.letters: Letters | None = None
+        self._sizes = InputSizes({})
 
     def plan(self, requested: Sequence[str]) -> Plan:
         """Settle what crashed before, then plan."""
@@ -109,7 +111,7 @@ class TableStep:
     def compute(self, the_plan: Plan) -> list[Computed]:
         """All partitions, in parallel and apart from each other: one that fails doesn't hold the others."""
         size = self._runtime.size(self._node)
-        self.letters = self._letters(the_plan)
+        self.letters, self._sizes = self._letters(the_plan), InputSizes(the_plan.inputs)
         engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
         for _ in range(min(size.threads, len(the_plan.todo))):
             engines.put(connect(self._runtime.settings, threads=1, memory_mb=max(256, size.memory_mb // size.threads)))
@@ -196,6 +198,7 @@ class TableStep:
             "counts": account.counts,
             "account": account.as_json(),
             "linked": planned.linked,
+            "reads": self._sizes.read_by(planned.inputs).as_json(),
             **({"accepted": accepted.as_json()} if accepted else {}),
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
             "stage_s": round(time.monotonic() - started, 3),

@@ -9,6 +9,7 @@ from typing import Any
 from etl_assets.graph.relations import input_windows
 from etl_assets.project import Project, TableNode
 from etl_assets.transform_tests.values import TypedRow, relation_of, typed_row
+from etl_resources.business_days import DAYS
 from etl_resources.calendar import PERIOD, bounds, period_relation
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestError, ManifestErrors, PermanentError
@@ -189,6 +190,8 @@ class _Reading:
         partition = self.file.model.partition
         fiscal_year_start = self.project.platform.calendar.fiscal_year_start
         relations = {PERIOD: period_relation(partition, fiscal_year_start)} if partition else {}
+        if node.reads_days:
+            relations[DAYS] = self.project.business_days.relation
         tables = {name: relation_of(self.project.tables[name].contract, given.get(name, ())) for name in node.upstream}
         relations |= {name: tables[name] for name in node.inputs}
         for lookup in node.lookups:

@@ -17,7 +17,8 @@ from etl_resources.settings import Settings
 if TYPE_CHECKING:
     import psycopg
 
-_DEAD = "pg_try_advisory_xact_lock_shared(hashtextextended('attempt:' || attempt, 0))"
+DEAD = "pg_try_advisory_xact_lock_shared(hashtextextended('attempt:' || attempt, 0))"
+"""SQL of rows with an attempt: whether no session holds it. Not to be asked in a transaction that lasts."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class LiveAttempt:
 def live_attempts(connection: "psycopg.Connection[Any]") -> list[LiveAttempt]:
     """The live attempts of every asset, oldest first."""
     rows = connection.execute(
-        f"select attempt, asset, created_at from etl.intents where state = 'open' and not {_DEAD} order by created_at"
+        f"select attempt, asset, created_at from etl.intents where state = 'open' and not {DEAD} order by created_at"
     ).fetchall()
     return [LiveAttempt(*row) for row in rows]
 
@@ -62,7 +63,7 @@ def delivered_attempts(ledger: Ledger, asset: str) -> list[DeliveredAttempt]:
     """Every attempt that the ledger knows."""
     rows = ledger.connection.execute(
         "with mine as materialized (select asset, attempt, state from etl.intents where asset = %s), "
-        f"opened as materialized (select attempt, not {_DEAD} as live from mine where state = 'open') "
+        f"opened as materialized (select attempt, not {DEAD} as live from mine where state = 'open') "
         "select mine.attempt, "
         "case when mine.state = 'published' and own.epoch is null and newer.epoch is not null then 'superseded' "
         "else mine.state end, "
@@ -98,7 +99,7 @@ def clock(ledger: Ledger) -> datetime:
 
 def is_live(ledger: Ledger, attempt: str) -> bool:
     """Whether a session holds the attempt, this one included."""
-    row = ledger.connection.execute(f"select {_DEAD} from (select %s::text as attempt) a", (attempt,)).fetchone()
+    row = ledger.connection.execute(f"select {DEAD} from (select %s::text as attempt) a", (attempt,)).fetchone()
     return ledger.holds(attempt) or not (row and row[0])
 
 
@@ -130,7 +131,7 @@ def _with_dead_attempts(connection: "psycopg.Connection[Any]") -> frozenset[str]
         return frozenset()
     rows = connection.execute(
         "with opened as materialized (select attempt, asset from etl.intents where state = 'open') "
-        f"select distinct asset from opened where {_DEAD}"
+        f"select distinct asset from opened where {DEAD}"
     ).fetchall()
     return frozenset(asset for (asset,) in rows)
 
@@ -140,7 +141,7 @@ def in_use(ledger: Ledger, asset: str, since: datetime) -> InUse:
     rows = ledger.connection.execute(
         "with recent as materialized (select attempt, state from etl.intents "
         "where asset = %s and (state = 'open' or settled_at >= %s)) "
-        f"select attempt, epoch, state = 'open' and {_DEAD} from recent "
+        f"select attempt, epoch, state = 'open' and {DEAD} from recent "
         "left join etl.intent_partitions using (attempt)",
         (asset, since),
     ).fetchall()

@@ -50,12 +50,13 @@ PUBLISH_COLUMNS = (
 
 RECORD_PUBLISHED = """
 insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,
-                           linked, fingerprint, counts, account, stage_s, attempt, run_id)
+                           linked, fingerprint, counts, account, reads, stage_s, attempt, run_id)
 select i.asset, p.partition, p.epoch, p.token, staged ->> 'version', (staged ->> 'alias_of')::bigint,
        (staged ->> 'rows')::bigint, (staged ->> 'size_bytes')::bigint, %(snapshot_id)s,
        coalesce(staged -> 'inputs', p.inputs),
        array(select jsonb_array_elements_text(coalesce(staged -> 'linked', '[]'))), staged ->> 'fingerprint',
-       coalesce(staged -> 'counts', '{}'), staged -> 'account', (staged ->> 'stage_s')::float8, i.attempt, i.run_id
+       coalesce(staged -> 'counts', '{}'), staged -> 'account', staged -> 'reads', (staged ->> 'stage_s')::float8,
+       i.attempt, i.run_id
 from etl.intents i join etl.intent_partitions p using (attempt)
 where i.attempt = %(attempt)s and p.partition = any(%(partitions)s) and p.staged is not null
 on conflict (asset, partition, epoch) do nothing

@@ -58,11 +58,11 @@ def ask(
     """Count a try, now, of (asset, partition, state, tries, why)."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into etl.requests (asset, partition, state, tries, why, run_key, requested_at) "
-            "values (%s, %s, %s, %s, %s, %s, %s) on conflict (asset, partition) do update set state = excluded.state, "
-            "tries = excluded.tries, why = excluded.why, run_key = excluded.run_key, "
+            "insert into etl.requests (asset, partition, state, tries, why, run_key, requested_at, late_since) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (asset, partition) do update "
+            "set state = excluded.state, tries = excluded.tries, why = excluded.why, run_key = excluded.run_key, "
             "requested_at = excluded.requested_at, stuck_since = null, told_at = null",
-            [(*place, run_key, at) for place in places],
+            [(*place, run_key, at, at) for place in places],
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from etl_assets.backfill import launch
 from etl_resources.calendar import WHOLE
 from tests.integration.backfill_child import run_command
 from tests.integration.backfill_shop import Shop, new_shop, of, outcomes, steps
@@ -178,3 +179,22 @@ def test_a_pin_is_told_and_kept(shop: Shop) -> None:
     assert ("gdp.sales", JANUARY) not in outcomes(done, "computed")
     pinned = shop.told("why", "gdp.sales", JANUARY, exit_code=4)
     assert (pinned["status"], pinned["pin"]["reason"]) == ("pinned", "wrong rates")
+
+
+def test_off_peak_each_run_waits_for_a_window(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heavy backfill must not start a run by day, nor be handed to a daemon that would."""
+    platform = shop.project / "platform.yaml"
+    before = platform.read_text()
+    refused = shop.call("backfill", "all", "--off-peak", "--yes")
+    assert "platform.yaml has no off-peak window" in str(refused.exception)
+    platform.write_text(f'{before}off_peak: [{{from: "20:00", to: "06:00"}}]\n')
+    waits: list[str] = []
+    monkeypatch.setattr(launch, "until_open", lambda project, _: waits.append(project.platform.off_peak[0].from_))
+    shop.sell(1, "50.01")
+    try:
+        done = shop.told("backfill", "all", "--off-peak", "--yes")
+    finally:
+        platform.write_text(before)
+    assert done["run_by"] == "process"
+    assert done["actual"]["failed"] == 0
+    assert waits == ["20:00"] * len(done["runs"])
