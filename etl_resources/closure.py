@@ -41,6 +41,8 @@ class ClosureNode:
     """Tables that are captured in the same snapshot, itself included."""
     controls: tuple[str, ...] = ()
     """Keys of the control totals that it is compared with."""
+    late_data: str = "approval"
+    """What becomes of late data in a closed period."""
 
     @property
     def is_source(self) -> bool:

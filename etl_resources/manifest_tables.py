@@ -220,6 +220,19 @@ class Lookup(Strict):
         return self
 
 
+class PeriodClose(Strict):
+    """Periods of the table may be closed (`data-pipeline close`): what late data does to one from then on."""
+
+    late_data: Literal["approval"] = Field(
+        description="approval: the new result waits until a named person accepts it; then it replaces the closed one."
+    )
+    measures: tuple[Identifier, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Numeric columns whose sums are told, before and after; omitted: the decimals outside the key.",
+    )
+
+
 class Derived(Table):
     """A table over tables of other datasets; it reads the same period of each, unless `inputs` says otherwise."""
 
@@ -230,6 +243,9 @@ class Derived(Table):
         default={}, description="Tables of which a partition reads only the rows that it looks up."
     )
     conserve: Conserve | None = Field(default=None, description="Without a grain: sums that no row may be lost from.")
+    period_close: PeriodClose | None = Field(
+        default=None, description="What late data does to a closed period; omitted: its periods can't be closed."
+    )
 
 
 class Silver(Table):

@@ -10,6 +10,7 @@ from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome
 from etl_assets.graph.partitions import partitions_def, told
 from etl_assets.project import Project, TableNode
 from etl_resources.quality.audit import (
+    CLOSED_PERIOD,
     CONTRACT_HELD,
     RECONCILED,
     ROWS_ACCOUNTED,
@@ -29,6 +30,7 @@ _BASE_CHECKS = {
     CONTRACT_HELD: "every written row keeps the contract, judged a second time, by pandera",
     RECONCILED: "equals the control totals of the captured snapshot",
     WITHIN_CHANGE: "its sums are near those of what is published",
+    CLOSED_PERIOD: "a closed period is as it is published, or a person accepted what late data makes of it",
 }
 
 

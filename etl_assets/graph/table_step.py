@@ -13,6 +13,7 @@ import dagster as dg
 from etl_assets.graph.acceptance import accepted_or_held, changed, held_note
 from etl_assets.graph.audits import audit_declared
 from etl_assets.graph.bronze_table import captured_token
+from etl_assets.graph.closed_periods import LateChange, closed_and_published, closes_periods
 from etl_assets.graph.computed import Computed, hold_back_linked, tell
 from etl_assets.graph.kpi_versions import logic_of, name_old_logic
 from etl_assets.graph.outcome import (
@@ -42,7 +43,7 @@ from etl_resources.ledger.logic import remember_logic
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
-from etl_resources.quality.audit import CheckResult, account_of, audit_transform, read_back
+from etl_resources.quality.audit import CLOSED_PERIOD, CheckResult, account_of, audit_transform, read_back
 from etl_resources.quality.conservation import rows_published
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
@@ -173,8 +174,10 @@ class TableStep:
             checks = audit_transform(result, stored, account, self._declared.checks)
             checks += audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)
             checks += self._reconciler.checks(engine, the_plan, planned, scan)
-            acceptance, accepted = self._accept(engine, the_plan, planned, result, checks, scan)
+            late = self._late(engine, the_plan, planned, result, scan)
+            acceptance, accepted = self._accept(engine, the_plan, planned, result, checks, scan, late)
             checks += acceptance
+            restated = late.restatement(self._runtime.project, planned, *result.content, accepted) if late else None
             alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
             paths = (result.path,)
             if alias is not None:
@@ -197,6 +200,7 @@ class TableStep:
             "account": account.as_json(),
             "linked": planned.linked,
             **({"accepted": accepted.as_json()} if accepted else {}),
+            **({"restatement": restated} if restated else {}),
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
             "stage_s": round(time.monotonic() - started, 3),
         }
@@ -210,9 +214,15 @@ class TableStep:
         result: TransformResult,
         checks: Sequence[CheckResult],
         scan: str,
+        late: LateChange | None,
     ) -> tuple[list[CheckResult], Acceptance | None]:
-        """The checks of a KPI's acceptance. What they alone refuse, a person may have accepted."""
-        found = self._reconciler.acceptance(engine, the_plan, planned, scan)
+        """The checks of a KPI's acceptance, and of a closed period. What they alone refuse, a person may have
+        accepted."""
+        found = [late.check()] if late else []
+        if late is None and closes_periods(self._node):
+            closing = the_plan.closed.get(planned.partition)
+            found.append(CheckResult(CLOSED_PERIOD, passed=True, metadata={"closed": str(closing or "no")}))
+        found += self._reconciler.acceptance(engine, the_plan, planned, scan)
         if self._limit is not None:
             before = self._published_scan(planned.partition) if planned.current else None
             found.append(changed(engine, self._limit, scan, before))
@@ -222,6 +232,23 @@ class TableStep:
         place = (name, planned.partition, planned.token, result.version)
         written = Held(*place, planned.epoch, attempt, self._run_id, result.written, result.path)
         return accepted_or_held(self._ledger, planned, written, found)
+
+    def _late(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        the_plan: Plan,
+        planned: PlannedPartition,
+        result: TransformResult,
+        scan: str,
+    ) -> LateChange | None:
+        """What differs from a closed period; None: it is open, or nothing does."""
+        closing = the_plan.closed.get(planned.partition)
+        if closing is None:
+            return None
+        closed_and_published(self._node.name, planned, closing)
+        if planned.current is not None and planned.current.version == result.version:
+            return None
+        return LateChange(engine, self._node, closing, self._published_scan(planned.partition), scan)
 
     def _published_scan(self, partition: str) -> str:
         table = self._runtime.store.catalog.load_table(self._address.identifier)
@@ -265,8 +292,7 @@ def run_table_step(
         partitions = requested(context, node.dataset.partitions)
         pointers = event_pointers(context.instance, identity, partitions)
         the_plan = step.plan(partitions)
-        if node.layer == "kpi":
-            release(ledger.connection, node.name, the_plan.pruned)
+        release(ledger.connection, node.name, the_plan.pruned)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = step.compute(the_plan) if the_plan.todo else []
         batch = step.stage(the_plan, computed) if computed else None

@@ -42,6 +42,11 @@ class TransformResult:
     reasons: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
+    @property
+    def content(self) -> tuple[str, int]:
+        """Version and rows of what was written."""
+        return self.version, self.written
+
 
 @dataclass(frozen=True)
 class Transform:

@@ -78,6 +78,11 @@ def release(connection: "psycopg.Connection[Any]", asset: str, partitions: Colle
     )
 
 
+def forget(connection: "psycopg.Connection[Any]", asset: str, partition: str) -> None:
+    """What a closed period made wait is to be judged anew, also what was accepted and isn't published."""
+    connection.execute("delete from etl.held where asset = %s and partition = %s", (asset, partition))
+
+
 def acceptance_of(connection: "psycopg.Connection[Any]", held: Held) -> Acceptance | None:
     """Whether exactly this content, made from these inputs by this logic and judged so, was accepted."""
     row = connection.execute(

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etl_resources.calendar import WHOLE
+from etl_resources.ledger.closings import Closing, current_closings
 from etl_resources.ledger.lineage import control_input
 from etl_resources.ledger.pins import Pin, current_pins
 from etl_resources.run_token import InputVersion
@@ -93,6 +94,7 @@ class LedgerState:
     newest_totals: Mapping[Place, int] = field(default_factory=dict)
     """(input of control totals, partition) → newest capture that took them."""
     open_attempts: int = 0
+    closed: Mapping[Place, Closing] = field(default_factory=dict)
 
     def linked_since(self, asset: str, epochs: Mapping[str, int]) -> dict[str, set[str]]:
         """As Ledger.linked_since."""
@@ -150,7 +152,7 @@ def read_state(
     lookups: Collection[str] = (),
     controls: Collection[str] = (),
 ) -> LedgerState:
-    """All that the ledger knows of these assets, by nine statements.
+    """All that the ledger knows of these assets, by ten statements.
 
     lookups: definitions of their lookups; controls: keys of the control totals that they are compared with.
     """
@@ -180,6 +182,7 @@ def read_state(
         {(a, e): v for a, e, v in rows(_WHOLE)},
         {(control_input(c), p): e for c, p, e in rows(_TOTALS)},
         int(rows(_OPEN)[0][0]),
+        current_closings(connection, list(assets)),
     )
 
 
