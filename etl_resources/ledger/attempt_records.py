@@ -22,8 +22,8 @@ select jsonb_build_object(
                        where (epoch, partition) in (select epoch, partition from mine)),
     'pins', (select jsonb_agg(to_jsonb(p)) from etl.pins p where p.attempt = i.attempt),
     'closings', (select jsonb_agg(to_jsonb(c)) from etl.closings c join mine on mine.partition = c.partition
-                 where c.asset = i.asset and c.attempt in (
-                     select k.attempt from etl.known_closings k where k.asset = i.asset))
+                 where c.asset = i.asset and (c.attempt = i.attempt or c.attempt in (
+                     select k.attempt from etl.known_closings k where k.asset = i.asset)))
 )::text, (select max(epoch) from mine)
 from etl.intents i where i.attempt = %(attempt)s
 """

@@ -93,7 +93,7 @@ def test_only_what_is_up_to_date_is_closed(books: ClosedBooks) -> None:
         books.close()
     with pytest.raises(PermanentError, match=r"2024-02 is not closed"):
         books.reopen(FEB)
-    with pytest.raises(PermanentError, match="2024-01 is closed on .* Reopen it first"):
+    with pytest.raises(PermanentError, match=r"2024-01 is closed on .* Reopen it first"):
         roll_back(books.lake.runtime, REVENUE, "1", (JAN,), "", dry_run=True)
 
 
