@@ -118,7 +118,9 @@ def accept(
     with Ledger.open(runtime.settings) as ledger:
         current = ledger.current(held.asset, [partition]).get(partition)
         again = [h for h in records.waiting(ledger.connection, held.asset) if h.partition == partition]
-    published = current is not None and (current.token, current.version) == (held.token, held.version)
+    published = current is not None and (
+        (current.token, current.restated or current.version) == (held.token, held.version)
+    )
     problem = None
     if not published and again and (again[0].token, again[0].version) != (held.token, held.version):
         problem = "its inputs or its logic changed since it was judged: the new result waits, look at it again"

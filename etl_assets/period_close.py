@@ -58,6 +58,13 @@ def closable(runtime: Runtime, name: str, partition: str) -> Closable:
         raise PermanentError(
             f"{node.name}, partition {partition} is {_reason(found)}. Only what is up to date is closed."
         )
+    for other in runtime.project.tables.values():
+        if other.adjusted and other.adjusted.table == node.name:
+            adjustments = why(runtime, other.name, partition)
+            if adjustments.status is not Status.FRESH:
+                raise PermanentError(
+                    f"{other.name}, partition {partition} is {_reason(adjustments)}: materialize it, then close."
+                )
     return Closable(node.name, partition, found.known.epoch, found.known.version, found.known.rows)
 
 

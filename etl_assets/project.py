@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from etl_assets.capture_grains import Capture, captures_of
+from etl_assets.project_adjustments import period_close
 from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
@@ -12,6 +13,7 @@ from etl_assets.project_sensitive_checks import sensitive_errors
 from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
 from etl_assets.sensitive_columns import Marks, sensitive_columns
+from etl_resources.adjustments import Adjusted
 from etl_resources.calendar import WHOLE, Every
 from etl_resources.contract import Contract
 from etl_resources.errors import ManifestErrors, SettingsError
@@ -51,6 +53,8 @@ class TableNode:
     """Identity of the key that hashes columns of this table; None where none is hashed, or the key isn't there yet."""
     logic_parts: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Name of a part of the logic → its digest."""
+    adjusted: Adjusted | None = None
+    """The table whose closed periods its rows adjust; None: it is no table of adjustments."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -234,7 +238,14 @@ def _table(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDra
         queries,
         key,
         logic.parts,
+        _adjusted(files, draft, drafts),
     )
+
+
+def _adjusted(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Adjusted | None:
+    name = files.adjusted.get(draft.dataset)
+    found = period_close(drafts[name].file.model) if name else None
+    return Adjusted(name, drafts[name].contract, found[1].measures or ()) if name and found else None
 
 
 def _queries(files: ProjectFiles, draft: TableDraft) -> dict[str, str]:

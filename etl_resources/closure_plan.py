@@ -14,7 +14,10 @@ from etl_resources.ledger.state import Place
 from etl_resources.run_token import InputVersion
 from etl_resources.verdicts import Change, State, Verdict
 
-LATE_DATA = {"approval": "another content will wait for approval"}
+LATE_DATA = {
+    "approval": "another content will wait for approval",
+    "adjustment": "another content will be an adjustment",
+}
 """What a plan says of a closed period, by its table's `late_data`."""
 
 

@@ -64,6 +64,7 @@ def _table(project: Project, node: TableNode) -> ClosureNode:
                 if d.layer == node.layer
             )
         ),
+        node.adjusted.table if node.adjusted else None,
         late_data(node) if node.layer != "bronze" else "approval",
     )
 

@@ -48,7 +48,8 @@ def source_asset_spec(project: Project, system: str, node: TableNode) -> dg.Asse
 
 
 def table_metadata(project: Project, node: TableNode, place: str) -> dict[str, Any]:
-    manifest = project.root / "datasets" / node.dataset.dataset / "manifest.yaml"
+    of = node.adjusted.table.partition(".")[2] if node.adjusted else node.dataset.dataset
+    manifest = project.root / "datasets" / of / "manifest.yaml"
     metadata: dict[str, Any] = {
         "dagster/column_schema": keys.column_schema(node.contract, project.sensitive.get(node.name, {})),
         "dagster/table_name": place,

@@ -1,7 +1,7 @@
 """What late data does to a partition that somebody closed: it waits for a person, and consumers are told."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import quote
 from etl_resources.ledger.closings import Closing
 from etl_resources.ledger.held import Acceptance
+from etl_resources.ledger.records import Publish
 from etl_resources.manifest_columns import DECIMAL
 from etl_resources.manifest_tables import Derived
 from etl_resources.planning import PlannedPartition
@@ -94,32 +95,41 @@ class LateChange:
         return CheckResult(CLOSED_PERIOD, passed=False, metadata=told, differences=[*_differences(rows)])
 
     def restatement(
-        self, project: Project, planned: PlannedPartition, version: str, rows: int, accepted: Acceptance | None
+        self,
+        project: Project,
+        partition: str,
+        before: Mapping[str, Any],
+        after: Mapping[str, Any],
+        accepted: Acceptance | None = None,
     ) -> dict[str, Any]:
-        """What consumers are told once it is published."""
-        current = planned.current
-        assert current is not None  # noqa: S101  (it is compared with what is published)
+        """What consumers are told once it is published. before, after: version, and where known epoch and rows."""
         return {
             "asset": self.node.name,
-            "partition": planned.partition,
-            "late_data": "approval" if accepted else "adjustment",
+            "partition": partition,
+            "late_data": late_data(self.node),
             "closed": {k: v for k, v in self.closing.as_json().items() if k not in ("asset", "partition", "attempt")},
             **(accepted.as_json() if accepted else {}),
-            "before": {"version": current.version, "epoch": current.epoch, "rows": current.rows},
-            "after": {"version": version, "epoch": planned.epoch, "rows": rows},
+            "before": before,
+            "after": after,
             **self._found[0],
             "totals": self.totals,
             "targets": targets_behind(project, self.node.name),
         }
 
+    def told(self) -> CheckResult:
+        """As a check that holds: the closed figures stay, and the difference is booked."""
+        return replace(self.check(), passed=True, differences=())
 
-def closed_and_published(asset: str, planned: PlannedPartition, closing: Closing) -> None:
-    """Raises PermanentError where nothing is known of what was closed: it isn't made anew over it."""
+
+def closed_and_published(asset: str, planned: PlannedPartition, closing: Closing) -> Publish:
+    """What is published of a closed partition. Raises PermanentError where the ledger lost it: nothing is made over
+    it."""
     if planned.current is None:
         raise PermanentError(
             f"{asset}, partition {planned.partition} is {closing}, and the ledger lost what is published of it. "
             "Run `data-pipeline recover`."
         )
+    return planned.current
 
 
 def told_restatement(restatement: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from etl_resources.adjustments import SCHEMA
 from etl_resources.calendar import PERIOD
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
@@ -125,7 +126,7 @@ def _count_inputs(
         if name in transform.lookups:
             query = f"select count(*) from {quote_qualified(name)} where {transform.lookups[name]}"
             result.missed[name] = _count(engine, query)
-        elif name != PERIOD:
+        elif name != PERIOD and not name.startswith(f"{SCHEMA}."):
             result.inputs[name] = _count(engine, f"select count(*) from {quote_qualified(name)}")
     kept = "true"
     for rule in transform.filters if transform.grain is not None else ():

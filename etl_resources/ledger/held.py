@@ -125,10 +125,17 @@ def accept(connection: "psycopg.Connection[Any]", held: Held, by: str, reason: s
 
 
 def kept_paths(connection: "psycopg.Connection[Any]", asset: str) -> set[str]:
-    """Files that nobody may clean away: they wait."""
-    return {
-        path for (path,) in connection.execute("select path from etl.waiting where asset = %s", (asset,)).fetchall()
-    }
+    """Files that nobody may clean away: they wait, or adjustments of a closed partition are made from them, and were
+    until a day ago."""
+    rows = connection.execute(
+        "select path from etl.waiting where asset = %(asset)s union "
+        "select p.account ->> 'restated_path' from etl.publishes p "
+        "where p.asset = %(asset)s and p.account ? 'restated_path' and not exists (select from etl.publishes n "
+        "where n.asset = p.asset and n.partition = p.partition and n.epoch > p.epoch "
+        "and n.published_at < now() - interval '1 day')",
+        {"asset": asset},
+    ).fetchall()
+    return {path for (path,) in rows}
 
 
 def _place(held: Held) -> tuple[str, ...]:

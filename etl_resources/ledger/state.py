@@ -36,6 +36,8 @@ class Known(NamedTuple):
     fingerprint: str | None
     run_id: str
     published_at: datetime
+    restated: str | None = None
+    """What its inputs give, where it is closed and keeps another content."""
 
 
 class Ended(NamedTuple):
@@ -111,7 +113,8 @@ select asset, partition, epoch, token, version, rows,
            select max(x.size_bytes) from etl.publishes x
            where x.asset = p.asset and x.partition = p.partition and x.version = p.version
        ) end,
-       coalesce((counts ->> 'read')::bigint, rows), inputs, fingerprint, run_id, published_at
+       coalesce((counts ->> 'read')::bigint, rows), inputs, fingerprint, run_id, published_at,
+       account ->> 'restated'
 from (
     select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2
 ) newest
