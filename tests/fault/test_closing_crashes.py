@@ -1,4 +1,4 @@
-"""kill -9 while a period is closed or its restatement is told, and two who act at once: one story, told once or twice."""
+"""kill -9 while a period is closed or its restatement is told, and two who act at once: one story in the end."""
 
 import json
 import os
