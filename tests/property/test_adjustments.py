@@ -88,8 +88,8 @@ def totals(connection: duckdb.DuckDBPyConnection, *tables: str) -> tuple[Any, ..
     return row
 
 
-@given(closed=states, history=st.lists(events, max_size=8))
-@settings(max_examples=60, deadline=None)
+@given(closed=states, history=st.lists(events, max_size=5))
+@settings(max_examples=40, deadline=None)
 def test_closed_and_adjustments_are_what_the_inputs_give(closed: Rows, history: list[tuple[str, Any]]) -> None:
     """Row by row and in every sum, also when figures revert and when the period is reopened; a repeat adds nothing."""
     with engine() as connection:
