@@ -31,9 +31,20 @@ def close_errors(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterato
             f"column {name!r} has the name of a column of adjustments; rename it, or let late data wait for approval"
         )
         yield draft.file.error(message, draft.layer, "columns", name)
-    for reader in drafts.values():
-        if draft.name in reader.upstream and any(r.layer == reader.layer for r in reconciliations(reader.file.model)):
-            message = (
-                f"{reader.name} reads {draft.name} and must equal the control totals of now, which closed figures don't"
-            )
-            yield draft.file.error(f"{message}: say it of {reader.name}, or `approval` here", *at, "late_data")
+    for reader in _behind(draft, drafts):
+        if any(r.layer == reader.layer for r in reconciliations(reader.file.model)):
+            what = f"{reader.name} is made of {draft.name} and must equal the control totals of now"
+            message = f"{what}, which closed figures don't: say it of {reader.name}, or `approval` here"
+            yield draft.file.error(message, *at, "late_data")
+
+
+def _behind(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> list[TableDraft]:
+    """Tables that are made of one, directly or not."""
+    found: dict[str, TableDraft] = {}
+    names = [draft.name]
+    while names:
+        name = names.pop()
+        new = [d for d in drafts.values() if name in d.upstream and d.name not in found]
+        found |= {d.name: d for d in new}
+        names += [d.name for d in new]
+    return list(found.values())

@@ -135,4 +135,4 @@ class Adjuster:
         told = [f"{c.asset} {c.partition}: {c.kind}" for c in changes[:CAUSES_TOLD]]
         if len(changes) > CAUSES_TOLD:
             told.append(f"{len(changes) - CAUSES_TOLD} more")
-        return "; ".join(told) or f"{name} {partition} was closed anew"
+        return "; ".join(told) or f"{name} {partition} was published anew"

@@ -104,12 +104,3 @@ def record_tagged(connection: "psycopg.Connection[Any]", attempt: str, asset: st
         "update etl.closings set tagged_at = now() where attempt = %s and asset = %s and tagged_at is null",
         (attempt, asset),
     )
-
-
-def history(connection: "psycopg.Connection[Any]", asset: str | None = None) -> list[tuple[Any, ...]]:
-    """(asset, partition, kind, by, note, at, version, tag) of everything that was ever closed or reopened."""
-    return connection.execute(
-        "select asset, partition, kind, by_whom, note, at, version, tag from etl.known_closings "
-        "where %(asset)s::text is null or asset = %(asset)s order by asset, partition, epoch",
-        {"asset": asset},
-    ).fetchall()

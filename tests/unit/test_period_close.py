@@ -85,5 +85,5 @@ def test_a_dataset_of_the_name_is_in_the_way(root: Path) -> None:
 def test_what_equals_totals_of_now_may_not_read_closed_figures(root: Path) -> None:
     """It would be refused for ever: the ERP goes on, and what it reads doesn't."""
     found = problem(root, "{late_data: adjustment, measures: [amount]}", "sales")
-    assert "kpi.revenue reads gdp.sales and must equal the control totals of now" in found
+    assert "kpi.revenue is made of gdp.sales and must equal the control totals of now" in found
     assert "say it of kpi.revenue, or `approval` here" in found
