@@ -110,8 +110,10 @@ def prove_documents(lake: Lake, sink: ElasticsearchSink) -> None:
 
 
 def prove_evidence(lake: Lake) -> None:
-    """Each published partition has its ledger row: inputs, token, version, counts that add up, and a closed intent. A closed
-    partition counts what its inputs give, which its adjustments tell."""
+    """Each published partition has its ledger row: inputs, token, version, counts that add up, and a closed intent.
+
+    A closed partition counts what its inputs give, which its adjustments tell.
+    """
     with Ledger.open(lake.settings) as ledger:
         for name in [*lake.runtime.addresses, *(n.name for n in lake.runtime.project.serving)]:
             for partition, publish in ledger.current(name).items():
@@ -121,7 +123,8 @@ def prove_evidence(lake: Lake) -> None:
     incomplete = lake.platform(
         "select p.asset, p.partition, p.epoch, p.counts, i.state from etl.publishes p "
         "left join etl.intents i using (attempt) where i.state is distinct from 'published' "
-        "or coalesce(split_part(p.account ->> 'restated', '-', 1)::bigint, p.rows) <> (p.counts ->> 'written')::bigint or (p.counts ->> 'read')::bigint <> "
+        "or coalesce(split_part(p.account ->> 'restated', '-', 1)::bigint, p.rows) <> (p.counts ->> 'written')::bigint "
+        "or (p.counts ->> 'read')::bigint <> "
         "(select sum((p.counts ->> what)::bigint) from unnest(%s::text[]) what)",
         ["written", "rejected", "deduplicated", "filtered"],
     )

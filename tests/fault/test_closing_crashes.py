@@ -67,12 +67,12 @@ def _reopened(books: ClosedBooks) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("point", "closed"),
     [
-        ("plan.recorded", False),
+        pytest.param("plan.recorded", False, marks=pytest.mark.long),
         ("stage.committed", False),
-        ("publish.after_swap", True),
+        pytest.param("publish.after_swap", True, marks=pytest.mark.long),
         ("evidence.recording", True),
         ("close.published", True),
-        ("close.tagged", True),
+        pytest.param("close.tagged", True, marks=pytest.mark.long),
     ],
 )
 def test_a_closing_that_dies_is_whole_or_was_never(books: ClosedBooks, point: str, closed: bool) -> None:
