@@ -36,16 +36,20 @@ class Closable:
 
 def known_closable(runtime: Runtime, name: str) -> TableNode:
     """A table whose periods may be closed, by its name or its dataset's. Raises PermanentError with the valid names."""
-    found = {n: node for n, node in runtime.project.tables.items() if node.layer != "bronze" and closes_periods(node)}
-    wanted = next((n for n, node in found.items() if name.replace("/", ".") in (n, node.dataset.dataset)), None)
-    if wanted is None:
-        why_not = (
-            "Its periods can't be closed: its manifest has no `period_close`"
-            if name in runtime.project.tables
-            else (f"Unknown table {name!r}")
-        )
-        raise PermanentError(f"{why_not}; {hint(name, found) if found else 'no manifest of the project has one'}.")
-    return found[wanted]
+    named = {
+        n: node for n, node in runtime.project.tables.items()
+        if name.replace("/", ".") in (n, node.dataset.dataset)
+    }  # fmt: skip
+    tables = runtime.project.tables.items()
+    valid = [n for n, node in tables if node.layer != "bronze" and closes_periods(node)]
+    wanted = next((n for n in named if n in valid), None)
+    if wanted is not None:
+        return named[wanted]
+    told = (
+        f"{name}: its manifest has no `period_close`, so that no period of it" if named else f"Unknown table {name!r}"
+    )
+    told += " is closed" if named else ""
+    raise PermanentError(f"{told}; {hint(name, valid) if valid else 'no manifest of the project has one'}.")
 
 
 def closable(runtime: Runtime, name: str, partition: str) -> Closable:
@@ -53,7 +57,7 @@ def closable(runtime: Runtime, name: str, partition: str) -> Closable:
     node = known_closable(runtime, name)
     found = why(runtime, node.name, partition)
     if found.closing is not None:
-        raise PermanentError(f"{node.name}, partition {partition} is {found.closing} already.")
+        raise PermanentError(f"{node.name}, partition {partition} was {found.closing}.")
     if found.status is not Status.FRESH or found.known is None:
         raise PermanentError(
             f"{node.name}, partition {partition} is {_reason(found)}. Only what is up to date is closed."

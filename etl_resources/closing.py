@@ -128,7 +128,7 @@ class Closer:
             made_as, tag = current, ""
             if kind == "closed":
                 if before is not None:
-                    raise PermanentError(f"{asset}, partition {partition} is {before} already.")
+                    raise PermanentError(f"{asset}, partition {partition} was {before}.")
                 if pin := pins_of(ledger.connection, asset).get(partition):
                     raise PermanentError(f"{asset}, partition {partition} is {pin}, before it can be closed.")
                 prove(current)

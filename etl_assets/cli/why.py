@@ -51,7 +51,7 @@ def _standing(found: "Why") -> Iterator[str]:
         k = found.known
         yield f"published {k.published_at:%Y-%m-%d %H:%M:%S} UTC by run {k.run_id}: {k.rows:,} rows, epoch {k.epoch}"
     if found.closing:
-        yield f"it is {found.closing}"
+        yield f"it was {found.closing}"
     if found.pin:
         yield f"it is {found.pin}"
     if found.waiting:

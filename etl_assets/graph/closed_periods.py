@@ -89,7 +89,7 @@ class LateChange:
     def check(self) -> CheckResult:
         """It blocks, until a person accepts exactly this content."""
         counts, rows = self._found
-        told = {"closed": str(self.closing), **counts, "differences": sum(counts.values())}
+        told = {"period": str(self.closing), **counts, "differences": sum(counts.values())}
         for name, sums in self.totals.items():
             told[f"sum of {name}"] = f"{sums['before']} → {sums['after']}"
         return CheckResult(CLOSED_PERIOD, passed=False, metadata=told, differences=[*_differences(rows)])
@@ -126,7 +126,7 @@ def closed_and_published(asset: str, planned: PlannedPartition, closing: Closing
     it."""
     if planned.current is None:
         raise PermanentError(
-            f"{asset}, partition {planned.partition} is {closing}, and the ledger lost what is published of it. "
+            f"{asset}, partition {planned.partition} was {closing}, and the ledger lost what is published of it. "
             "Run `data-pipeline recover`."
         )
     return planned.current

@@ -115,7 +115,7 @@ class StepAcceptance:
         if late is not None:
             return [late.told() if self._adjusts else late.check()]
         closing = the_plan.closed.get(planned.partition)
-        told = {"closed": str(closing or "no")}
+        told = {"period": str(closing or "open")}
         return [CheckResult(CLOSED_PERIOD, passed=True, metadata=told)] if closes_periods(self.node) else []
 
     def _restatement(

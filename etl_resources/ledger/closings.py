@@ -65,7 +65,7 @@ def closings_of(connection: "psycopg.Connection[Any]", asset: str) -> Mapping[st
 def refuse_closed(connection: "psycopg.Connection[Any]", asset: str, partitions: Collection[str]) -> None:
     """Raises PermanentError when one of these is closed: only a reopening lets it be set back."""
     closed = closings_of(connection, asset)
-    if found := [f"{p} is {closed[p]}" for p in partitions if p in closed]:
+    if found := [f"{p} was {closed[p]}" for p in partitions if p in closed]:
         raise PermanentError(
             f"{asset}: {'; '.join(found)}. Reopen it first: `data-pipeline reopen {asset} "
             f"{next(p for p in partitions if p in closed)} --by … --reason …`."

@@ -40,7 +40,7 @@ def test_late_data_of_a_closed_month_waits_for_a_person(books: ClosedBooks) -> N
 
     run = books.run(last=FEB)
 
-    assert "kpi.revenue, partition 2024-01 failed its audit: closed_period: closed closed on " in run.error
+    assert "kpi.revenue, partition 2024-01 failed its audit: closed_period: period closed on " in run.error
     assert "`data-pipeline accept kpi.revenue 2024-01` publishes it" in run.error
     assert books.publishes() == before
     assert books.served() == CLOSED_JAN
@@ -88,12 +88,12 @@ def test_only_what_is_up_to_date_is_closed(books: ClosedBooks) -> None:
     assert books.run().success
     books.close()
     with pytest.raises(
-        PermanentError, match=r"2024-01 is closed on .* by ana \(June close\), release close-2024-01 already"
+        PermanentError, match=r"2024-01 was closed on .* by ana \(June close\), release close-2024-01\."
     ):
         books.close()
     with pytest.raises(PermanentError, match=r"2024-02 is not closed"):
         books.reopen(FEB)
-    with pytest.raises(PermanentError, match=r"2024-01 is closed on .* Reopen it first"):
+    with pytest.raises(PermanentError, match=r"2024-01 was closed on .* Reopen it first"):
         roll_back(books.lake.runtime, REVENUE, "1", (JAN,), "", dry_run=True)
 
 
@@ -213,7 +213,7 @@ def test_the_commands_close_tell_and_reopen(books: ClosedBooks) -> None:
     assert "kpi.revenue 2024-01: closed on" in typed("closings")
     (listed,) = json.loads(typed("closings", "revenue", "--json"))
     assert (listed["by"], listed["note"], listed["tag"]) == ("ana", "Q1", "close-2024-01")
-    assert "it is closed on " in typed("why", REVENUE, JAN)
+    assert "it was closed on " in typed("why", REVENUE, JAN)
     shown = typed("sql", "--as-of", "close-2024-01", "--csv", f"select count(*) as n from {REVENUE}")
     assert shown.split() == ["n", "2"]
     books.sell("1.00", line=3)
