@@ -82,6 +82,16 @@ def close(runtime: Runtime, names: Sequence[str], partition: str, by: str, note:
     return [_close(runtime, c, by.strip(), note.strip()) for c in found]
 
 
+def find_closing(runtime: Runtime, name: str, partition: str) -> Closing:
+    """Of a closed partition. Raises PermanentError when it isn't closed."""
+    found = list_closings(runtime, name)
+    for closing in found:
+        if closing.partition == partition:
+            return closing
+    closed = ", ".join(c.partition for c in found) or "none"
+    raise PermanentError(f"{name}, partition {partition} is not closed. Closed partitions of it: {closed}.")
+
+
 def reopen(runtime: Runtime, name: str, partition: str, by: str, reason: str) -> Done:
     """Let a closed partition follow its inputs again; what waits for approval is judged anew.
 
@@ -90,8 +100,7 @@ def reopen(runtime: Runtime, name: str, partition: str, by: str, reason: str) ->
     _named(by)
     if not reason.strip():
         raise PermanentError("A reopening needs a --reason: an auditor must know why.")
-    name = name.replace("/", ".")
-    asset = name if name in runtime.project.tables else known_closable(runtime, name).name
+    asset = find_closing(runtime, name, partition).asset
     with Ledger.open(runtime.settings) as ledger, connect(runtime.settings) as engine:
         return _closer(runtime, ledger, engine, asset).reopen(partition, by.strip(), reason.strip(), _run_id("reopen"))
 

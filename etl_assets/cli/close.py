@@ -80,12 +80,21 @@ def reopen(
     period: Annotated[str, typer.Argument(help="E.g. 2024-05.", show_default=False)],
     by: By,
     reason: Annotated[str, typer.Option(help="Why; kept for ever.", show_default=False)],
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Let a closed period follow its inputs again, as if it had never been closed. Its release stays."""
+    from etl_assets.period_close import find_closing
     from etl_assets.period_close import reopen as do
 
     runtime = _runtime()
+    if dry_run:
+        closing = find_closing(runtime, asset, period)
+        if as_json:
+            _print_json({**closing.as_json(), "dry_run": True})
+        else:
+            print(f"would reopen {closing.asset} {period}, {closing}")
+        return
     done = do(runtime, asset, period, by, reason)
     _tell_dagster(runtime, [done], "reopened")
     if as_json:

@@ -1,5 +1,7 @@
 """A closed month keeps its figures for ever; what late data changes is booked beside them, exactly and once (U1)."""
 
+import os
+import signal
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -17,6 +19,7 @@ from etl_assets.verify import verify
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from tests.closed_books import CLOSED_JAN, FEB, JAN, REVENUE, ClosedBooks, closed_books
+from tests.fault.scenarios import until
 from tests.property.tiny_sales import State
 from tests.ticks import Ticker
 
@@ -227,4 +230,32 @@ def test_two_who_adjust_at_once_book_once(books: ClosedBooks, tmp_path: Path) ->
     assert books.run().success
     assert len(booked(books)) == 2
     assert restated(books)[0] == ("EUR", 3, Decimal("11.11"))
+    books.prove_right()
+
+
+def test_who_read_before_another_booked_reads_again(books: ClosedBooks) -> None:
+    """The newer attempt would put its own entries in the place of those that somebody may have reported already."""
+    books.close()
+    books.sell("1.00", line=3)
+    assert books.run(selection=["bronze/orders", "bronze/lines", "silver/orders", "silver/lines", "gdp/sales",
+                                "kpi/revenue"]).success  # fmt: skip
+    sleepers = []
+    for name in ("older", "newer"):
+        reached = books.lake.home / name
+        point = {"point": "stage.committed", "match": "revenue", "action": "stop", "reached": str(reached)}
+        sleepers.append(books.lake.spawn(JAN, points=[point], selection=["kpi/revenue_adjustments"]))
+        until(reached.exists, f"the {name} one is asleep")
+    for sleeper in sleepers:
+        os.kill(sleeper.pid, signal.SIGCONT)
+        run = sleeper.wait()
+        assert run is not None
+        assert run.success, run.error
+    older = sleepers[0].wait()
+
+    assert older is not None
+    assert books.run().success
+    assert books.lake.platform("select distinct adjusted_by_run from analytics.revenue_adjustments") == [
+        (older.run_id,)
+    ]
+    assert len(booked(books)) == 2
     books.prove_right()

@@ -224,7 +224,9 @@ def test_the_commands_close_tell_and_reopen(books: ClosedBooks) -> None:
     assert "amount" in typed("acceptance", "show", "revenue", JAN)
     assert "published kpi.revenue 2024-01" in typed("accept", "revenue", JAN, "--by", "carla", "--reason", "ok")
     assert len(books.hook.of("restatement")) == 1
-    assert "reopened kpi.revenue 2024-01" in typed("reopen", "revenue", JAN, "--by", "bo", "--reason", "wrong")
+    arguments = ("reopen", "revenue", JAN, "--by", "bo", "--reason", "wrong")
+    assert "would reopen kpi.revenue 2024-01, closed on " in typed(*arguments, "--dry-run")
+    assert "reopened kpi.revenue 2024-01" in typed(*arguments)
     assert typed("closings") == "nothing is closed\n"
 
 
