@@ -57,7 +57,7 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
         ):
             columns = ", ".join(f"{quote(c.name)} {duckdb_type(c.type)}" for c in contract.columns)
             connection.execute(f"create table {name} ({columns})")
-        connection.execute(f"create view {PERIOD} as select * from {period_relation('2024-01')}")
+        connection.execute(f"create view {PERIOD} as select * from {period_relation('2024-01', 1)}")
         entry = "date '2024-03-02' as adjusted_on, 'run' as adjusted_by_run, 'late' as adjusted_because"
         connection.execute(f"create view {ENTRY} as select {entry}")
         yield connection
