@@ -178,7 +178,12 @@ class _Walk:
         hop.problems += [f"{publish.partition}: {problem}" for problem in known.problems()]
         if publish.account is None:
             hop.notes.append(f"{publish.partition}: published before its inputs were counted")
-        if known.counts["written"] != publish.rows or rows_of(publish.version) != publish.rows:
+        written = rows_of(publish.restated) if publish.restated else publish.rows
+        if publish.restated:
+            hop.notes.append(
+                f"{publish.partition}: closed, {publish.rows} rows are published; counted are the restated ones"
+            )
+        if known.counts["written"] != written or rows_of(publish.version) != publish.rows:
             hop.problems.append(
                 f"{publish.partition}: {known.counts['written']} rows written, {publish.rows} published as "
                 f"{publish.version}"

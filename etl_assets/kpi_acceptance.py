@@ -1,9 +1,10 @@
-"""`data-pipeline acceptance` and `accept`: KPI partitions that wait for a person, and what publishes them."""
+"""`data-pipeline acceptance` and `accept`: partitions that wait for a person, and what publishes them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from etl_assets.graph.closed_periods import closes_periods
 from etl_assets.graph.runtime import Runtime
 from etl_resources.engines.embedded import connect
 from etl_resources.errors import PermanentError
@@ -54,25 +55,27 @@ def held_json(held: Held) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def known_kpi(runtime: Runtime, name: str) -> str:
-    """The table of a KPI, by its name or its dataset's. Raises PermanentError with the valid names."""
-    kpis = [n for n, node in runtime.project.tables.items() if node.layer == "kpi"]
-    wanted = name if name in kpis else f"kpi.{name}"
-    if wanted not in kpis:
-        raise PermanentError(f"Unknown KPI {name!r}; {hint(name, kpis)}.")
+def known_judged(runtime: Runtime, name: str) -> str:
+    """A table whose partitions may wait for a person, by its name or its dataset's: a KPI, or one whose periods are
+    closed. Raises PermanentError with the valid names."""
+    tables = runtime.project.tables
+    judged = [n for n, node in tables.items() if node.layer == "kpi" or (node.layer == "gdp" and closes_periods(node))]
+    wanted = next((n for n in judged if name in (n, tables[n].dataset.dataset)), None)
+    if wanted is None:
+        raise PermanentError(f"Unknown KPI or table whose periods are closed: {name!r}; {hint(name, judged)}.")
     return wanted
 
 
 def waiting(runtime: Runtime, name: str | None = None) -> list[Held]:
     """What waits for a person, of one KPI or of all."""
-    asset = known_kpi(runtime, name) if name is not None else None
+    asset = known_judged(runtime, name) if name is not None else None
     with Ledger.open(runtime.settings) as ledger:
         return records.waiting(ledger.connection, asset)
 
 
 def find_waiting(runtime: Runtime, name: str, partition: str) -> Held:
     """The partition that waits. Raises PermanentError when it doesn't."""
-    asset = known_kpi(runtime, name)
+    asset = known_judged(runtime, name)
     found = waiting(runtime, asset)
     for held in found:
         if held.partition == partition:
@@ -115,7 +118,9 @@ def accept(
     with Ledger.open(runtime.settings) as ledger:
         current = ledger.current(held.asset, [partition]).get(partition)
         again = [h for h in records.waiting(ledger.connection, held.asset) if h.partition == partition]
-    published = current is not None and (current.token, current.version) == (held.token, held.version)
+    published = current is not None and (
+        (current.token, current.restated or current.version) == (held.token, held.version)
+    )
     problem = None
     if not published and again and (again[0].token, again[0].version) != (held.token, held.version):
         problem = "its inputs or its logic changed since it was judged: the new result waits, look at it again"

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from etl_assets.capture_grains import Capture, captures_of
+from etl_assets.project_adjustments import period_close
 from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
@@ -13,6 +14,7 @@ from etl_assets.project_sensitive_checks import sensitive_errors
 from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
 from etl_assets.sensitive_columns import Marks, sensitive_columns
+from etl_resources.adjustments import Adjusted
 from etl_resources.business_days import DAYS, BusinessDays
 from etl_resources.calendar import WHOLE, Every
 from etl_resources.contract import Contract
@@ -55,6 +57,8 @@ class TableNode:
     """Name of a part of the logic → its digest."""
     reads_days: bool = False
     """Whether its SQL reads calendar.days."""
+    adjusted: Adjusted | None = None
+    """The table whose closed periods its rows adjust; None: it is no table of adjustments."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -253,7 +257,14 @@ def _table(
         key,
         logic.parts,
         reads_days,
+        _adjusted(files, draft, drafts),
     )
+
+
+def _adjusted(files: ProjectFiles, draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Adjusted | None:
+    name = files.adjusted.get(draft.dataset)
+    found = period_close(drafts[name].file.model) if name else None
+    return Adjusted(name, drafts[name].contract, found[1].measures or ()) if name and found else None
 
 
 def _queries(files: ProjectFiles, draft: TableDraft) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from etl_assets.project_adjustments import adjustment_files
 from etl_assets.reconciliations import reconciliations
 from etl_resources.errors import ManifestError, ManifestErrors
 from etl_resources.manifest import Dataset, Platform
@@ -37,6 +38,8 @@ class ProjectFiles:
     """Control totals by name (etl_assets/reconciliations): the SQL of each."""
     queries: Mapping[tuple[str, str, int], SqlFile]
     """(dataset, layer, number of the check): its SQL."""
+    adjusted: Mapping[str, str]
+    """Dataset of adjustments, which has no manifest of its own: the table that it adjusts."""
     unreadable: frozenset[str]
     """Folders whose manifest can't be read: what others read of them is unknown, not wrong."""
 
@@ -68,9 +71,12 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
             sql = _read_sql(file, found.rule.sql, errors, *found.at, "sql")
             if sql:
                 controls[found.control] = sql
+    added = list(adjustment_files(datasets, errors))
+    datasets |= {file.model.dataset: file for _, file in added}
+    adjusted = {file.model.dataset: table for table, file in added}
     files = None
     if platform:
-        files = ProjectFiles(root, platform, datasets, transforms, controls, queries, frozenset(unreadable))
+        files = ProjectFiles(root, platform, datasets, transforms, controls, queries, adjusted, frozenset(unreadable))
     return files, errors
 
 

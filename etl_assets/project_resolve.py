@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from etl_assets.project_files import ProjectFiles, SqlFile
+from etl_resources.adjustments import Adjusted, lineage_sql
 from etl_resources.calendar import MONTH, PERIOD, Grain
 from etl_resources.contract import Contract, ContractColumn, ContractReference, Cover
 from etl_resources.errors import ManifestError
@@ -146,7 +147,7 @@ def _bronze(source: Source, by: str | None, grain: Grain) -> Contract:
 def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:
     file, sql_file = files.datasets[name], files.transforms.get((name, layer))
     contract = resolve_contract(file.model, layer, files.platform.model.calendar)
-    sql = sql_file.text if sql_file else _generated_sql(file.model, layer)
+    sql = sql_file.text if sql_file else _generated_sql(files, file.model, layer)
     query, problems = parse_select(sql) if sql is not None else (None, [])
     references = referenced_tables(query) if query else ()
     given = tuple(r for r in references if r.name.partition(".")[0] in GIVEN_SCHEMAS)
@@ -154,8 +155,11 @@ def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:
     return TableDraft(layer, file, contract, sql_file, sql, query, tuple(problems), others, given)
 
 
-def _generated_sql(dataset: Dataset, layer: str) -> str | None:
-    """A silver without sql takes its columns from bronze as they are."""
+def _generated_sql(files: ProjectFiles, dataset: Dataset, layer: str) -> str | None:
+    """A silver without sql takes its columns from bronze as they are; adjustments have those of what they adjust."""
+    if (adjusted := files.adjusted.get(dataset.dataset)) is not None:
+        of = files.datasets[adjusted.partition(".")[2]].model
+        return lineage_sql(Adjusted(adjusted, resolve_contract(of, layer, files.platform.model.calendar), ()))
     if layer != "silver" or dataset.silver is None or dataset.silver.sql:
         return None
     columns = ",\n".join(f'    "{name}"' for name in dataset.silver.columns)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from etl_assets.project_resolve import TableDraft
 from etl_resources.errors import ManifestError
 from etl_resources.quality.audit import (
+    CLOSED_PERIOD,
     CONTRACT_HELD,
     RECONCILED,
     ROWS_ACCOUNTED,
@@ -16,7 +17,7 @@ from etl_resources.quality.audit import (
 from etl_resources.quality.declared_checks import reference_name, rule_name
 from etl_resources.sql_expression import expression_problems
 
-OWN_CHECKS = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED, WITHIN_CHANGE)
+OWN_CHECKS = (ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED, WITHIN_CHANGE, CLOSED_PERIOD)
 """Names of checks that the platform makes of every table or kpi."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from etl_assets.project_close_checks import close_errors
 from etl_assets.project_conservation_checks import conservation_errors
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_grain_checks import grain_errors
@@ -48,6 +49,7 @@ def sql_errors(files: ProjectFiles, drafts: Drafts) -> Iterator[ManifestError]:
         yield from grain_errors(draft, drafts)
         if draft.layer in READS:
             yield from lookup_errors(draft, drafts, READS[draft.layer], files.unreadable)
+            yield from close_errors(draft, drafts)
         if draft.query is not None:
             yield from reference_errors(draft, drafts, files.unreadable)
     yield from _cycles(drafts)

@@ -28,6 +28,7 @@ from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.sinks.elasticsearch_pages import pages
 from etl_resources.sinks.elasticsearch_reread import copy_documents
 from etl_resources.suggest import hint
+from etl_resources.tables.versions import find_version
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,8 +57,10 @@ class QueryResult:
 
 
 @contextmanager
-def run_query(runtime: Runtime, sql: str) -> Iterator[QueryResult]:
+def run_query(runtime: Runtime, sql: str, as_of: str | None = None) -> Iterator[QueryResult]:
     """Run one reading statement and stream its rows; leaving the context stops it.
+
+    as_of: a release of every table that it names (of a closing, say), read as it was then.
 
     Raises QueryRefusedError, PermanentError for an unknown or unpublished table or a wrong query, TransientError when
     a store can't be reached.
@@ -70,7 +73,7 @@ def run_query(runtime: Runtime, sql: str) -> Iterator[QueryResult]:
     if statement.lists_tables:
         yield QueryResult(["name"], ["VARCHAR"], iter([[(n,) for n in names]]))
         return
-    engine = _open(runtime, statement)
+    engine = _open(runtime, statement, as_of)
     try:
         yield _execute(engine, statement.sql)
     finally:
@@ -83,16 +86,20 @@ def queryable(runtime: Runtime) -> list[str]:
     return [*runtime.project.tables, *(n.name for n in runtime.project.serving), *LEDGER_VIEWS, DEAD_LETTERS]
 
 
-def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection":
+def _open(runtime: Runtime, statement: Statement, as_of: str | None) -> "duckdb.DuckDBPyConnection":
     tables = [t for t in statement.tables if t in runtime.project.tables]
     searched = [n for n in runtime.project.serving if isinstance(n.target, ElasticsearchTarget)]
     documents = [n for n in searched if n.name in statement.tables]
     others = {*runtime.project.tables, *(n.name for n in searched), DEAD_LETTERS}
     in_postgres = [t for t in statement.tables if t not in others]
+    if as_of is not None and (no_version := [t for t in statement.tables if t not in tables]):
+        raise PermanentError(
+            f"{', '.join(no_version)} has no releases, only tables in Iceberg have. Leave --as-of out."
+        )
     extensions = (("avro", "iceberg") if tables else ()) + (("postgres_scanner",) if in_postgres else ())
     with ThreadPoolExecutor(1) as pool:  # each takes a second: the engine loads while the catalog answers
         opening = pool.submit(connect, runtime.settings, extensions=extensions)
-        locations = {name: _metadata_location(runtime, name) for name in tables}
+        scans = {name: _scan(runtime, name, as_of) for name in tables}
         engine = opening.result()
     if in_postgres:
         _migrate_ledger(runtime, in_postgres)
@@ -103,8 +110,8 @@ def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection"
     if DEAD_LETTERS in statement.tables:
         with Ledger.open(runtime.settings) as ledger:
             _create_view(engine, DEAD_LETTERS, letters(files(ledger.connection)))
-    for name, location in locations.items():
-        _create_view(engine, name, f"iceberg_scan({literal(location)})")
+    for name, scan in scans.items():
+        _create_view(engine, name, scan)
     for name in in_postgres:
         if name in LEDGER_VIEWS:
             _create_view(engine, name, f"{POSTGRES}.{quote_qualified(LEDGER_VIEWS[name])}")
@@ -112,13 +119,15 @@ def _open(runtime: Runtime, statement: Statement) -> "duckdb.DuckDBPyConnection"
     return engine
 
 
-def _metadata_location(runtime: Runtime, name: str) -> str:
+def _scan(runtime: Runtime, name: str, as_of: str | None) -> str:
     from pyiceberg.exceptions import NoSuchTableError
 
     try:
-        return str(runtime.store.catalog.load_table(runtime.addresses[name].identifier).metadata_location)
+        table = runtime.store.catalog.load_table(runtime.addresses[name].identifier)
     except NoSuchTableError as e:
         raise PermanentError(_not_published(name)) from e
+    version = "" if as_of is None else f", snapshot_from_id = {find_version(table, name, as_of).snapshot_id}"
+    return f"iceberg_scan({literal(table.metadata_location)}{version})"
 
 
 def _prove_served(engine: "duckdb.DuckDBPyConnection", names: Sequence[str]) -> None:

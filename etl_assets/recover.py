@@ -28,6 +28,7 @@ from etl_resources.object_store import ObjectStore
 from etl_resources.sinks.postgres_recovery import drop_dead_staging
 from etl_resources.sinks.postgres_tables import STAGING_SCHEMA
 from etl_resources.suggest import hint
+from etl_resources.tables.closing_tags import tag_closings
 from etl_resources.tables.orphans import delete_orphans
 from etl_resources.tables.rebuild import LostPublishes, missing_inputs
 from etl_resources.tables.settle import drop_stale_branches, settle_attempts
@@ -100,6 +101,10 @@ class _Session:
             with self._step(name):
                 self._tell_missing(name, sorted(p for p, _ in self._lost[name].restore_table()))
         self._restore_inputs()
+        for name in self._tables if not self.found.dry_run else ():
+            with self._step(name):
+                for tag in tag_closings(self.runtime.store.catalog, self.ledger, self.runtime.addresses[name]):
+                    self._tell(name, f"closing named {tag}", "its process ended before it did")
         for name, lost in self._lost.items():
             restored_any |= bool(lost.restored)
             self._tell_restored(name, sorted(f"{p} (epoch {e})" for p, e in lost.restored))

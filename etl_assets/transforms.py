@@ -1,6 +1,7 @@
 """The transform of a table as the engine runs it, from its node: the same for a step and for a test of the SQL."""
 
 from etl_assets.project import TableNode
+from etl_resources.adjustments import adjustments_sql
 from etl_resources.engines.transform import Transform
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.manifest_tables import Derived
@@ -11,7 +12,7 @@ def transform_of(node: TableNode, field_ids: str) -> Transform:
     table = node.dataset.table(node.layer)
     return Transform(
         asset=node.name,
-        sql=node.sql or "",
+        sql=adjustments_sql(node.adjusted) if node.adjusted else node.sql or "",
         contract=node.contract,
         grain=f"bronze.{node.dataset.dataset}" if node.layer == "silver" else table.grain,
         deduplicate_by=_newest(node),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
+from etl_resources.adjustments import restated_version
 from etl_resources.calendar import WHOLE
 from etl_resources.exchanged import exchanged
 from etl_resources.ledger.lineage import control_input, is_control
@@ -41,6 +42,10 @@ class ClosureNode:
     """Tables that are captured in the same snapshot, itself included."""
     controls: tuple[str, ...] = ()
     """Keys of the control totals that it is compared with."""
+    adjusts: str | None = None
+    """The table whose closed periods it adjusts: what the inputs of that give is an input of it."""
+    late_data: str = "approval"
+    """What becomes of late data in a closed period."""
 
     @property
     def is_source(self) -> bool:
@@ -190,7 +195,8 @@ class Closure:
         now = (*inputs, *looked_up)
         totals, problem = self._totals(node, partition, now, known)
         now = (*now, *totals)
-        token = None if unknown or len(totals) < len(node.controls) else self._token(node, partition, now)
+        complete = len(totals) == len(node.controls) + (node.adjusts is not None)
+        token = None if unknown or not complete else self._token(node, partition, now)
         if known is None:
             return Verdict(node.name, partition, State.NEVER, (), now, token)
         if token == known.token:
@@ -213,6 +219,10 @@ class Closure:
 
         They are those of then while no newer ones were taken and nothing was read anew; else they are looked up.
         """
+        if node.adjusts is not None:
+            of = self.known(node.adjusts, partition)
+            assert of is not None  # noqa: S101  (the caller found it published)
+            return [restated_version(node.adjusts, partition, of.version, of.restated, of.epoch)], None
         if not node.controls:
             return (), None
         before = [i for i in known.inputs if is_control(i.asset)] if known else []

@@ -14,6 +14,12 @@ from etl_resources.ledger.state import Place
 from etl_resources.run_token import InputVersion
 from etl_resources.verdicts import Change, State, Verdict
 
+LATE_DATA = {
+    "approval": "another content will wait for approval",
+    "adjustment": "another content will be an adjustment",
+}
+"""What a plan says of a closed period, by its table's `late_data`."""
+
 
 class Action(StrEnum):
     """What a run will do with a partition."""
@@ -52,6 +58,8 @@ class PlannedStep:
     because: tuple[Place, ...] = ()
     """Partitions of inputs that the same plan computes."""
     note: str = ""
+    closed: str = ""
+    """Who closed it, and what will become of another content; empty where it is open."""
 
     @property
     def changes(self) -> Sequence[Change]:
@@ -145,7 +153,7 @@ class _Planner:
         place, state = (node.name, partition), self._closure.state
         verdict = self._closure.verdict(*place)
         because = tuple(r for r in self._reads(*place) if self._is_changing(r))
-        step = PlannedStep(*place, Action.PRUNE, verdict, because)
+        step = PlannedStep(*place, Action.PRUNE, verdict, because, closed=self._closed(node, partition))
         if place in state.pins:
             return replace(step, action=Action.PINNED, because=(), note=str(state.pins[place]))
         if missing := self._still_missing(node, verdict):
@@ -163,6 +171,10 @@ class _Planner:
         if because or verdict.state is State.UNKNOWN:
             return replace(step, action=Action.MAY_CHANGE)
         return step
+
+    def _closed(self, node: ClosureNode, partition: str) -> str:
+        closing = self._closure.state.closed.get((node.name, partition))
+        return f"{closing}: {LATE_DATA[node.late_data]}" if closing else ""
 
     def _still_missing(self, node: ClosureNode, verdict: Verdict) -> list[Place]:
         """Missing inputs that this plan doesn't publish; of an input that is read whole, one is enough."""

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from etl_resources.manifest_columns import Bounds, Columns, RowRule, RowSeverity
+from etl_resources.manifest_targets import AnyTarget
 from etl_resources.manifest_types import FileName, Identifier, Strict, TableName
 
 PERIODS_MAX = 1_100
@@ -220,6 +221,30 @@ class Lookup(Strict):
         return self
 
 
+class PeriodClose(Strict):
+    """Periods of the table may be closed (`data-pipeline close`): what late data does to one from then on."""
+
+    late_data: Literal["approval", "adjustment"] = Field(
+        description="approval: the new result waits until a named person accepts it, then it replaces the closed one. "
+        "adjustment: the closed figures stay, and the difference is booked in the table <dataset>_adjustments."
+    )
+    measures: tuple[Identifier, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Numeric columns that are summed: told before and after, negated where an adjustment reverses a "
+        "row. Omitted: the decimals outside the key; required for adjustment.",
+    )
+    serving: tuple[AnyTarget, ...] = Field(default=(), description="Where the adjustments are copied to.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "PeriodClose":
+        if self.late_data == "adjustment" and self.measures is None:
+            raise ValueError("adjustment needs `measures`: the columns of which the reversed value is negative")
+        if self.late_data != "adjustment" and self.serving:
+            raise ValueError("serving is of adjustments; approval has none")
+        return self
+
+
 class Derived(Table):
     """A table over tables of other datasets; it reads the same period of each, unless `inputs` says otherwise."""
 
@@ -230,6 +255,9 @@ class Derived(Table):
         default={}, description="Tables of which a partition reads only the rows that it looks up."
     )
     conserve: Conserve | None = Field(default=None, description="Without a grain: sums that no row may be lost from.")
+    period_close: PeriodClose | None = Field(
+        default=None, description="What late data does to a closed period; omitted: its periods can't be closed."
+    )
 
 
 class Silver(Table):

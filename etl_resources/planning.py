@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from etl_resources.errors import RestartError
 from etl_resources.exchanged import NEVER, beside, exchanged
 from etl_resources.failpoints import failpoint
+from etl_resources.ledger.closings import Closing, closings_of
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.pins import Pin, current_pins, pins_of
@@ -58,6 +59,8 @@ class Plan:
     """Partitions that were published when this was planned."""
     pinned: Mapping[str, Pin] = field(default_factory=dict)
     """Of the pruned ones, those that a rollback pinned: they keep their content whatever their inputs are."""
+    closed: Mapping[str, Closing] = field(default_factory=dict)
+    """Partitions of the asset that somebody closed, planned here or not."""
     windows: Mapping[str, InputWindow] = field(default_factory=dict)
     """Inputs of which a partition reads others than its own. Unless that is for the same period, rows that move between
     partitions of them are nothing to wait for."""
@@ -88,7 +91,7 @@ def plan(
         heads = published_epochs()
         failpoint("plan.inputs_read", asset)
         current = ledger.at_epochs(asset, heads)
-        pins = pins_of(ledger.connection, asset)
+        pins, closed = pins_of(ledger.connection, asset), closings_of(ledger.connection, asset)
         followed = {n: t for n, t in inputs.items() if n not in lookups.assets and _is_followed(windows.get(n))}
         links = _links(ledger, followed, windows, current, requested, pins)
         todo: list[PlannedPartition] = []
@@ -120,13 +123,13 @@ def plan(
                 todo.append(PlannedPartition(partition, token, 0, versions, published, tuple(sorted(links[partition]))))
         _record_pruned(ledger, asset, run_id, inputs, [p for p in pruned.values() if p.partition not in pins])
         if not todo:
-            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, windows=windows)
+            return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, closed=closed, windows=windows)
         epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
         attempt = ledger.open_attempt(asset, run_id)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         failpoint("plan.intended", asset)
-        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, windows)
+        return Plan(asset, attempt, inputs, drawn, pruned, refused, frozenset(heads), pins, closed, windows)
 
 
 def _record_pruned(

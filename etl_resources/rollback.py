@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl_resources.dead_letters.address import LettersAddress
-from etl_resources.dead_letters.index import files
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.capture import write_empty
+from etl_resources.ledger.closings import refuse_closed
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.pins import write_pins
 from etl_resources.ledger.records import IntendedPartition
@@ -112,6 +112,7 @@ class Rollback:
             if self.captured_in:
                 locks.enter_context(self.ledger.ordering_captures(*self.captured_in))
             locks.enter_context(self.ledger.planning(asset))
+            refuse_closed(self.ledger.connection, asset, [r.partition for r in plan.partitions])
             epoch = self.ledger.draw_epoch(above=max(plan.epochs.values(), default=0))
             attempt = self.ledger.open_attempt(asset, run_id)
             intended = [IntendedPartition(r.partition, epoch, r.token(self.address), r.inputs) for r in plan.partitions]
@@ -143,12 +144,8 @@ class Rollback:
     def _carry_letters(self, plan: RollbackPlan, attempt: str, run_id: str, epoch: int) -> None:
         """The rejected rows of the publishes whose content is put back, as this attempt's."""
         back = {r.partition: r.after.epoch for r in plan.partitions if r.after and r.after.counts.get("rejected")}
-        known = files(self.ledger.connection, "known", [self.address.asset], list(back)) if back else []
         letters = Letters(self.store, self.ledger, self.letters, attempt, run_id, self.address.asset)
-        for before in known:
-            if back[before.partition] == before.epoch:
-                letters.carry_over(self.engine, before, epoch)
-        letters.commit()
+        letters.carry(self.engine, back, epoch)
 
 
 class _OvertakenError(TransientError):

@@ -8,6 +8,7 @@ from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.moved_rows import Moves, links
 from etl_resources.identifiers import quote
+from etl_resources.ledger.closings import refuse_closed
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.records import Publish
 from etl_resources.partition_sql import PartitionBy
@@ -102,6 +103,7 @@ class RollbackPlanner:
             if p not in before or before[p].version != (after[p].version if p in after else EMPTY.version)
         ]
         chosen = [d for d in differing if not partitions or d.partition in partitions]
+        refuse_closed(self.ledger.connection, asset, [d.partition for d in chosen])
         schema = read_schema(table.schema())
         self._prove_content(version, schema, {d.partition: then[d.partition] for d in chosen if d.after}, after)
         moved = links(self._moves(schema, [d.partition for d in differing], chosen, now, then))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from etl_resources.adjustments import is_restated
 from etl_resources.ledger.lineage import is_control
 from etl_resources.ledger.state import Place
 from etl_resources.run_token import ABSENT, InputVersion
@@ -28,6 +29,7 @@ class ChangeKind(StrEnum):
     LOOKED_UP = "looked-up rows changed"
     PERHAPS_LOOKED_UP = "looked-up table changed"
     TOTALS = "control totals changed"
+    RESTATED = "its inputs give another content than what was closed"
     LOGIC = "logic changed"
     SOURCE = "source changed"
     CAPTURED_APART = "captured apart from its siblings"
@@ -79,7 +81,9 @@ def differences(before: Sequence[InputVersion], now: Sequence[InputVersion]) -> 
         if sorted(v.version for v in was) == sorted(v.version for v in become):
             continue
         first_was, first_become = next(iter(was), None), next(iter(become), None)
-        if is_control(asset):
+        if is_restated(asset):
+            yield Change(ChangeKind.RESTATED, asset.partition("@")[2], partition, first_was, first_become)
+        elif is_control(asset):
             yield Change(ChangeKind.TOTALS, asset, partition, first_was, first_become)
         elif looked_up and any(not v.version for v in become):
             yield Change(ChangeKind.PERHAPS_LOOKED_UP, asset, partition, first_was, first_become)

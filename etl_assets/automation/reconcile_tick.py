@@ -14,6 +14,7 @@ from etl_assets.automation.alerts import alert
 from etl_assets.automation.heavy_runs import put_off
 from etl_assets.automation.observe_sources import Observed, SourceObserver
 from etl_assets.automation.reconcile_sensor import RUN_TAG
+from etl_assets.automation.restatements import send_restatements
 from etl_assets.automation.running import FIRST, LAST, running_places
 from etl_assets.backfill.closure_nodes import closure_nodes, state_of
 from etl_assets.backfill.look import Comparer
@@ -158,6 +159,7 @@ class _Tick:
             ]
             if alert(settings, "stuck", list(map(str, stuck)), details, self._log):
                 requests.tell(connection, {(s.asset, s.partition) for s in stuck})
+        send_restatements(settings, self._ledger, self._log)
         now = clock(self._ledger)
         untold = {
             look.source: f"{look.source} isn't observed since {look.problem_since:%Y-%m-%d %H:%M} UTC: {look.problem}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
+from etl_assets.graph.closed_periods import late_data
 from etl_assets.graph.relations import input_windows
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_assets.reconciliations import reconciliations
@@ -63,6 +64,8 @@ def _table(project: Project, node: TableNode) -> ClosureNode:
                 if d.layer == node.layer
             )
         ),
+        node.adjusted.table if node.adjusted else None,
+        late_data(node) if node.layer != "bronze" else "approval",
     )
 
 

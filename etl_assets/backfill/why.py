@@ -12,6 +12,7 @@ from etl_assets.graph.runtime import Runtime
 from etl_resources.calendar import WHOLE
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.errors import PermanentError
+from etl_resources.ledger.closings import Closing
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.logic import changed_parts
@@ -37,9 +38,11 @@ class Status(StrEnum):
     """Out of date, and the last attempt at it published nothing."""
     PINNED = "pinned"
     HELD = "held"
+    CLOSED = "closed"
+    """Fresh, and closed by a person."""
 
 
-EXIT_CODES = {Status.FRESH: 0, Status.PINNED: 4, Status.HELD: 4}
+EXIT_CODES = {Status.FRESH: 0, Status.CLOSED: 0, Status.PINNED: 4, Status.HELD: 4}
 EXIT_OUTDATED = 3
 """Of every other status; 1 is an error and 2 a wrong call, as everywhere."""
 
@@ -73,10 +76,11 @@ class Why:
     ended: Ended | None = None
     problem: str | None = None
     """Why a run of it now would fail."""
+    closing: Closing | None = None
 
     @property
     def exit_code(self) -> int:
-        """0 fresh, 3 out of date, 4 kept as it is by a person or for one."""
+        """0 fresh or closed, 3 out of date, 4 kept as it is by a person or for one."""
         return EXIT_CODES.get(self.status, EXIT_OUTDATED)
 
 
@@ -97,10 +101,11 @@ def why(runtime: Runtime, asset: str, partition: str) -> Why:
         verdict = closure.verdict(*place)
         upstream = _outdated_upstream(closure, place)
         pin, waiting = state.pins.get(place), state.waiting.get(place)
-        ended = state.ended.get(place)
+        ended, closing = state.ended.get(place), state.closed.get(place)
+        status = _status(verdict, upstream, pin, waiting, ended)
         return Why(
             *place,
-            _status(verdict, upstream, pin, waiting, ended),
+            Status.CLOSED if closing and status is Status.FRESH else status,
             closure.known(*place),
             [_dated(ledger.connection, closure, verdict, c, runtime) for c in verdict.changes],
             verdict.missing,
@@ -110,6 +115,7 @@ def why(runtime: Runtime, asset: str, partition: str) -> Why:
             waiting,
             ended,
             _captured_apart(ledger.connection, verdict),
+            closing,
         )
 
 

@@ -1,4 +1,4 @@
-"""`data-pipeline acceptance list | show` and `data-pipeline accept`: KPIs that wait for a person."""
+"""`data-pipeline acceptance list | show` and `data-pipeline accept`: what waits for a person."""
 
 import json
 import sys
@@ -11,12 +11,17 @@ if TYPE_CHECKING:
     from etl_assets.kpi_acceptance import Accepted
     from etl_resources.ledger.held import Held
 
-Kpi = Annotated[str, typer.Argument(help="A KPI, e.g. kpi.kpi_net_revenue.", show_default=False)]
+Kpi = Annotated[
+    str,
+    typer.Argument(help="A KPI, or a table whose periods are closed, e.g. kpi.kpi_net_revenue.", show_default=False),
+]
 Partition = Annotated[str, typer.Argument(help="E.g. 2024-05; all: of a KPI without partitions.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print everything as JSON.")]
 REJECTED_SHOWN = 10
 
-commands = typer.Typer(help="KPI partitions that a threshold keeps from being published.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Partitions that a threshold, or a closed period, keeps from being published.", no_args_is_help=True
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +81,7 @@ def accept(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, change nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Publish a KPI partition that waits, in somebody's name, and what depends on it.
+    """Publish a partition that waits, in somebody's name, and what depends on it.
 
     Exactly what was judged is accepted: when its inputs or its logic changed since, the new result is judged by itself.
     Exit code 1 when it isn't published.
@@ -87,12 +92,23 @@ def accept(
     runtime = _runtime()
     run = None if dry_run else runner(runtime, "data-pipeline/accept")
     done = decide(runtime, kpi, partition, by, reason, run, version)
+    if done.published:
+        _send_notices(runtime)
     if as_json:
         _print_json({**done.as_json(), "dry_run": dry_run})
     else:
         _print_accepted(done)
     if not (done.published or dry_run) or done.errors:
         raise typer.Exit(1)
+
+
+def _send_notices(runtime: "Runtime") -> None:
+    """Of a closed period that was restated; what isn't taken is sent again by the reconcile sensor."""
+    from etl_assets.automation.restatements import send_restatements
+    from etl_resources.ledger.ledger import Ledger
+
+    with Ledger.open(runtime.settings) as ledger:
+        send_restatements(runtime.settings, ledger, lambda line: print(line, file=sys.stderr))
 
 
 def _print_accepted(done: "Accepted") -> None:

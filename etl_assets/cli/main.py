@@ -8,6 +8,7 @@ from etl_assets.cli import (
     acceptance,
     account,
     backfill,
+    close,
     dead_letters,
     demo,
     lineage,
@@ -42,6 +43,7 @@ account.register(app)
 dead_letters.register(app)
 schema_changes.register(app)
 acceptance.register(app)
+close.register(app)
 why.register(app)
 plan.register(app)
 backfill.register(app)

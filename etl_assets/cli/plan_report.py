@@ -98,6 +98,7 @@ def _step_json(step: PlannedStep) -> dict[str, Any]:
         "changes": [change_json(c) for c in step.changes],
         "follows": [{"asset": a, "partition": p} for a, p in step.because],
         "note": step.note or None,
+        "closed": step.closed or None,
     }
 
 
@@ -149,6 +150,8 @@ def _reason(step: PlannedStep) -> str:
         reasons.append("never computed")
     if step.because:
         reasons.append(f"follows {places(step.because, step.partition)}")
+    if step.closed:
+        reasons.append(step.closed)
     return "; ".join(reasons) or "captured with its siblings"
 
 

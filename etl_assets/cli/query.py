@@ -51,6 +51,10 @@ def sql(
         int | None,
         typer.Option(min=1, help=f"Rows to print; omitted: {ROWS_SHOWN} of a table, all of --json and --csv."),
     ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="A release, or version number, of the tables; e.g. close-2024-05: as it was closed."),
+    ] = None,
 ) -> None:
     """Query the published tables, what is served in both stores, and the ledger, in DuckDB's SQL. Reads only.
 
@@ -64,7 +68,7 @@ def sql(
         raise PermanentError("--json and --csv exclude each other. Give one of them.")
     if limit is None and not (as_json or as_csv):
         limit = ROWS_SHOWN
-    with run_query(_runtime(), statement) as result:
+    with run_query(_runtime(), statement, as_of) as result:
         every = chain.from_iterable(result.batches)
         rows = islice(every, limit)
         if as_json:

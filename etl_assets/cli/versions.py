@@ -8,7 +8,6 @@ import typer
 
 if TYPE_CHECKING:
     from etl_assets.graph.runtime import Runtime
-    from etl_assets.versions import RolledBack
 
 ROWS_SHOWN = 20
 Table = Annotated[str, typer.Argument(help="A table, e.g. gdp.gdp_sales.", show_default=False)]
@@ -83,12 +82,16 @@ def rollback(
     Only partitions that differ are touched. Dependants follow at their next run; the commands are printed.
     """
     from etl_assets.cli import versions_report as told
-    from etl_assets.versions import known_table, roll_back
+    from etl_assets.versions import roll_back
 
     runtime = _runtime()
     done = roll_back(runtime, table, to, partition or (), reason, dry_run=dry_run)
-    if done.outcome is not None:
-        _tell_dagster(runtime, known_table(runtime, table).name, done, reason)
+    outcome = done.outcome
+    if outcome is not None:
+        from etl_assets.cli.dagster_told import tell
+        from etl_assets.graph.runless_events import tell_rollback
+
+        tell(runtime, table, lambda instance: tell_rollback(instance, runtime, table, outcome, reason))
     if as_json:
         _print_json(told.rollback_json(done))
     else:
@@ -122,25 +125,6 @@ def unpin(table: Table, partition: Partitions = None, dry_run: DryRun = False) -
         return
     print(f"{'would unpin' if dry_run else 'unpinned'} {table}: {', '.join(freed)}")
     print("recompute:", *to_follow(runtime, table, freed), sep="\n  ")
-
-
-def _tell_dagster(runtime: "Runtime", name: str, done: "RolledBack", reason: str) -> None:
-    """The web UI's view. The rollback stands without it: the next run tells Dagster as well."""
-    import os
-    from pathlib import Path
-
-    import dagster as dg
-
-    from etl_assets.graph.rollback_events import tell_dagster
-    from etl_resources.stack.dagster_servers import write_dagster_home
-
-    assert done.outcome is not None  # noqa: S101  (the caller asked)
-    os.environ.setdefault("DAGSTER_HOME", str(write_dagster_home(runtime.settings.home, Path.cwd())))
-    try:
-        with dg.DagsterInstance.get() as instance:
-            tell_dagster(instance, runtime, name, done.outcome, reason)
-    except Exception as e:  # noqa: BLE001  (whatever Dagster's storage raises: the data is committed)
-        print(f"Dagster was not told ({e}); its next run of {name} does it.", file=sys.stderr)
 
 
 def _runtime() -> "Runtime":

@@ -22,7 +22,8 @@ def why(
 ) -> None:
     """Tell whether a partition is fresh, and if not, which input or which logic changed, when and by which run.
 
-    Exit code 0: fresh; 3: stale, behind, failed or never computed; 4: pinned, or waiting for a person; 1: an error.
+    Exit code 0: fresh, or closed; 3: stale, behind, failed or never computed; 4: pinned, or waiting for a person; 1: an
+    error.
     """
     from etl_assets.backfill.why import why as explain
     from etl_assets.graph.runtime import Runtime
@@ -49,6 +50,8 @@ def _standing(found: "Why") -> Iterator[str]:
     if found.known:
         k = found.known
         yield f"published {k.published_at:%Y-%m-%d %H:%M:%S} UTC by run {k.run_id}: {k.rows:,} rows, epoch {k.epoch}"
+    if found.closing:
+        yield f"it was {found.closing}"
     if found.pin:
         yield f"it is {found.pin}"
     if found.waiting:
@@ -124,6 +127,7 @@ def _as_json(found: "Why") -> dict[str, Any]:
         "pin": found.pin and {
             "version": found.pin.number, "reason": found.pin.reason, "at": found.pin.pinned_at.isoformat()
         },
+        "closed": found.closing and found.closing.as_json(),
         "waiting": found.waiting and {
             "since": found.waiting.held_at.isoformat(), "accepted_by": found.waiting.accepted_by
         },

@@ -17,7 +17,7 @@ from etl_resources.ledger.held import Acceptance, Held, acceptance_of, hold
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.manifest_tables import ChangeLimit
 from etl_resources.planning import PlannedPartition
-from etl_resources.quality.audit import RECONCILED, WITHIN_CHANGE, CheckResult
+from etl_resources.quality.audit import OF_ACCEPTANCE, WITHIN_CHANGE, CheckResult
 from etl_resources.quality.reconciliation import Row, within_change
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _digest(failed: Sequence[Mapping[str, Any]]) -> str:
 
 def held_note(blocked: Sequence[CheckResult], asset: str, partition: str) -> str:
     """What to do about a partition that failed by these checks; nothing if they aren't of acceptance alone."""
-    if not all(c.name in (RECONCILED, WITHIN_CHANGE) for c in blocked):
+    if not all(c.name in OF_ACCEPTANCE for c in blocked):
         return ""
     explain, publish = (f"`data-pipeline {verb} {asset} {partition}`" for verb in ("acceptance show", "accept"))
     return f" It is held: {explain} explains, {publish} publishes it."

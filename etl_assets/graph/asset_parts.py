@@ -10,6 +10,7 @@ from etl_assets.graph.outcome import AssetIdentity, PartitionOutcome
 from etl_assets.graph.partitions import partitions_def, told
 from etl_assets.project import Project, TableNode
 from etl_resources.quality.audit import (
+    CLOSED_PERIOD,
     CONTRACT_HELD,
     RECONCILED,
     ROWS_ACCOUNTED,
@@ -29,6 +30,7 @@ _BASE_CHECKS = {
     CONTRACT_HELD: "every written row keeps the contract, judged a second time, by pandera",
     RECONCILED: "equals the control totals of the captured snapshot",
     WITHIN_CHANGE: "its sums are near those of what is published",
+    CLOSED_PERIOD: "a closed period is as it is published, or a person accepted what late data makes of it",
 }
 
 
@@ -46,7 +48,8 @@ def source_asset_spec(project: Project, system: str, node: TableNode) -> dg.Asse
 
 
 def table_metadata(project: Project, node: TableNode, place: str) -> dict[str, Any]:
-    manifest = project.root / "datasets" / node.dataset.dataset / "manifest.yaml"
+    of = node.adjusted.table.partition(".")[2] if node.adjusted else node.dataset.dataset
+    manifest = project.root / "datasets" / of / "manifest.yaml"
     metadata: dict[str, Any] = {
         "dagster/column_schema": keys.column_schema(node.contract, project.sensitive.get(node.name, {})),
         "dagster/table_name": place,

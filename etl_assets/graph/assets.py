@@ -15,6 +15,7 @@ from etl_assets.graph.asset_parts import (
     source_events,
     table_metadata,
 )
+from etl_assets.graph.closed_periods import closes_periods
 from etl_assets.graph.column_lineage import columns_of
 from etl_assets.graph.delivered_assets import build_delivered
 from etl_assets.graph.outcome import (
@@ -32,6 +33,7 @@ from etl_resources.calendar import Every
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.quality.audit import (
+    CLOSED_PERIOD,
     CONTRACT_HELD,
     RECONCILED,
     ROWS_ACCOUNTED,
@@ -145,6 +147,7 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
     if node.dataset.kpi and node.dataset.kpi.accept:
         accept = node.dataset.kpi.accept
         names += [RECONCILED] * (accept.reconcile is not None) + [WITHIN_CHANGE] * (accept.change is not None)
+    names += [CLOSED_PERIOD] * closes_periods(node)
     identity = AssetIdentity(
         keys.table_key(node.name),
         node.logic_version[:16],

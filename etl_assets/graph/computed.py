@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from etl_assets.graph.closed_periods import told_restatement
 from etl_assets.graph.outcome import (
     AssetIdentity,
     EventPointers,
@@ -67,6 +68,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
         replace(
             pruned_outcome(publish, str(the_plan.pinned.get(p, "run token equals the current one"))),
             inputs=_told(the_plan, publish.inputs),
+            closing=the_plan.closed.get(p),
         )
         for p, publish in the_plan.pruned.items()
     ]
@@ -74,7 +76,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
     for c in computed:
         if c.written is None:
             failed = PartitionOutcome(c.planned.partition, "failed", checks=c.checks, error=c.error)
-            found.append(replace(failed, letters=c.letters))
+            found.append(replace(failed, letters=c.letters, closing=the_plan.closed.get(failed.partition)))
             continue
         s = c.written.staged
         found.append(
@@ -93,8 +95,10 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                     "rejected_share": rejected_share(c.written.evidence["counts"]),
                     **ReadVolume(**c.written.evidence["reads"]).as_metadata(),
                     **c.written.evidence.get("accepted", {}),
+                    **told_restatement(c.written.evidence.get("restatement")),
                 },
                 letters=c.letters,
+                closing=the_plan.closed.get(s.partition),
             )
         )
     return sorted(found, key=lambda o: o.partition)

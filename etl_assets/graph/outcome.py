@@ -16,6 +16,7 @@ from etl_resources.calendar import WHOLE
 from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.errors import RetryBudgetError, TransientError
 from etl_resources.io_managers.failure import end_step
+from etl_resources.ledger.closings import Closing
 from etl_resources.ledger.records import Publish
 from etl_resources.quality.audit import ROWS_ACCOUNTED, CheckResult
 from etl_resources.run_token import InputVersion
@@ -36,6 +37,8 @@ class PartitionOutcome:
     error: Exception | None = None
     letters: WrittenLetters | None = None
     """Its dead letters, if rows were rejected."""
+    closing: Closing | None = None
+    """That of a closed period."""
 
 
 def pruned_outcome(publish: Publish, proof: str) -> PartitionOutcome:
@@ -141,6 +144,7 @@ def _materialization(
             "pruned": outcome.status == "pruned",
             "run_token": outcome.token,
             **{k: _metadata(v) for k, v in outcome.metadata.items()},
+            **({"closed": str(outcome.closing)} if outcome.closing else {}),
             **_letters(outcome),
         },
         tags=tags,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from etl_assets.graph.acceptance import accepted_or_held, changed, held_note
+from etl_assets.graph.acceptance import held_note
+from etl_assets.graph.adjusted import Adjuster
 from etl_assets.graph.audits import audit_declared
 from etl_assets.graph.bronze_table import captured_token
 from etl_assets.graph.computed import Computed, hold_back_linked, tell
@@ -24,6 +25,7 @@ from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.rejected_limits import refused_letters
 from etl_assets.graph.relations import input_windows, relations, rows_outside
 from etl_assets.graph.runtime import Runtime
+from etl_assets.graph.step_acceptance import StepAcceptance, same_content
 from etl_assets.project import TableNode
 from etl_assets.transforms import rows_from, transform_of
 from etl_resources.classify import classify
@@ -31,18 +33,18 @@ from etl_resources.conventions import staged_folder
 from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
-from etl_resources.engines.transform import JUDGED, TransformResult, engine_error, run_transform
+from etl_resources.engines.transform import JUDGED, engine_error, run_transform
 from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import write_empty
 from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
-from etl_resources.ledger.held import Acceptance, Held, release
+from etl_resources.ledger.held import release
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.logic import remember_logic
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
-from etl_resources.quality.audit import CheckResult, account_of, audit_transform, read_back
+from etl_resources.quality.audit import account_of, audit_transform, read_back
 from etl_resources.quality.conservation import rows_published
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
@@ -55,6 +57,7 @@ from etl_resources.tables.table_store import StagedBatch, WrittenPartition
 
 if TYPE_CHECKING:
     import duckdb
+    from pyiceberg.table import Table
 
 
 class TableStep:
@@ -68,9 +71,9 @@ class TableStep:
         self._declared = contract
         self._schema = read_schema(table.schema())
         self._reconciler = Reconciler(ledger, node, runtime.project.control_sql)
-        kpi = node.dataset.kpi if node.layer == "kpi" else None
-        self._limit = kpi.accept.change if kpi and kpi.accept else None
         self._transform = transform_of(node, field_ids(table.schema(), self._address.columns))
+        self._adjuster = Adjuster(runtime, ledger, node, node.adjusted, run_id) if node.adjusted else None
+        self._acceptance = StepAcceptance(runtime, node, ledger, run_id, self._schema, self._reconciler, self._adjuster)
         self.letters: Letters | None = None
         self._sizes = InputSizes({})
 
@@ -90,7 +93,7 @@ class TableStep:
             published_epochs=lambda: store.published_epochs(self._address),
             windows=input_windows(self._runtime.project, self._node),
             lookups=Lookups(self._node.lookups, self._engine),
-            compared=self._reconciler.read,
+            compared=self._adjuster.read if self._adjuster else self._reconciler.read,
         )
 
     def _pin(self, name: str) -> PinnedTable:
@@ -150,8 +153,17 @@ class TableStep:
             the_plan.attempt,
             self._run_id,
             written,
-            prove=lambda head: prove_unmoved(self._ledger, the_plan, read_head(head).keys()),
+            prove=lambda head: self._prove(the_plan, head),
         )
+
+    def _prove(self, the_plan: Plan, head: "Table") -> None:
+        prove_unmoved(self._ledger, the_plan, read_head(head).keys())
+        if self._adjuster is not None:
+            self._adjuster.prove(head)
+
+    def _relations(self, the_plan: Plan, planned: PlannedPartition) -> dict[str, str]:
+        given = self._adjuster.relations(the_plan, planned) if self._adjuster else {}
+        return {**relations(self._runtime.project, self._node, the_plan, planned), **given}
 
     def _compute_one(self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition) -> Computed:
         import duckdb
@@ -163,7 +175,7 @@ class TableStep:
             result = run_transform(
                 engine,
                 self._transform,
-                relations(self._runtime.project, self._node, the_plan, planned),
+                self._relations(the_plan, planned),
                 f"{folder}/part-0.parquet",
                 lambda e: self._keep_rejected(e, planned),
             )
@@ -175,9 +187,9 @@ class TableStep:
             checks = audit_transform(result, stored, account, self._declared.checks)
             checks += audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)
             checks += self._reconciler.checks(engine, the_plan, planned, scan)
-            acceptance, accepted = self._accept(engine, the_plan, planned, result, checks, scan)
-            checks += acceptance
-            alias = planned.current.epoch if planned.current and planned.current.version == result.version else None
+            judged = self._acceptance.judge(engine, the_plan, planned, result, checks)
+            checks += judged.checks
+            alias = judged.kept or (planned.current if same_content(planned, result) else None)
             paths = (result.path,)
             if alias is not None:
                 paths = (self._marker(engine, planned),)
@@ -193,42 +205,19 @@ class TableStep:
             error = PermanentError(f"{what} failed its audit: {'; '.join(map(str, blocked))}.{note}")
             return Computed(planned, None, checks, error, self._kept(planned))
         failpoint("audit.passed", what)
-        staged = StagedPartition(planned.partition, planned.token, planned.epoch, result.version, result.written, alias)
+        version, rows = (alias.version, alias.rows) if alias else (result.version, result.written)
+        epoch = alias.epoch if alias else None
+        staged = StagedPartition(planned.partition, planned.token, planned.epoch, version, rows, epoch)
         evidence = {
             "counts": account.counts,
-            "account": account.as_json(),
+            "account": {**account.as_json(), **judged.restated(result)},
             "linked": planned.linked,
             "reads": self._sizes.read_by(planned.inputs).as_json(),
-            **({"accepted": accepted.as_json()} if accepted else {}),
+            **judged.evidence,
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
             "stage_s": round(time.monotonic() - started, 3),
         }
         return Computed(planned, WrittenPartition(staged, paths, evidence), checks, letters=self._kept(planned))
-
-    def _accept(
-        self,
-        engine: "duckdb.DuckDBPyConnection",
-        the_plan: Plan,
-        planned: PlannedPartition,
-        result: TransformResult,
-        checks: Sequence[CheckResult],
-        scan: str,
-    ) -> tuple[list[CheckResult], Acceptance | None]:
-        """The checks of a KPI's acceptance. What they alone refuse, a person may have accepted."""
-        found = self._reconciler.acceptance(engine, the_plan, planned, scan)
-        if self._limit is not None:
-            before = self._published_scan(planned.partition) if planned.current else None
-            found.append(changed(engine, self._limit, scan, before))
-        if any(c.blocks for c in checks) or not any(c.blocks for c in found):
-            return found, None
-        name, attempt = self._node.name, the_plan.attempt or ""
-        place = (name, planned.partition, planned.token, result.version)
-        written = Held(*place, planned.epoch, attempt, self._run_id, result.written, result.path)
-        return accepted_or_held(self._ledger, planned, written, found)
-
-    def _published_scan(self, partition: str) -> str:
-        table = self._runtime.store.catalog.load_table(self._address.identifier)
-        return parquet_scan(read_head(table)[partition].data_paths, self._schema)
 
     def _marker(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition) -> str:
         return write_empty(
@@ -268,8 +257,7 @@ def run_table_step(
         partitions = requested(context, node.dataset.partitions)
         pointers = event_pointers(context.instance, identity, partitions)
         the_plan = step.plan(partitions)
-        if node.layer == "kpi":
-            release(ledger.connection, node.name, the_plan.pruned)
+        release(ledger.connection, node.name, the_plan.pruned)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         computed = step.compute(the_plan) if the_plan.todo else []
         batch = step.stage(the_plan, computed) if computed else None

@@ -78,8 +78,14 @@ class Letters:
         """Write what a store refused, a query of (reason, key, payload); as `write`."""
         return self._write(engine, letters_of_refused(refused, self.source), partition, epoch, token).counts
 
-    def carry_over(self, engine: "duckdb.DuckDBPyConnection", before: LetterFile, epoch: int) -> None:
-        """The letters of a publish whose content is put back, as this attempt's."""
+    def carry(self, engine: "duckdb.DuckDBPyConnection", back: Mapping[str, int], epoch: int) -> None:
+        """The letters of publishes (partition → epoch) whose content is published again, as this attempt's."""
+        for before in files(self.ledger.connection, "known", [self.address.asset], list(back)) if back else []:
+            if back[before.partition] == before.epoch:
+                self._carry_over(engine, before, epoch)
+        self.commit()
+
+    def _carry_over(self, engine: "duckdb.DuckDBPyConnection", before: LetterFile, epoch: int) -> None:
         path = self._path(before.partition, epoch)
         columns = f"replace ({epoch}::bigint as epoch, {literal(self.attempt)} as attempt)"
         self._copy(engine, f"select * {columns} from read_parquet({literal(before.path)})", path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from etl_resources.adjustments import SCHEMA
 from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
@@ -41,6 +42,11 @@ class TransformResult:
     """Conserved measure → its sum over the rows read, and over what was made of them."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def content(self) -> tuple[str, int]:
+        """Version and rows of what was written."""
+        return self.version, self.written
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def _count_inputs(
         if name in transform.lookups:
             query = f"select count(*) from {quote_qualified(name)} where {transform.lookups[name]}"
             result.missed[name] = _count(engine, query)
-        elif name not in GIVEN_COLUMNS:
+        elif name not in GIVEN_COLUMNS and not name.startswith(f"{SCHEMA}."):
             result.inputs[name] = _count(engine, f"select count(*) from {quote_qualified(name)}")
     kept = "true"
     for rule in transform.filters if transform.grain is not None else ():

@@ -20,7 +20,10 @@ select jsonb_build_object(
     'captures', (select jsonb_agg(to_jsonb(c)) from etl.captures c where epoch in (select epoch from mine)),
     'control_totals', (select jsonb_agg(to_jsonb(t)) from etl.control_totals t
                        where (epoch, partition) in (select epoch, partition from mine)),
-    'pins', (select jsonb_agg(to_jsonb(p)) from etl.pins p where p.attempt = i.attempt)
+    'pins', (select jsonb_agg(to_jsonb(p)) from etl.pins p where p.attempt = i.attempt),
+    'closings', (select jsonb_agg(to_jsonb(c)) from etl.closings c join mine on mine.partition = c.partition
+                 where c.asset = i.asset and (c.attempt = i.attempt or c.attempt in (
+                     select k.attempt from etl.known_closings k where k.asset = i.asset)))
 )::text, (select max(epoch) from mine)
 from etl.intents i where i.attempt = %(attempt)s
 """
@@ -43,10 +46,16 @@ insert into etl.pins select r.* from
 jsonb_populate_record(null::etl.pins, d.row) r
 where r.partition = any(%(current)s) on conflict do nothing
 """
+_RESTORED_CLOSINGS = """
+insert into etl.closings select r.* from
+(select jsonb_array_elements(nullif(%(doc)s::jsonb -> 'closings', 'null')) as row) d,
+jsonb_populate_record(null::etl.closings, d.row) r on conflict do nothing
+"""
 
 
 def attempt_record(connection: "psycopg.Connection[Any]", attempt: str) -> tuple[int, str]:
-    """(epoch, record) of a staged attempt: its intent, partitions, pins, and the totals of its capture.
+    """(epoch, record) of a staged attempt: its intent, partitions, pins, the closings of them, and the totals of its
+    capture.
 
     Raises TransientError when the ledger lost the attempt meanwhile: what has no evidence isn't published.
     """
@@ -77,6 +86,7 @@ def restore_attempt(connection: "psycopg.Connection[Any]", record: str, current:
             (record,),
         )
     connection.execute(_RESTORED_PINS, {"doc": record, "current": list(current)})
+    connection.execute(_RESTORED_CLOSINGS, {"doc": record})
 
 
 def raise_epoch(connection: "psycopg.Connection[Any]", above: int) -> None:

@@ -78,6 +78,11 @@ def release(connection: "psycopg.Connection[Any]", asset: str, partitions: Colle
     )
 
 
+def forget(connection: "psycopg.Connection[Any]", asset: str, partition: str) -> None:
+    """What a closed period made wait is to be judged anew, also what was accepted and isn't published."""
+    connection.execute("delete from etl.held where asset = %s and partition = %s", (asset, partition))
+
+
 def acceptance_of(connection: "psycopg.Connection[Any]", held: Held) -> Acceptance | None:
     """Whether exactly this content, made from these inputs by this logic and judged so, was accepted."""
     row = connection.execute(
@@ -120,10 +125,17 @@ def accept(connection: "psycopg.Connection[Any]", held: Held, by: str, reason: s
 
 
 def kept_paths(connection: "psycopg.Connection[Any]", asset: str) -> set[str]:
-    """Files that nobody may clean away: they wait."""
-    return {
-        path for (path,) in connection.execute("select path from etl.waiting where asset = %s", (asset,)).fetchall()
-    }
+    """Files that nobody may clean away: they wait, or adjustments of a closed partition are made from them, and were
+    until a day ago."""
+    rows = connection.execute(
+        "select path from etl.waiting where asset = %(asset)s union "
+        "select p.account ->> 'restated_path' from etl.publishes p "
+        "where p.asset = %(asset)s and p.account ? 'restated_path' and not exists (select from etl.publishes n "
+        "where n.asset = p.asset and n.partition = p.partition and n.epoch > p.epoch "
+        "and n.published_at < now() - interval '1 day')",
+        {"asset": asset},
+    ).fetchall()
+    return {path for (path,) in rows}
 
 
 def _place(held: Held) -> tuple[str, ...]:

@@ -32,6 +32,11 @@ class Publish:
     account: Mapping[str, Any] | None = None
     """What became of the rows beyond their counts (quality/conservation); None: published before it was kept."""
 
+    @property
+    def restated(self) -> str | None:
+        """Content that its inputs give, where the partition is closed and keeps another one; else None."""
+        return (self.account or {}).get("restated")
+
 
 @dataclass(frozen=True)
 class IntendedPartition:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etl_resources.calendar import WHOLE
+from etl_resources.ledger.closings import Closing, current_closings
 from etl_resources.ledger.lineage import control_input
 from etl_resources.ledger.pins import Pin, current_pins
 from etl_resources.run_token import InputVersion
@@ -35,6 +36,8 @@ class Known(NamedTuple):
     fingerprint: str | None
     run_id: str
     published_at: datetime
+    restated: str | None = None
+    """What its inputs give, where it is closed and keeps another content."""
 
 
 class Ended(NamedTuple):
@@ -93,6 +96,7 @@ class LedgerState:
     newest_totals: Mapping[Place, int] = field(default_factory=dict)
     """(input of control totals, partition) → newest capture that took them."""
     open_attempts: int = 0
+    closed: Mapping[Place, Closing] = field(default_factory=dict)
 
     def linked_since(self, asset: str, epochs: Mapping[str, int]) -> dict[str, set[str]]:
         """As Ledger.linked_since."""
@@ -109,7 +113,8 @@ select asset, partition, epoch, token, version, rows,
            select max(x.size_bytes) from etl.publishes x
            where x.asset = p.asset and x.partition = p.partition and x.version = p.version
        ) end,
-       coalesce((counts ->> 'read')::bigint, rows), inputs, fingerprint, run_id, published_at
+       coalesce((counts ->> 'read')::bigint, rows), inputs, fingerprint, run_id, published_at,
+       account ->> 'restated'
 from (
     select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2
 ) newest
@@ -150,7 +155,7 @@ def read_state(
     lookups: Collection[str] = (),
     controls: Collection[str] = (),
 ) -> LedgerState:
-    """All that the ledger knows of these assets, by nine statements.
+    """All that the ledger knows of these assets, by ten statements.
 
     lookups: definitions of their lookups; controls: keys of the control totals that they are compared with.
     """
@@ -180,6 +185,7 @@ def read_state(
         {(a, e): v for a, e, v in rows(_WHOLE)},
         {(control_input(c), p): e for c, p, e in rows(_TOTALS)},
         int(rows(_OPEN)[0][0]),
+        current_closings(connection, list(assets)),
     )
 
 

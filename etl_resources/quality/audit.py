@@ -16,14 +16,17 @@ from etl_resources.quality.content_hash import content_hash, version_of
 if TYPE_CHECKING:
     import duckdb
 
-ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED, WITHIN_CHANGE = (
+ROWS_ACCOUNTED, UNIQUE_KEY, STORED_CONTENT, CONTRACT_HELD, RECONCILED, WITHIN_CHANGE, CLOSED_PERIOD = (
     "rows_accounted",
     "unique_key",
     "stored_content",
     "contract_held",
     "reconciled",
     "within_change",
+    "closed_period",
 )
+OF_ACCEPTANCE = (RECONCILED, WITHIN_CHANGE, CLOSED_PERIOD)
+"""Checks that a person's acceptance may overrule."""
 _OF_NUMBERS = ("rejected_share", "rejected_rows", "rows")
 """Kinds of declared checks that numbers of rows decide."""
 Severity = Literal["error", "warn"]

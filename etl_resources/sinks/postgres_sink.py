@@ -33,6 +33,7 @@ from etl_resources.sinks.postgres_tables import (
     create_staging,
     distinct_rows,
     ensure_target,
+    served_rows,
 )
 from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import PublishOutcome, prove_aliases
@@ -244,10 +245,10 @@ class PostgresSink:
         Raises PermanentError, which rolls the transaction back.
         """
         partitions = [p.partition for p in filled]
-        found = self._served_rows(connection, partitions)
+        found = served_rows(connection, self.target, self.contract, partitions)
         if self.load == "upsert" and any(found.get(p.partition, 0) > p.rows for p in filled):
             self._delete_vanished(connection, attempt, partitions)
-            found = self._served_rows(connection, partitions)
+            found = served_rows(connection, self.target, self.contract, partitions)
         for p in filled:
             if found.get(p.partition, 0) != p.rows:
                 raise PermanentError(
@@ -255,17 +256,6 @@ class PostgresSink:
                     f"{found.get(p.partition, 0)}. What it had stays: does a trigger or a rule of the database "
                     "change what is inserted?"
                 )
-
-    def _served_rows(self, connection: "psycopg.Connection[Any]", partitions: Sequence[str]) -> dict[str, int]:
-        by = PartitionBy.of(self.contract)
-        days = (
-            f"select {by.column or 'null'} as day, count(*) as rows from {quote_qualified(self.target)} "
-            f"where {by.keep(partitions)} group by 1"
-        )
-        key = replace(by, column=by.column and "day").key("postgres")  # of each day, not of each row: to_char is slow
-        query = f"select {key}, sum(rows)::bigint from ({days}) as days group by 1"
-        rows = connection.execute(query.encode()).fetchall()
-        return dict(rows)
 
     def _delete_vanished(self, connection: "psycopg.Connection[Any]", attempt: str, partitions: Sequence[str]) -> None:
         """Served rows of the partitions that aren't among their staged ones, which are all served by now."""

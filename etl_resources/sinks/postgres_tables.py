@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
+from etl_resources.partition_sql import PartitionBy
 from etl_resources.tables.schema import postgres_type
 
 if TYPE_CHECKING:
@@ -127,6 +129,20 @@ def distinct_rows(table: str, key: Sequence[str]) -> str:
     if len(key) == 1:
         return f"count(distinct {quote(key[0])}) + (count({quote(key[0])}) < count(*))::int"
     return f"(select count(*) from (select distinct {', '.join(map(quote, key))} from {table}) as keys)"
+
+
+def served_rows(
+    connection: "psycopg.Connection[Any]", target: str, contract: Contract, partitions: Sequence[str]
+) -> dict[str, int]:
+    """Partition → rows that a target holds of it; of those that have any."""
+    by = PartitionBy.of(contract)
+    days = (
+        f"select {by.column or 'null'} as day, count(*) as rows from {quote_qualified(target)} "
+        f"where {by.keep(partitions)} group by 1"
+    )
+    key = replace(by, column=by.column and "day").key("postgres")  # of each day, not of each row: to_char is slow
+    query = f"select {key}, sum(rows)::bigint from ({days}) as days group by 1"
+    return dict(connection.execute(query.encode()).fetchall())
 
 
 def _typed(contract: Contract) -> str:

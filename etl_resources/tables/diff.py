@@ -96,6 +96,19 @@ def diff_versions(
     return found
 
 
+def diff_scans(
+    engine: "duckdb.DuckDBPyConnection", contract: Contract, before: str, after: str, limit: int
+) -> tuple[PartitionDiff, list[RowDiff]]:
+    """The same of two table expressions that hold one partition each: counts, and the first rows that differ."""
+    sides = [
+        f"select {', '.join(f'{quote(n)} as {quote(mark + n)}' for n in contract.names)}, '' as partition from {scan}"
+        for mark, scan in ((_OLD, before), (_NEW, after))
+    ]
+    comparison = _joined(contract, contract.names, *sides)
+    counts = _counts(engine, comparison) or [PartitionDiff("")]
+    return counts[0], list(_rows(engine, comparison, contract, contract.names, limit))
+
+
 def _comparison(
     contract: Contract,
     names: Sequence[str],
@@ -104,7 +117,11 @@ def _comparison(
     after: Mapping[str, PartitionHead],
 ) -> str:
     """Query: every row of both sides, joined by key within its partition, with what became of it."""
-    old, new = (_side(side, contract, names, schema, heads) for side, heads in ((_OLD, before), (_NEW, after)))
+    sides = (_side(side, contract, names, schema, heads) for side, heads in ((_OLD, before), (_NEW, after)))
+    return _joined(contract, names, *sides)
+
+
+def _joined(contract: Contract, names: Sequence[str], old: str, new: str) -> str:
     keys = " and ".join(f"{quote(_OLD + k)} is not distinct from {quote(_NEW + k)}" for k in contract.key)
     differs = " or ".join(f"{quote(_OLD + n)} is distinct from {quote(_NEW + n)}" for n in names)
     return (

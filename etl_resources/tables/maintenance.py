@@ -13,6 +13,7 @@ from etl_resources.ledger.liveness import LiveAttempt, alone, live_attempts
 from etl_resources.progress import report
 from etl_resources.settings import Settings
 from etl_resources.tables.address import TableAddress
+from etl_resources.tables.closing_tags import tag_closings
 from etl_resources.tables.commit import retry_conflicts
 from etl_resources.tables.compaction import batches, compact, plan_rewrites, same_columns
 from etl_resources.tables.expiry import Retention, expirable, expire
@@ -105,6 +106,7 @@ def maintain_table(
             return done
         if not dry_run:
             settle_table(catalog, ledger, address)
+            tag_closings(catalog, ledger, address)
         _compact(catalog, ledger, engine, address, policy, done, dry_run)
         _expire(catalog, ledger, address, policy.retention, done, dry_run)
         _delete(catalog, ledger, address, timedelta(seconds=policy.retention.guard_s), done, dry_run)

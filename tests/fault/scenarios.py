@@ -145,6 +145,8 @@ DELIVERED = tuple(p for p in FAILPOINTS if p.startswith("deliver."))
 """Failpoints that only a source of files or pages passes: test_delivered_faults.py, deliveries.py."""
 ACCEPTANCE = tuple(p for p in FAILPOINTS if p.startswith("acceptance."))
 """Failpoints that only a KPI passes that a threshold refuses: tests/fault/test_acceptance_crashes.py."""
+CLOSING = tuple(p for p in FAILPOINTS if p.startswith(("close.", "notice.")))
+"""Failpoints that only a closing passes, or a restatement of one: tests/fault/test_closing_crashes.py."""
 REPLAY = tuple(p for p in FAILPOINTS if p.startswith("replay."))
 """Failpoints that only a replay passes: tests/fault/test_replay_crashes.py."""
 
