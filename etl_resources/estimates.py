@@ -13,8 +13,6 @@ from etl_resources.ledger.history import PastAttempt, PastBackfill
 
 FIXED_S_ASSUMED = 1.0
 PER_ROW_S_ASSUMED = 1e-5
-RUN_OVERHEAD_S_ASSUMED = 2.0
-"""Of a run beside its attempts: start, planning, pruning, events."""
 DRIFT_ASSUMED = (0.9, 1.1)
 FEW = 5
 """Attempts below which the interval is at least WIDE: three equal ones prove little."""
@@ -93,19 +91,12 @@ def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
     return StepModel(fixed, per_row, min(low, 1.0), max(high, 1.0), basis)
 
 
-def run_overhead(backfills: Sequence[PastBackfill]) -> Interval:
-    """Seconds of one run beside its attempts."""
-    found = sorted((b.actual_s - b.attempts_s) / b.runs for b in backfills if b.runs and b.actual_s >= b.attempts_s)
-    if not found:
-        value = RUN_OVERHEAD_S_ASSUMED
-        return Interval(value, value * WIDE[0], value * WIDE[1])
-    if len(found) < FEW:
-        value = median(found)
-        return Interval(value, min(found[0], value * WIDE[0]), max(found[-1], value * WIDE[1]))
-    return Interval(median(found), found[len(found) // 10], found[-1 - len(found) // 10])
-
-
-def median_error(backfills: Sequence[PastBackfill]) -> float | None:
-    """Median of |estimated - actual| / actual of the backfills that failed nowhere; None without one."""
-    errors = [abs(b.estimated_s - b.actual_s) / b.actual_s for b in backfills if not b.failed]
-    return median(errors) if errors else None
+def median_errors(backfills: Sequence[PastBackfill], figures: Sequence[str]) -> dict[str, float]:
+    """Figure → median of |estimated - actual| / actual of the backfills that went through; without one, not in it."""
+    found: dict[str, float] = {}
+    for figure in figures:
+        pairs = [(b.estimated.get(figure), b.actual.get(figure)) for b in backfills if b.counts]
+        errors = [abs(told - was) / was for told, was in pairs if told is not None and was]
+        if errors:
+            found[figure] = median(errors)
+    return found

@@ -1,6 +1,9 @@
-"""Planned partitions as runs: contiguous partitions as one range, upstream first, as few runs as that allows."""
+"""Planned partitions as runs: contiguous partitions as one range, upstream first.
 
-from collections.abc import Sequence
+In the process of the command as few as that allows; by Dagster's daemon as it makes them.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from etl_resources.calendar import WHOLE, stretches
@@ -17,6 +20,8 @@ class PlannedRun:
     last: str
     """WHOLE, both, where no asset has partitions."""
     steps: list[PlannedStep]
+    wave: int = 0
+    """Runs of one wave wait for nothing but the wave before."""
 
     @property
     def assets(self) -> list[str]:
@@ -54,5 +59,40 @@ def _place(runs: list[PlannedRun], stretch: Sequence[str], earliest: int) -> int
             if run.first == WHOLE:
                 run.first, run.last = first, last
             return index
-    runs.append(PlannedRun(first, last, []))
+    runs.append(PlannedRun(first, last, [], wave=len(runs)))
     return len(runs) - 1
+
+
+def daemon_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedRun]:
+    """The runs that Dagster's daemon makes of a backfill, in waves.
+
+    Assets with the same partitions are one run, if each reads of the others its own period alone; whatever else reads
+    what is planned waits until that has been made. Assets without partitions are in runs of their own.
+    """
+    wanted: dict[str, dict[str, PlannedStep]] = {}
+    for step in steps:
+        wanted.setdefault(step.asset, {})[step.partition] = step
+    planned = {asset: list(partitions) for asset, partitions in wanted.items()}
+    waves: dict[Place, int] = {}
+    groups: dict[tuple[int, tuple[str, ...]], list[str]] = {}
+    for name in (n for n in closure.nodes if n in wanted):
+        mine: dict[int, list[str]] = {}
+        for partition in wanted[name]:
+            after = [waves[r] + _apart(closure, wanted, name, r[0]) for r in closure.reads(name, partition, planned)
+                     if r in waves]  # fmt: skip
+            waves[name, partition] = max(after, default=0)
+            mine.setdefault(waves[name, partition], []).append(partition)
+        for wave, partitions in mine.items():
+            groups.setdefault((wave, tuple(partitions)), []).append(name)
+    return [
+        PlannedRun(stretch[0], stretch[-1], [wanted[name][p] for name in names for p in stretch], wave)
+        for (wave, partitions), names in sorted(groups.items(), key=lambda group: group[0][0])
+        for stretch in stretches(closure.nodes[names[0]].partitions, partitions)
+    ]
+
+
+def _apart(closure: Closure, wanted: Mapping[str, Mapping[str, PlannedStep]], reader: str, read: str) -> bool:
+    """Whether what a reader reads must be made in an earlier run than it."""
+    node = closure.nodes[reader]
+    alike = node.partitioned == closure.nodes[read].partitioned and wanted[reader].keys() == wanted[read].keys()
+    return not alike or read in node.windows

@@ -2,7 +2,7 @@
 
 import pytest
 
-from etl_resources.estimates import Interval, fit, median_error, run_overhead, total
+from etl_resources.estimates import Interval, fit, median_errors, total
 from etl_resources.ledger.history import PastAttempt, PastBackfill
 
 
@@ -40,18 +40,15 @@ def test_no_figure_is_negative() -> None:
     assert model.seconds(100_000).low > 0
 
 
-def test_the_overhead_of_a_run_comes_from_backfills() -> None:
-    """What Dagster takes beside the attempts differs by machine."""
-    backfills = [PastBackfill(10, 20 + 3 * runs, 20, runs, 0) for runs in (1, 2, 3, 4, 5)]
-    assert run_overhead(backfills).value == pytest.approx(3)
-    assert run_overhead([]).low < run_overhead([]).value < run_overhead([]).high
+def test_the_error_is_a_share_of_what_it_came_to() -> None:
+    """Backfills that failed halfway, or went on after a kill, say nothing of how long one takes."""
 
+    def ended(told: float, was: float, **more: object) -> PastBackfill:
+        return PastBackfill("daemon", {"seconds": told}, {"seconds": was, **more})
 
-def test_the_error_is_a_share_of_what_it_took() -> None:
-    """Backfills that failed halfway took less, and say nothing."""
-    ended = [PastBackfill(80, 100, 0, 1, 0), PastBackfill(150, 100, 0, 1, 0), PastBackfill(1, 100, 0, 1, failed=3)]
-    assert median_error(ended) == pytest.approx(0.35)
-    assert median_error([]) is None
+    backfills = [ended(80, 100), ended(150, 100), ended(1, 100, failed=3), ended(1, 100, resumed=True)]
+    assert median_errors(backfills, ["seconds", "bytes_in"]) == {"seconds": pytest.approx(0.35)}
+    assert median_errors([], ["seconds"]) == {}
 
 
 def test_intervals_add_up() -> None:
