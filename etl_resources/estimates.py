@@ -75,10 +75,13 @@ def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
     basis = basis or f"{len(attempts)} attempt{'s' if len(attempts) != 1 else ''}"
     if not attempts:
         return StepModel(FIXED_S_ASSUMED, PER_ROW_S_ASSUMED, *WIDE, "assumed: no history")
-    slopes = [(b.seconds - a.seconds) / (b.rows_read - a.rows_read) for a, b in combinations(attempts, 2)
-              if a.rows_read != b.rows_read]  # fmt: skip
+    slopes = [
+        ((b.seconds - a.seconds) / (b.rows_read - a.rows_read), abs(b.rows_read - a.rows_read))
+        for a, b in combinations(attempts, 2)
+        if a.rows_read != b.rows_read
+    ]
     if slopes:
-        per_row = max(0.0, median(slopes))
+        per_row = max(0.0, _weighted_median(slopes))
         fixed = max(0.0, median(a.seconds - per_row * a.rows_read for a in attempts))
     else:
         typical, rows = median(a.seconds for a in attempts), attempts[0].rows_read
@@ -89,6 +92,16 @@ def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
     if len(attempts) < FEW:
         low, high = min(low, WIDE[0]), max(high, WIDE[1])
     return StepModel(fixed, per_row, min(low, 1.0), max(high, 1.0), basis)
+
+
+def _weighted_median(found: Sequence[tuple[float, float]]) -> float:
+    """Of (value, weight): two months of nearly as many rows tell of the time of a row only how it varies."""
+    half, below = sum(weight for _, weight in found) / 2, 0.0
+    for value, weight in sorted(found):
+        below += weight
+        if below >= half:
+            break
+    return value
 
 
 def median_errors(backfills: Sequence[PastBackfill], figures: Sequence[str]) -> dict[str, float]:

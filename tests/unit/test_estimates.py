@@ -19,6 +19,14 @@ def test_one_odd_attempt_decides_nothing() -> None:
     assert fit([*attempts, PastAttempt(32_400, 5500, 1)]).seconds(3000).value == pytest.approx(5, rel=0.05)
 
 
+def test_the_time_of_a_row_is_told_by_attempts_of_different_sizes() -> None:
+    """Eight late orders, each of a month of about as many rows, must not hide what the first load of 36 months told."""
+    months = [PastAttempt(2 + noise, 3800 + n, 1) for n, noise in enumerate([0.1, -0.2, 0.8, -0.1, 0.3, -0.5, 0.0])]
+    model = fit([*months, PastAttempt(20, 136_800, 36)])
+    assert model.seconds(3800).value == pytest.approx(2, rel=0.1)
+    assert model.seconds(68_400).value == pytest.approx(11, rel=0.1)
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_few_attempts_are_a_wide_interval(count: int) -> None:
     """Two runs that took alike prove little."""
