@@ -6,7 +6,7 @@ odd point and no more.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import accumulate, combinations
 from statistics import median
 
 from etl_resources.ledger.history import PastAttempt, PastBackfill
@@ -96,12 +96,9 @@ def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
 
 def _weighted_median(found: Sequence[tuple[float, float]]) -> float:
     """Of (value, weight): two months of nearly as many rows tell of the time of a row only how it varies."""
-    half, below = sum(weight for _, weight in found) / 2, 0.0
-    for value, weight in sorted(found):
-        below += weight
-        if below >= half:
-            break
-    return value
+    ordered, half = sorted(found), sum(weight for _, weight in found) / 2
+    below = accumulate(weight for _, weight in ordered)
+    return next(value for (value, _), reached in zip(ordered, below, strict=True) if reached >= half)
 
 
 def median_errors(backfills: Sequence[PastBackfill], figures: Sequence[str]) -> dict[str, float]:
