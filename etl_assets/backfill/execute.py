@@ -184,10 +184,14 @@ def _made(made: MadeBy, place: Place) -> Outcome | None:
 
 
 def _outcome(step: PlannedStep, made: MadeBy, state: LedgerState, after: Closure, runs: Sequence[RunDone]) -> Outcome:
-    """From what the ledger has; Dagster's word counts only for a source, which the ledger alone can't judge."""
+    """From what the ledger has; Dagster's word counts only for a source, which the ledger alone can't judge.
+
+    What was made before something that it reads is not done: Dagster runs months that lie apart side by side.
+    """
     place = (step.asset, step.partition)
     if found := _made(made, place):
-        return found
+        changed = {(c.asset, c.partition) for c in after.verdict(*place).changes}
+        return Outcome.NOT_DONE if changed.intersection(step.because) else found
     if place in state.pins:
         return Outcome.PINNED
     ended, mine = state.ended.get(place), {r.run_id for r in runs}

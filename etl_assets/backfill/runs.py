@@ -66,8 +66,9 @@ def _place(runs: list[PlannedRun], stretch: Sequence[str], earliest: int) -> int
 def daemon_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedRun]:
     """The runs that Dagster's daemon makes of a backfill, in waves.
 
-    Assets with the same partitions are one run, if each reads of the others its own period alone; whatever else reads
-    what is planned waits until that has been made. Assets without partitions are in runs of their own.
+    Assets of which the same partitions are planned are one run, with windows if all of these are made in one wave;
+    whatever else reads what is planned waits until that has been made. Assets without partitions are in runs of their
+    own. (Dagster 1.13: _get_cant_run_because_of_parent_reason.)
     """
     wanted: dict[str, dict[str, PlannedStep]] = {}
     for step in steps:
@@ -78,9 +79,9 @@ def daemon_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedR
     for name in (n for n in closure.nodes if n in wanted):
         mine: dict[int, list[str]] = {}
         for partition in wanted[name]:
-            after = [waves[r] + _apart(closure, wanted, name, r[0]) for r in closure.reads(name, partition, planned)
-                     if r in waves]  # fmt: skip
-            waves[name, partition] = max(after, default=0)
+            reads = [r for r in closure.reads(name, partition, planned) if r in waves]
+            apart = {read: _apart(closure, planned, waves, name, read) for read in {asset for asset, _ in reads}}
+            waves[name, partition] = max((waves[r] + apart[r[0]] for r in reads), default=0)
             mine.setdefault(waves[name, partition], []).append(partition)
         for wave, partitions in mine.items():
             groups.setdefault((wave, tuple(partitions)), []).append(name)
@@ -91,8 +92,10 @@ def daemon_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedR
     ]
 
 
-def _apart(closure: Closure, wanted: Mapping[str, Mapping[str, PlannedStep]], reader: str, read: str) -> bool:
+def _apart(
+    closure: Closure, planned: Mapping[str, Sequence[str]], waves: Mapping[Place, int], reader: str, read: str
+) -> bool:
     """Whether what a reader reads must be made in an earlier run than it."""
     node = closure.nodes[reader]
-    alike = node.partitioned == closure.nodes[read].partitioned and wanted[reader].keys() == wanted[read].keys()
-    return not alike or read in node.windows
+    same = node.partitions == closure.nodes[read].partitions and set(planned[reader]) == set(planned[read])
+    return not same or (read in node.windows and len({waves[read, p] for p in planned[read]}) > 1)
