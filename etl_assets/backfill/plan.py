@@ -85,7 +85,7 @@ def make_plan(
         notes.append(f"{state.open_attempts} attempts are under way, or their process died (`data-pipeline recover`)")
     wanted = _wanted(nodes, assets, first, last)
     looked = look_at_sources(runtime, ledger, state, wanted) if look else Looked()
-    unobservable = looked.unobservable if look else {n.name for n in nodes if n.is_source}
+    unobservable = looked.unobservable if look else {n.name: "no source is looked at" for n in nodes if n.is_source}
     closure = Closure(
         nodes, state, looked.observed, Finder(runtime, state) if look else None, Comparer(runtime, ledger)
     )

@@ -147,8 +147,6 @@ def _details(plan: BackfillPlan) -> Iterator[str]:
 def _reason(step: PlannedStep) -> str:
     if step.note:
         return step.note
-    if step.action is Action.LOOK:
-        return "only a run can look at this source"
     reasons = [told(c, step.partition) for c in step.changes[:REASONS_SHOWN]]
     if len(step.changes) > REASONS_SHOWN:
         reasons.append(f"{len(step.changes) - REASONS_SHOWN} more changes")

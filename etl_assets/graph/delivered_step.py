@@ -32,7 +32,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import newest_capture
 from etl_resources.ledger.logic import remember_logic
-from etl_resources.ledger.marks import looked_at
+from etl_resources.ledger.marks import looked_at, record_compared
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.prunes import record_pruned
 from etl_resources.ledger.records import IntendedPartition, Publish
@@ -91,6 +91,7 @@ class DeliveredStep:
             kept = self._kept(delivery, current)
             if kept:
                 looked_at(self._ledger.connection, [self._node.name], [WHOLE], epoch)
+                record_compared(self._ledger.connection, self._node.name)
             attempt = "" if kept else self._intend(epoch)  # in the lock: the raw zone's cleaning waits for either
         failpoint("deliver.observed", self._node.name)
         report(self._node.name, "observed", changed=int(kept is None), unchanged=int(kept is not None))
