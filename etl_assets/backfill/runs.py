@@ -66,25 +66,25 @@ def _place(runs: list[PlannedRun], stretch: Sequence[str], earliest: int) -> int
 def daemon_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedRun]:
     """The runs that Dagster's daemon makes of a backfill, in waves.
 
-    Assets of which the same partitions are planned are one run, with windows if all of these are made in one wave;
-    whatever else reads what is planned waits until that has been made. Assets without partitions are in runs of their
-    own. (Dagster 1.13: _get_cant_run_because_of_parent_reason.)
+    Assets of which the same partitions are planned are one run; whatever else reads what is planned waits until that
+    has been made. Assets without partitions are in runs of their own. (Dagster 1.13:
+    _get_cant_run_because_of_parent_reason. Where it does otherwise, an estimate is of other runs, and no more.)
     """
     wanted: dict[str, dict[str, PlannedStep]] = {}
     for step in steps:
         wanted.setdefault(step.asset, {})[step.partition] = step
     planned = {asset: list(partitions) for asset, partitions in wanted.items()}
-    waves: dict[Place, int] = {}
+    waves: dict[str, int] = {}
     groups: dict[tuple[int, tuple[str, ...]], list[str]] = {}
     for name in (n for n in closure.nodes if n in wanted):
-        mine: dict[int, list[str]] = {}
-        for partition in wanted[name]:
-            reads = [r for r in closure.reads(name, partition, planned) if r in waves]
-            apart = {read: _apart(closure, planned, waves, name, read) for read in {asset for asset, _ in reads}}
-            waves[name, partition] = max((waves[r] + apart[r[0]] for r in reads), default=0)
-            mine.setdefault(waves[name, partition], []).append(partition)
-        for wave, partitions in mine.items():
-            groups.setdefault((wave, tuple(partitions)), []).append(name)
+        reads = {
+            asset
+            for p in wanted[name]
+            for asset, read in closure.reads(name, p, planned)
+            if read in wanted.get(asset, ())
+        }
+        waves[name] = max((waves[r] + _apart(closure, planned, name, r) for r in reads), default=0)
+        groups.setdefault((waves[name], tuple(wanted[name])), []).append(name)
     return [
         PlannedRun(stretch[0], stretch[-1], [wanted[name][p] for name in names for p in stretch], wave)
         for (wave, partitions), names in sorted(groups.items(), key=lambda group: group[0][0])
@@ -92,10 +92,7 @@ def daemon_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedR
     ]
 
 
-def _apart(
-    closure: Closure, planned: Mapping[str, Sequence[str]], waves: Mapping[Place, int], reader: str, read: str
-) -> bool:
+def _apart(closure: Closure, planned: Mapping[str, Sequence[str]], reader: str, read: str) -> bool:
     """Whether what a reader reads must be made in an earlier run than it."""
-    node = closure.nodes[reader]
-    same = node.partitions == closure.nodes[read].partitions and set(planned[reader]) == set(planned[read])
-    return not same or (read in node.windows and len({waves[read, p] for p in planned[read]}) > 1)
+    same_partitions = closure.nodes[reader].partitions == closure.nodes[read].partitions
+    return not (same_partitions and set(planned[reader]) == set(planned[read]))
