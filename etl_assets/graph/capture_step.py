@@ -25,11 +25,10 @@ from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_s
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
-from etl_resources.ledger.logic import remember_logic
 from etl_resources.ledger.marks import looked_at
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.prunes import record_pruned
-from etl_resources.ledger.records import IntendedPartition
+from etl_resources.ledger.records import IntendedPartition, Logic
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import held_back
 from etl_resources.progress import report
@@ -93,7 +92,6 @@ class CaptureStep:
         followed = follow_source(self._runtime, self._ledger, node, now, self._run_id)
         address, judged = followed.address, [c.column for c in followed.changes if c.action == "rows rejected"]
         store.settle(self._ledger, address)
-        remember_logic(self._ledger.connection, node.name, node.logic_version, node.logic_parts)
         return BronzeTable(
             node=node,
             system=self._system,
@@ -149,7 +147,8 @@ class CaptureStep:
 
     def _capture(self, snapshot: PostgresSnapshot, changed: Sequence[str], epoch: int) -> None:
         for table in self.tables.values():
-            self._ledger.open_attempt(table.node.name, self._run_id, table.attempt)
+            logic = Logic(table.node.logic_version, table.node.logic_parts)
+            self._ledger.open_attempt(table.node.name, self._run_id, table.attempt, logic)
         size = self._runtime.size(self._nodes[0])
         engine = connect(
             self._runtime.settings,

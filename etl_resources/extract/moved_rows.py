@@ -37,11 +37,10 @@ def find_moves(
     key = ", ".join(map(quote, table.source.key))
 
     def keys(files: Sequence[str]) -> str:
-        scan = parquet_scan(sorted(files), published.schema) if files else "held"
-        return f"select {key}, {table.placed_by.key()} as partition from {scan}"
+        scan = parquet_scan(sorted(files or everywhere[:1]), published.schema)
+        return f"select {key}, {table.placed_by.key()} as partition from {scan}" + ("" if files else " where false")
 
     before = [p for c in captured if c in published.heads for p in published.heads[c].data_paths]
-    engine.execute(f"create or replace temp view held as from {parquet_scan(everywhere, published.schema)} limit 0")
     engine.execute(
         f"create or replace temp table came as from ({keys(paths)}) c anti join ({keys(before)}) b "
         f"using ({key}, partition)"
