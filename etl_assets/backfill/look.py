@@ -11,14 +11,14 @@ from etl_assets.backfill.closure_nodes import captured_with
 from etl_assets.graph.bronze_table import still_seen
 from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.source_schema import Followed, find_source_changes
+from etl_assets.graph.source_schema import Followed, find_source_changes, source_table
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.conventions import raw_location
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
-from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_source, snapshot_of
+from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
 from etl_resources.extract.raw_zone import RawZone
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import control_key
@@ -132,14 +132,11 @@ def _fingerprints(
     changes, new = find_source_changes(runtime, node, table, now)
     if new:
         looked.notes.append(f"{node.name}: {'; '.join(map(str, changes))}: every partition is captured anew")
-    judged = [c.column for c in changes if c.action == "rows rejected"]
-    contract = runtime.addresses[node.name].as_stored(table).contract
-    key, read_as = runtime.hash_key(node), Followed(runtime.addresses[node.name], table.schema(), changes).read_as
-    captured = SourceTable.found(source, contract, now.columns, judged, key.seed if key else 0)
-    found = snapshot.fingerprints(captured, partitions)
+    followed = Followed(runtime.addresses[node.name].as_stored(table), table.schema(), changes)
+    found = snapshot.fingerprints(source_table(runtime, node, followed, now), partitions)
     for partition, fingerprint in found.items():
         known = published.get(partition)
-        changed = known is not None and (new or not still_seen(known.fingerprint, fingerprint, read_as))
+        changed = known is not None and (new or not still_seen(known.fingerprint, fingerprint, followed.read_as))
         kinds = [ChangeKind.SOURCE] * changed
         kinds += [ChangeKind.NO_TOTALS] * (known is not None and partition in without_totals)
         looked.observed[node.name, partition] = Observation(fingerprint, tuple(kinds))

@@ -13,7 +13,7 @@ from etl_assets.graph import keys
 from etl_assets.graph.bronze_table import BronzeTable
 from etl_assets.graph.captured_rejects import reject_misfits
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.source_schema import follow_source
+from etl_assets.graph.source_schema import follow_source, source_table
 from etl_assets.project import TableNode
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
@@ -21,7 +21,7 @@ from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import CapturedPartition, capture_table, describe_captured
 from etl_resources.extract.moved_rows import Moves, find_moves, links
-from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_source, snapshot_of
+from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
@@ -90,14 +90,14 @@ class CaptureStep:
         now = snapshot.columns(source)
         key = self._runtime.hash_key(node)
         followed = follow_source(self._runtime, self._ledger, node, now, self._run_id)
-        address, judged = followed.address, [c.column for c in followed.changes if c.action == "rows rejected"]
+        address = followed.address
         store.settle(self._ledger, address)
         return BronzeTable(
             node=node,
             system=self._system,
             settings=self._runtime.settings,
             address=address,
-            source=SourceTable.found(source, address.contract, now.columns, judged, key.seed if key else 0),
+            source=source_table(self._runtime, node, followed, now),
             key=key,
             followed=followed,
             field_ids=field_ids(followed.schema, address.columns),
