@@ -54,6 +54,16 @@ class PlannedStep:
     note: str = ""
 
     @property
+    def is_certain(self) -> bool:
+        """Whether it is known to be out of date itself; else it goes with others, and may turn out as it was."""
+        return self.action is Action.COMPUTE and self.verdict.state is not State.FRESH
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it is computed, and may turn out as it was."""
+        return self.action.changes and not self.is_certain
+
+    @property
     def changes(self) -> Sequence[Change]:
         """In what it differs from what it was made from."""
         return self.verdict.changes

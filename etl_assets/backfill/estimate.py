@@ -1,7 +1,7 @@
 """What a plan will read, write, take and cost: by asset, then by run, each with an interval.
 
-What must be computed counts in full; what may change counts in the value by the share that did change in earlier
-backfills (in full without one), in full in the upper bound, and not at all in the lower one.
+What is known to be out of date counts in full; what may change counts in the value by the share that did change in
+earlier backfills (in full without one), in full in the upper bound, and not at all in the lower one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from etl_assets.backfill.runs import PlannedRun
 from etl_assets.backfill.taken import past_runs, shares_changed, step_name
 from etl_assets.project import Project
 from etl_resources.closure import Closure
-from etl_resources.closure_plan import Action, PlannedStep
+from etl_resources.closure_plan import PlannedStep
 from etl_resources.estimates import DRIFT_ASSUMED, NOTHING, Interval, StepModel, fit, total
 from etl_resources.ledger.backfills import DAEMON, PROCESS
 from etl_resources.ledger.history import History
@@ -137,8 +137,7 @@ def _model(asset: str, history: History) -> StepModel:
 
 def _seconds(model: StepModel, steps: Sequence[PlannedStep], figures: "_Figures", share: float) -> Interval:
     """Of one attempt at these partitions. share: of those that may change, of which there will be an attempt."""
-    certain = [s for s in steps if s.action is Action.COMPUTE]
-    perhaps = [s for s in steps if s.action is Action.MAY_CHANGE]
+    certain, perhaps = [s for s in steps if s.is_certain], [s for s in steps if s.is_possible]
     low = model.seconds(figures.rows_in(certain)).low if certain else 0.0
     rows = figures.rows_in(certain) + share * figures.rows_in(perhaps)
     any_at_all = 1.0 if certain else 1.0 - (1.0 - share) ** len(perhaps)
@@ -152,8 +151,8 @@ def _volume(figures: "_Figures", asset: str, steps: Sequence[PlannedStep], histo
     attempted, changed = shares.get(asset, UNSEEN)
 
     def of(share: float, amounts: Sequence[tuple[PlannedStep, float]]) -> Interval:
-        certain = sum(n for s, n in amounts if s.action is Action.COMPUTE)
-        perhaps = sum(n for s, n in amounts if s.action is Action.MAY_CHANGE)
+        certain = sum(n for s, n in amounts if s.is_certain)
+        perhaps = sum(n for s, n in amounts if s.is_possible)
         value = certain + share * perhaps
         return Interval(value, min(value, certain * low), sum(n for _, n in amounts) * max(high, 1.0))
 

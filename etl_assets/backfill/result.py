@@ -8,7 +8,6 @@ from typing import Any
 from etl_assets.backfill.launch import RunDone
 from etl_assets.backfill.plan import BackfillPlan
 from etl_assets.backfill.taken import as_json
-from etl_resources.closure_plan import Action
 from etl_resources.ledger.backfills import MadeBy
 from etl_resources.ledger.state import Place
 from etl_resources.run_times import PastRun
@@ -100,7 +99,7 @@ class BackfillResult:
     def record_json(self) -> dict[str, Any]:
         """What the ledger keeps: also what later plans learn from."""
         may: dict[str, list[int]] = {}
-        for step in (s for s in self.plan.todo if s.action is Action.MAY_CHANGE):
+        for step in (s for s in self.plan.todo if s.is_possible):
             came = self.outcomes.get((step.asset, step.partition))
             counts = may.setdefault(step.asset, [0, 0, 0])
             tried = came in (Outcome.COMPUTED, Outcome.UNCHANGED)
