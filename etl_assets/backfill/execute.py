@@ -85,9 +85,16 @@ def differs(planned: Planned, plan: BackfillPlan) -> str | None:
 
 
 def run_backfill(
-    runtime: Runtime, plan: BackfillPlan, begun: BackfillRecord | None, progress: Progress, *, off_peak: bool = False
+    runtime: Runtime,
+    plan: BackfillPlan,
+    begun: BackfillRecord | None,
+    progress: Progress,
+    *,
+    follow: bool = False,
+    off_peak: bool = False,
 ) -> BackfillResult:
-    """Run the plan, or go on with what was begun. off_peak: in this process, each run waiting for a window.
+    """Run the plan, or go on with what was begun; follow: the daemon was found to run it, so that nothing is asked for.
+    off_peak: in this process, each run waiting for a window.
 
     Raises PermanentError when another process runs it.
     """
@@ -103,7 +110,7 @@ def run_backfill(
                 start(ledger.connection, record)
                 failpoint("backfill.recorded", record.backfill)
             asked_at = time.time()
-            stopped = _run(launcher, record, plan, progress, off_peak=off_peak)
+            stopped = _run(launcher, record, plan, progress, follow=follow, off_peak=off_peak)
             result = _result(runtime, ledger, launcher, record, plan, stopped)
             if stopped is None and (rest := _left(runtime, result)):
                 launcher.run_here(record.backfill, rest, progress, off_peak=off_peak)
@@ -133,11 +140,11 @@ def _record(plan: BackfillPlan, how: str) -> BackfillRecord:
 
 
 def _run(
-    launcher: Launcher, record: BackfillRecord, plan: BackfillPlan, progress: Progress, *, off_peak: bool
+    launcher: Launcher, record: BackfillRecord, plan: BackfillPlan, progress: Progress, *, follow: bool, off_peak: bool
 ) -> str | None:
     """By whom it was begun, else by whom can now. Why it ended before everything was run, if it did."""
     going = launcher.going(record.backfill)
-    if going is None and plan.runs:
+    if going is None and plan.runs and not follow:
         if off_peak or record.how == PROCESS or launcher.how == PROCESS:
             launcher.run_here(record.backfill, plan.runs, progress, off_peak=off_peak)
             return None

@@ -60,7 +60,7 @@ def backfill(
         if not sys.stdin.isatty():
             raise PermanentError("There is no terminal to ask whether to run this: add --yes.")
         typer.confirm("Run it?", abort=True, err=True)
-    result = run_backfill(runtime, found, begun, _line, off_peak=off_peak)
+    result = run_backfill(runtime, found, begun, _line, follow=going, off_peak=off_peak)
     if as_json:
         _print_json({"plan": plan_json(found), **_result_json(result)})
     else:
