@@ -32,7 +32,6 @@ import psycopg
 from benchmarks.harness import Result, save, tell
 from benchmarks.plan import planning
 from etl_assets.automation.reconcile_tick import Tick, tick
-from etl_assets.automation.schedules import ALL_LAYERS
 from etl_assets.backfill.execute import prepare, run_backfill
 from etl_assets.backfill.result import BackfillResult
 from etl_assets.definitions import build_definitions
@@ -40,7 +39,7 @@ from etl_assets.demo.run import run_demo
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ASSETS_FOLDER, load_project
 from etl_resources import stack
-from etl_resources.calendar import months_between
+from etl_resources.calendar import keys_between
 from etl_resources.ledger.backfills import made_by
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.settings import load_settings, resolve_secret
@@ -105,7 +104,7 @@ def _late_order(scale: float) -> dict[str, Any]:
     assert demo.success, demo.errors
     runtime = Runtime(load_project())
     full = _cost(runtime, [demo.run_id], sent)
-    if full.published < len(months_between("2023-08", "2026-07")):
+    if full.published < len(keys_between("2023-08", "2026-07")):
         raise SystemExit("The first run pruned what was published before: run it in a home of its own.")
     ticker = _Ticker(runtime)
     tell("settling: what was never looked at is compared")
@@ -146,13 +145,13 @@ class _Ticker:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime, self._cursor = runtime, ""
-        self._job = build_definitions(runtime.project).resolve_job_def(ALL_LAYERS)
+        self._definitions = build_definitions(runtime.project)
 
     def tick(self) -> tuple[Tick, float]:
         """What it asked for, and the seconds that it took."""
         with dg.DagsterInstance.get() as instance:
             started = time.perf_counter()
-            found = tick(self._runtime, instance, self._cursor, ALL_LAYERS, tell)
+            found = tick(self._runtime, instance, self._cursor, tell)
         self._cursor = found.cursor
         return found, time.perf_counter() - started
 
@@ -165,7 +164,8 @@ class _Ticker:
                 return run_ids
             with dg.DagsterInstance.get() as instance:
                 for request in found.run_requests:
-                    done = self._job.execute_in_process(
+                    assert request.job_name is not None
+                    done = self._definitions.resolve_job_def(request.job_name).execute_in_process(
                         instance=instance,
                         raise_on_error=False,
                         run_config=QUIET,
@@ -232,7 +232,7 @@ def _estimates(train: int, test: int, *, in_process: bool) -> dict[str, Any]:
         bucket = Runtime(load_project()).bucket
         stack.up(load_settings(), bucket=bucket, project_dir=Path.cwd(), ui=True, progress=tell)
     chance = random.Random(7)
-    months = months_between("2023-08", "2026-07")
+    months = keys_between("2023-08", "2026-07")
     results: list[BackfillResult] = []
     for number in range(train + test):
         size = SIZES[number % len(SIZES)]

@@ -84,7 +84,8 @@ def daemon_runs(closure: Closure, steps: Sequence[PlannedStep]) -> list[PlannedR
             if read in wanted.get(asset, ())
         }
         waves[name] = max((waves[r] + _apart(closure, planned, name, r) for r in reads), default=0)
-        groups.setdefault((waves[name], tuple(wanted[name])), []).append(name)
+        partitions = tuple(p for p in closure.nodes[name].partitions if p in wanted[name])
+        groups.setdefault((waves[name], partitions), []).append(name)
     return [
         PlannedRun(stretch[0], stretch[-1], [wanted[name][p] for name in names for p in stretch], wave)
         for (wave, partitions), names in sorted(groups.items(), key=lambda group: group[0][0])
