@@ -116,7 +116,8 @@ def run_backfill(
                 launcher.run_here(record.backfill, rest, progress, off_peak=off_peak)
                 result = _result(runtime, ledger, launcher, record, plan, stopped)
             ended_at = max((r.ended_at for r in result.runs if r.ended_at), default=asked_at)
-            result = replace(result, elapsed_s=max(0.0, ended_at - asked_at), resumed=begun is not None)
+            waited = begun is not None or off_peak
+            result = replace(result, elapsed_s=max(0.0, ended_at - asked_at), resumed=waited)
             finish(ledger.connection, record.backfill, result.record_json())
     return result
 

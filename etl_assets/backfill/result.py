@@ -54,7 +54,7 @@ class BackfillResult:
     stopped: str | None = None
     """Why it ended before everything was run: cancelled in the web UI."""
     resumed: bool = False
-    """It went on with an interrupted one."""
+    """It went on with an interrupted one, or waited for a window: its minutes say nothing of the next one's."""
     elapsed_s: float = 0.0
     """From when its first run was asked for until the last had ended; of one that was resumed, since then."""
 
