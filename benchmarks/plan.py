@@ -46,21 +46,26 @@ def main() -> None:
     arguments.add_argument("--earlier", type=int, default=9, help="Earlier publishes of each partition.")
     arguments.add_argument("--rounds", type=int, default=5)
     options = arguments.parse_args()
+    save(Result("plan", planning(options.months, options.earlier, options.rounds)))
+
+
+def planning(months: int, earlier: int, rounds: int) -> dict[str, Any]:
+    """Figures of planning the example over so many months."""
     stack.up(load_settings(), bucket="plan", project_dir=Path.cwd(), ui=False, search=False, progress=tell)
     with tempfile.TemporaryDirectory() as folder, _database() as dsn:
-        project = load_project(_long_project(Path(folder), options.months))
+        project = load_project(_long_project(Path(folder), months))
         settings = load_settings(postgres_dsn=dsn, elasticsearch_url="http://127.0.0.1:9200")
         runtime = Runtime(project, settings)
         nodes = closure_nodes(project)
         with Ledger.open(settings) as ledger:
-            published = _fill(ledger.connection, nodes, options.earlier)
+            published = _fill(ledger.connection, nodes, earlier)
             tell(f"{published:,} partitions published")
-            fresh = _measure(runtime, options.rounds)
+            fresh = _measure(runtime, rounds)
             _change(ledger.connection, nodes)
-            late = _measure(runtime, options.rounds)
-    figures = {
+            late = _measure(runtime, rounds)
+    return {
         "partitions": published,
-        "publishes": published * (1 + options.earlier),
+        "publishes": published * (1 + earlier),
         "fresh_s": round(fresh[0], 2),
         "fresh_cpu_s": round(fresh[1], 2),
         "late_s": round(late[0], 2),
@@ -68,7 +73,6 @@ def main() -> None:
         "planned_when_late": late[2],
         "goal_s": GOAL_S,
     }
-    save(Result("plan", figures))
 
 
 def _measure(runtime: Runtime, rounds: int) -> tuple[float, float, int]:

@@ -28,7 +28,7 @@ class Action(StrEnum):
     MAY_CHANGE = "may change"
     """Something that it is made from will be computed: computed, unless that turns out as it was."""
     LOOK = "look"
-    """A source that can't be looked at without fetching it: fetched, and published if it changed."""
+    """A source that can't be looked at without fetching it, and wasn't lately: fetched, and published if it changed."""
     PRUNE = "prune"
     PINNED = "pinned"
     HELD = "held"
@@ -60,6 +60,16 @@ class PlannedStep:
     note: str = ""
     closed: str = ""
     """Who closed it, and what will become of another content; empty where it is open."""
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is known to be out of date itself; else it goes with others, and may turn out as it was."""
+        return self.action is Action.COMPUTE and self.verdict.state is not State.FRESH
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it is computed, and may turn out as it was."""
+        return self.action.changes and not self.is_certain
 
     @property
     def changes(self) -> Sequence[Change]:
@@ -101,10 +111,10 @@ class ClosurePlan:
 
 
 def plan_closure(
-    closure: Closure, wanted: Mapping[str, Collection[str]], unobservable: Collection[str] = ()
+    closure: Closure, wanted: Mapping[str, Collection[str]], unobservable: Mapping[str, str] | None = None
 ) -> ClosurePlan:
-    """The plan of the wanted partitions. unobservable: source tables that only a run looks at."""
-    planner = _Planner(closure, wanted, unobservable)
+    """The plan of the wanted partitions. unobservable: source table that only a run looks at → why."""
+    planner = _Planner(closure, wanted, unobservable or {})
     for node in closure.nodes.values():
         if node.is_source:
             planner.source(node)
@@ -114,7 +124,9 @@ def plan_closure(
 
 
 class _Planner:
-    def __init__(self, closure: Closure, wanted: Mapping[str, Collection[str]], unobservable: Collection[str]) -> None:
+    def __init__(
+        self, closure: Closure, wanted: Mapping[str, Collection[str]], unobservable: Mapping[str, str]
+    ) -> None:
         self._closure, self._unobservable = closure, unobservable
         self._wanted = {n: sorted(set(p) & set(closure.nodes[n].partitions)) for n, p in wanted.items()}
         self.steps: dict[Place, PlannedStep] = {}
@@ -139,7 +151,8 @@ class _Planner:
             elif stale:
                 self._add(PlannedStep(node.name, partition, Action.COMPUTE, verdict))
             elif node.name in self._unobservable:
-                self._add(PlannedStep(node.name, partition, Action.LOOK, verdict))
+                why = self._unobservable[node.name]
+                self._add(PlannedStep(node.name, partition, Action.LOOK, verdict, note=why))
             else:
                 self._add(PlannedStep(node.name, partition, Action.PRUNE, verdict))
 

@@ -6,15 +6,13 @@ odd point and no more.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import accumulate, combinations
 from statistics import median
 
 from etl_resources.ledger.history import PastAttempt, PastBackfill
 
 FIXED_S_ASSUMED = 1.0
 PER_ROW_S_ASSUMED = 1e-5
-RUN_OVERHEAD_S_ASSUMED = 2.0
-"""Of a run beside its attempts: start, planning, pruning, events."""
 DRIFT_ASSUMED = (0.9, 1.1)
 FEW = 5
 """Attempts below which the interval is at least WIDE: three equal ones prove little."""
@@ -77,10 +75,13 @@ def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
     basis = basis or f"{len(attempts)} attempt{'s' if len(attempts) != 1 else ''}"
     if not attempts:
         return StepModel(FIXED_S_ASSUMED, PER_ROW_S_ASSUMED, *WIDE, "assumed: no history")
-    slopes = [(b.seconds - a.seconds) / (b.rows_read - a.rows_read) for a, b in combinations(attempts, 2)
-              if a.rows_read != b.rows_read]  # fmt: skip
+    slopes = [
+        ((b.seconds - a.seconds) / (b.rows_read - a.rows_read), abs(b.rows_read - a.rows_read))
+        for a, b in combinations(attempts, 2)
+        if a.rows_read != b.rows_read
+    ]
     if slopes:
-        per_row = max(0.0, median(slopes))
+        per_row = max(0.0, _weighted_median(slopes))
         fixed = max(0.0, median(a.seconds - per_row * a.rows_read for a in attempts))
     else:
         typical, rows = median(a.seconds for a in attempts), attempts[0].rows_read
@@ -93,19 +94,19 @@ def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
     return StepModel(fixed, per_row, min(low, 1.0), max(high, 1.0), basis)
 
 
-def run_overhead(backfills: Sequence[PastBackfill]) -> Interval:
-    """Seconds of one run beside its attempts."""
-    found = sorted((b.actual_s - b.attempts_s) / b.runs for b in backfills if b.runs and b.actual_s >= b.attempts_s)
-    if not found:
-        value = RUN_OVERHEAD_S_ASSUMED
-        return Interval(value, value * WIDE[0], value * WIDE[1])
-    if len(found) < FEW:
-        value = median(found)
-        return Interval(value, min(found[0], value * WIDE[0]), max(found[-1], value * WIDE[1]))
-    return Interval(median(found), found[len(found) // 10], found[-1 - len(found) // 10])
+def _weighted_median(found: Sequence[tuple[float, float]]) -> float:
+    """Of (value, weight): two months of nearly as many rows tell of the time of a row only how it varies."""
+    ordered, half = sorted(found), sum(weight for _, weight in found) / 2
+    below = accumulate(weight for _, weight in ordered)
+    return next(value for (value, _), reached in zip(ordered, below, strict=True) if reached >= half)
 
 
-def median_error(backfills: Sequence[PastBackfill]) -> float | None:
-    """Median of |estimated - actual| / actual of the backfills that failed nowhere; None without one."""
-    errors = [abs(b.estimated_s - b.actual_s) / b.actual_s for b in backfills if not b.failed]
-    return median(errors) if errors else None
+def median_errors(backfills: Sequence[PastBackfill], figures: Sequence[str]) -> dict[str, float]:
+    """Figure → median of |estimated - actual| / actual of the backfills that went through; without one, not in it."""
+    found: dict[str, float] = {}
+    for figure in figures:
+        pairs = [(b.estimated.get(figure), b.actual.get(figure)) for b in backfills if b.counts]
+        errors = [abs(told - was) / was for told, was in pairs if told is not None and was]
+        if errors:
+            found[figure] = median(errors)
+    return found

@@ -47,6 +47,8 @@ FAILPOINTS: Mapping[str, str] = {
     "letters.committed": "An attempt's letters are in their table, the ledger's index doesn't know them.",
     "letters.indexed": "The index has an attempt's letters, nothing of its data is staged.",
     "replay.recorded": "What a replay will recompute is in the ledger, no run has begun.",
+    "backfill.recorded": "A backfill is in the ledger, no run of it was asked for.",
+    "backfill.submitted": "Dagster's daemon has a backfill, nobody waits for it yet.",
     "acceptance.held": "A KPI's partition waits for a person, nothing of it is published.",
     "acceptance.recorded": "A person's acceptance is in the ledger, nothing is published by it.",
     "close.published": "A closing is published and recorded, no tag names it.",

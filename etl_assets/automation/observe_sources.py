@@ -222,8 +222,9 @@ class SourceObserver:
 
     def _poll(self, node: TableNode) -> None:
         """Its pages are what there is to look at: a run asks for them, at the source's own rate."""
-        look = self._look(node)
-        if look.swept_at is not None and self._now - look.swept_at < timedelta(minutes=self._rules.poll_every_minutes):
+        look, fetched_at = self._look(node), self._state.published[node.name][WHOLE].published_at
+        compared_at = max(look.swept_at or fetched_at, fetched_at)
+        if self._now - compared_at < timedelta(minutes=self._rules.poll_every_minutes):
             return
         seen = self._ledger.draw_epoch(self._newest([node]))
         with self._ledger.connection.transaction():

@@ -1,7 +1,7 @@
 """What a plan will read, write, take and cost: by asset, then by run, each with an interval.
 
-What must be computed counts in full; what may change counts in full in the value and in the upper bound, and not at
-all in the lower one.
+What is known to be out of date counts in full; what may change counts in the value by the share that did change in
+earlier backfills (in full without one), in full in the upper bound, and not at all in the lower one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,18 @@ from statistics import median
 from typing import Any
 
 from etl_assets.backfill.runs import PlannedRun
+from etl_assets.backfill.taken import past_runs, shares_changed, step_name
 from etl_assets.project import Project
 from etl_resources.closure import Closure
-from etl_resources.closure_plan import Action, PlannedStep
-from etl_resources.estimates import DRIFT_ASSUMED, NOTHING, Interval, StepModel, fit, run_overhead, total
+from etl_resources.closure_plan import PlannedStep
+from etl_resources.estimates import DRIFT_ASSUMED, NOTHING, Interval, StepModel, fit, total
+from etl_resources.ledger.backfills import DAEMON, PROCESS
 from etl_resources.ledger.history import History
+from etl_resources.run_times import RunTimes
+
+Shares = Mapping[str, tuple[float, float]]
+"""Asset → of partitions that may change, the share at which there is an attempt, and the share that changes."""
+UNSEEN = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,8 @@ class Estimate:
     """By asset: what the seconds were found from."""
     runs_s: Sequence[Interval]
     """By run, with what it takes beside its attempts."""
+    elapsed_s: Interval
+    """Until the last run has ended, from when the first is asked for."""
     cost: Interval | None
     """In the platform's currency; None where a size has no price."""
     unpriced: Sequence[str] = ()
@@ -70,28 +79,36 @@ class Estimate:
         return found
 
 
-def estimate(project: Project, closure: Closure, runs: Sequence[PlannedRun], history: History) -> Estimate:
-    """From the ledger's history of the same assets; labelled otherwise."""
+def estimate(
+    project: Project, closure: Closure, runs: Sequence[PlannedRun], history: History, how: str = PROCESS
+) -> Estimate:
+    """From the ledger's history of the same assets; labelled otherwise. how: who runs it."""
+    shares = shares_changed(history.backfills)
     figures = _Figures(closure)
     models = {a: _model(a, history) for run in runs for a in run.assets}
     steps = [s for run in runs for s in run.steps]
     assets = list(dict.fromkeys(s.asset for s in steps))
-    volumes = {a: _volume(figures, a, [s for s in steps if s.asset == a], history) for a in assets}
+    volumes = {a: _volume(figures, a, [s for s in steps if s.asset == a], history, shares) for a in assets}
     seconds: dict[str, Interval] = {}
-    runs_s = []
+    runs_s: list[Interval] = []
+    waves: dict[int, list[Interval]] = {}
+    times = RunTimes(past_runs(history.backfills))
     for run in runs:
-        taken = run_overhead(history.backfills)
+        by_step: dict[str, list[Interval]] = {}
         for asset in run.assets:
             mine = [s for s in run.steps if s.asset == asset]
-            found = _seconds(models[asset], mine, figures)
+            found = _seconds(models[asset], mine, figures, shares.get(asset, UNSEEN)[0])
             seconds[asset] = seconds.get(asset, NOTHING) + found
-            taken += found
-        runs_s.append(taken)
+            by_step.setdefault(step_name(project, asset), []).append(found)
+        attempts = total(max(together, key=lambda i: i.value) for together in by_step.values())
+        runs_s.append(times.worker(list(by_step), attempts, by_daemon=how == DAEMON))
+        waves.setdefault(run.wave, []).append(runs_s[-1])
+    elapsed = times.elapsed([waves[w] for w in sorted(waves)], by_daemon=how == DAEMON)
     prices = [price_of(project, run.assets) for run in runs]
     unpriced = sorted({size for run in runs for size in _sizes(project, run.assets) if _price(project, size) is None})
     costs = [s.times(float(p) / 3600) for s, p in zip(runs_s, prices, strict=True) if p is not None]
     cost = total(costs) if len(costs) == len(runs) else None
-    return Estimate(volumes, seconds, {a: m.basis for a, m in models.items()}, runs_s, cost, unpriced)
+    return Estimate(volumes, seconds, {a: m.basis for a, m in models.items()}, runs_s, elapsed, cost, unpriced)
 
 
 def price_of(project: Project, assets: Sequence[str]) -> Decimal | None:
@@ -118,29 +135,32 @@ def _model(asset: str, history: History) -> StepModel:
     return fit(others, f"no history: that of other assets of {layer}" if others else "")
 
 
-def _seconds(model: StepModel, steps: Sequence[PlannedStep], figures: "_Figures") -> Interval:
-    """Of one attempt at these partitions."""
-    certain = [s for s in steps if s.action is Action.COMPUTE]
-    likely = [s for s in steps if s.action is not Action.LOOK]
+def _seconds(model: StepModel, steps: Sequence[PlannedStep], figures: "_Figures", share: float) -> Interval:
+    """Of one attempt at these partitions. share: of those that may change, of which there will be an attempt."""
+    certain, perhaps = [s for s in steps if s.is_certain], [s for s in steps if s.is_possible]
     low = model.seconds(figures.rows_in(certain)).low if certain else 0.0
-    value = model.seconds(figures.rows_in(likely)).value if likely else 0.0
+    rows = figures.rows_in(certain) + share * figures.rows_in(perhaps)
+    any_at_all = 1.0 if certain else 1.0 - (1.0 - share) ** len(perhaps)
+    value = model.fixed_s * any_at_all + model.per_row_s * rows
     return Interval(value, low, model.seconds(figures.rows_in(steps)).high)
 
 
-def _volume(figures: "_Figures", asset: str, steps: Sequence[PlannedStep], history: History) -> Volume:
+def _volume(figures: "_Figures", asset: str, steps: Sequence[PlannedStep], history: History, shares: Shares) -> Volume:
     """By what the same partitions hold now; of a new one, by the median of the others, or by what it reads."""
     low, high = history.drift.get(asset, DRIFT_ASSUMED)
+    attempted, changed = shares.get(asset, UNSEEN)
 
-    def of(amounts: Sequence[tuple[PlannedStep, float]]) -> Interval:
-        certain = sum(n for s, n in amounts if s.action is Action.COMPUTE)
-        likely = sum(n for s, n in amounts if s.action is not Action.LOOK)
-        return Interval(likely, certain * min(low, 1.0), sum(n for _, n in amounts) * max(high, 1.0))
+    def of(share: float, amounts: Sequence[tuple[PlannedStep, float]]) -> Interval:
+        certain = sum(n for s, n in amounts if s.is_certain)
+        perhaps = sum(n for s, n in amounts if s.is_possible)
+        value = certain + share * perhaps
+        return Interval(value, min(value, certain * low), sum(n for _, n in amounts) * max(high, 1.0))
 
     return Volume(
-        of([(s, figures.rows_in([s])) for s in steps]),
-        of([(s, figures.bytes_in(s)) for s in steps]),
-        of([(s, figures.out(s, "rows")) for s in steps]),
-        of([(s, figures.out(s, "size_bytes")) for s in steps]),
+        of(attempted, [(s, figures.rows_in([s])) for s in steps]),
+        of(attempted, [(s, figures.bytes_in(s)) for s in steps]),
+        of(changed, [(s, figures.out(s, "rows")) for s in steps]),
+        of(changed, [(s, figures.out(s, "size_bytes")) for s in steps]),
     )
 
 

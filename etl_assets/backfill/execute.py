@@ -1,23 +1,23 @@
 """`data-pipeline backfill`: runs a plan, goes on with an interrupted one, and compares it with what came of it."""
 
+import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from etl_assets.backfill.closure_nodes import state_of
 from etl_assets.backfill.estimate import price_of
 from etl_assets.backfill.launch import Launcher, Progress, RunDone
 from etl_assets.backfill.look import Comparer, Finder
 from etl_assets.backfill.plan import BackfillPlan, plan_of
+from etl_assets.backfill.result import BackfillResult, Outcome
 from etl_assets.backfill.runs import PlannedRun, build_runs
 from etl_assets.graph.runtime import Runtime
 from etl_resources.closure import Closure
-from etl_resources.closure_plan import PlannedStep
+from etl_resources.closure_plan import Action, PlannedStep
 from etl_resources.errors import PermanentError
+from etl_resources.failpoints import failpoint
 from etl_resources.ledger.backfills import (
-    DAEMON,
     PROCESS,
     BackfillRecord,
     MadeBy,
@@ -35,87 +35,26 @@ from etl_resources.verdicts import State
 REPLAN = "Look at it again: `data-pipeline plan`."
 
 
-class Outcome(StrEnum):
-    """What came of one planned partition."""
-
-    COMPUTED = "computed"
-    UNCHANGED = "unchanged"
-    """Computed, and equal to what was there."""
-    PRUNED = "pruned"
-    """What it is made from turned out as it was."""
-    HELD = "held"
-    """Computed, and waits for a person."""
-    PINNED = "pinned"
-    FAILED = "failed"
-    NOT_DONE = "not done"
-    """Its run ended before it, or what it is made from failed."""
-
-    @property
-    def is_right(self) -> bool:
-        """Whether there is nothing left to do; a KPI that is held, or a pin, waits for a person."""
-        return self not in (Outcome.FAILED, Outcome.NOT_DONE)
-
-
-@dataclass(frozen=True)
-class BackfillResult:
-    """A backfill that ended."""
-
-    backfill: str
-    plan: BackfillPlan
-    how: str
-    outcomes: Mapping[Place, Outcome]
-    also: Sequence[Place]
-    """Partitions that were computed with them and weren't planned: rows moved to or from them."""
-    runs: Sequence[RunDone]
-    attempts_s: float
-    cost: float | None
-    estimated: Mapping[str, Any]
-    """As it was when the backfill was first started."""
-    stopped: str | None = None
-    """Why it ended before everything was run: cancelled in the web UI."""
-
-    @property
-    def seconds(self) -> float:
-        """Of all runs together."""
-        return sum(r.seconds for r in self.runs)
-
-    @property
-    def errors(self) -> list[str]:
-        """Of failed steps."""
-        return [e for r in self.runs for e in r.errors]
-
-    def count(self, outcome: Outcome) -> int:
-        """Partitions of which this came."""
-        return sum(o is outcome for o in self.outcomes.values())
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether nothing failed and nothing was left out."""
-        return not self.stopped and all(o.is_right for o in self.outcomes.values())
-
-    def actual_json(self) -> dict[str, Any]:
-        """What the ledger keeps, and scripts read."""
-        return {
-            "seconds": round(self.seconds, 1),
-            "attempts_s": round(self.attempts_s, 1),
-            "cost": None if self.cost is None else round(self.cost, 6),
-            "runs": len(self.runs),
-            "partitions": len(self.outcomes),
-            **{o.value: self.count(o) for o in Outcome},
-        }
-
-
 def prepare(
     runtime: Runtime, selection: Sequence[str], first: str | None, last: str | None, wanted_hash: str | None
-) -> tuple[BackfillPlan, BackfillRecord | None]:
-    """The plan of now, and the interrupted backfill that it goes on with.
+) -> tuple[BackfillPlan, BackfillRecord | None, bool]:
+    """The plan of now, the interrupted backfill that it goes on with, and whether Dagster's daemon is running that.
 
     wanted_hash: of a plan that somebody looked at. Raises PermanentError when the state no longer gives it: what runs
-    is what was looked at, or what an interrupted backfill of that plan left to do.
+    is what was looked at, or what an interrupted backfill of that plan left to do. One that the daemon runs is followed
+    whatever changed meanwhile: nothing is asked for twice.
     """
-    plan = plan_of(runtime, selection, first, last)
-    with Ledger.open(runtime.settings) as ledger:
+    with Launcher.open(runtime) as launcher, Ledger.open(runtime.settings) as ledger:
+        plan = plan_of(runtime, selection, first, last, how=launcher.how)
         begun = unfinished(ledger.connection, plan.selection, plan.first, plan.last)
+        going = begun is not None and launcher.going(begun.backfill) is not None
+    if begun is not None and going:
+        if wanted_hash not in (None, begun.plan_hash):
+            raise PermanentError(
+                f"Backfill {begun.backfill} of plan {begun.plan_hash} is running, by Dagster's daemon. Follow it by "
+                "the same command without --plan, or cancel it in the web UI."
+            )
+        return plan, begun, True
     if begun is not None and (problem := differs(begun.planned, plan)):
         if wanted_hash == begun.plan_hash != plan.hash:
             raise PermanentError(
@@ -124,7 +63,7 @@ def prepare(
         begun = None
     if wanted_hash is not None and wanted_hash != plan.hash and (begun is None or begun.plan_hash != wanted_hash):
         raise PermanentError(f"The state no longer gives plan {wanted_hash}, but {plan.hash}. {REPLAN}")
-    return plan, begun
+    return plan, begun, False
 
 
 def differs(planned: Planned, plan: BackfillPlan) -> str | None:
@@ -134,6 +73,8 @@ def differs(planned: Planned, plan: BackfillPlan) -> str | None:
     """
     for step in plan.todo:
         place = (step.asset, step.partition)
+        if place not in planned and step.action is Action.LOOK:
+            continue
         if place not in planned:
             return f"{step.asset} {step.partition} has to be computed, too, by now"
         before = set(planned[place])
@@ -144,16 +85,22 @@ def differs(planned: Planned, plan: BackfillPlan) -> str | None:
 
 
 def run_backfill(
-    runtime: Runtime, plan: BackfillPlan, begun: BackfillRecord | None, progress: Progress, *, off_peak: bool = False
+    runtime: Runtime,
+    plan: BackfillPlan,
+    begun: BackfillRecord | None,
+    progress: Progress,
+    *,
+    follow: bool = False,
+    off_peak: bool = False,
 ) -> BackfillResult:
-    """Run the plan, or go on with what was begun. off_peak: in this process, each run waiting for a window.
+    """Run the plan, or go on with what was begun; follow: the daemon was found to run it, so that nothing is asked for.
+    off_peak: in this process, each run waiting for a window.
 
     Raises PermanentError when another process runs it.
     """
     with Launcher.open(runtime) as launcher, Ledger.open(runtime.settings) as ledger:
         record = begun or _record(plan, PROCESS if off_peak else launcher.how)
-        attached = begun is not None and begun.how == DAEMON and launcher.is_submitted(begun.backfill)
-        if attached and off_peak:
+        if off_peak and launcher.going(record.backfill):
             raise PermanentError(
                 f"Backfill {record.backfill} is run by Dagster's daemon already. Cancel it in the web UI, or drop "
                 "--off-peak."
@@ -161,26 +108,30 @@ def run_backfill(
         with running(ledger.connection, record.backfill):
             if begun is None:
                 start(ledger.connection, record)
-            stopped = None
-            if attached or (record.how == DAEMON and begun is None):
-                stopped = _by_daemon(launcher, record, plan, progress, attached=attached)
-            else:
-                launcher.run_here(record.backfill, plan.runs, progress, off_peak=off_peak)
+                failpoint("backfill.recorded", record.backfill)
+            asked_at = time.time()
+            stopped = _run(launcher, record, plan, progress, follow=follow, off_peak=off_peak)
             result = _result(runtime, ledger, launcher, record, plan, stopped)
             if stopped is None and (rest := _left(runtime, result)):
                 launcher.run_here(record.backfill, rest, progress, off_peak=off_peak)
                 result = _result(runtime, ledger, launcher, record, plan, stopped)
-            finish(ledger.connection, record.backfill, result.actual_json())
+            ended_at = max((r.ended_at for r in result.runs if r.ended_at), default=asked_at)
+            waited = begun is not None or off_peak
+            result = replace(result, elapsed_s=max(0.0, ended_at - asked_at), resumed=waited)
+            finish(ledger.connection, record.backfill, result.record_json())
     return result
 
 
 def _record(plan: BackfillPlan, how: str) -> BackfillRecord:
     planned = {(s.asset, s.partition): [(i.asset, i.partition, i.version) for i in s.inputs] for s in plan.todo}
-    seconds = plan.estimate.total_s
+    seconds, volume = plan.estimate.total_s, plan.estimate.volume
     estimated = {
         "seconds": round(seconds.value, 1),
         "seconds_low": round(seconds.low, 1),
         "seconds_high": round(seconds.high, 1),
+        "elapsed_s": round(plan.estimate.elapsed_s.value, 1),
+        "bytes_in": round(volume.bytes_in.value),
+        "bytes_out": round(volume.bytes_out.value),
         "cost": round(plan.estimate.cost.value, 6) if plan.estimate.cost else None,
         "runs": len(plan.runs),
         "partitions": len(plan.todo),
@@ -189,12 +140,18 @@ def _record(plan: BackfillPlan, how: str) -> BackfillRecord:
     return BackfillRecord(backfill, plan.hash, plan.selection, plan.first, plan.last, how, planned, estimated)
 
 
-def _by_daemon(
-    launcher: Launcher, record: BackfillRecord, plan: BackfillPlan, progress: Progress, *, attached: bool
+def _run(
+    launcher: Launcher, record: BackfillRecord, plan: BackfillPlan, progress: Progress, *, follow: bool, off_peak: bool
 ) -> str | None:
-    if not attached:
-        launcher.submit(record.backfill, plan.runs, f"{' '.join(plan.selection)}, plan {plan.hash}")
-    status = launcher.wait(record.backfill, progress)
+    """By whom it was begun, else by whom can now. Why it ended before everything was run, if it did."""
+    going = launcher.going(record.backfill)
+    if going is None and plan.runs and not follow:
+        if off_peak or record.how == PROCESS or launcher.how == PROCESS:
+            launcher.run_here(record.backfill, plan.runs, progress, off_peak=off_peak)
+            return None
+        going = launcher.submit(record.backfill, plan.runs, f"{' '.join(plan.selection)}, plan {plan.hash}")
+        failpoint("backfill.submitted", record.backfill)
+    status = launcher.wait(going, record.backfill, progress) if going else None
     return status.lower() if status == "CANCELED" else None
 
 
@@ -208,6 +165,7 @@ def _result(
 ) -> BackfillResult:
     runs = launcher.runs_of(record.backfill)
     made = made_by(ledger.connection, [r.run_id for r in runs])
+    took = launcher.took(runs, made)
     nodes = list(plan.closure.nodes.values())
     state = state_of(ledger, nodes)
     after = Closure(nodes, state, evaluate=Finder(runtime, state), compare=Comparer(runtime, ledger))
@@ -221,10 +179,11 @@ def _result(
         outcomes[place] = _made(made, place) or Outcome.PRUNED
     also = sorted(place for place in made.published if place not in outcomes)
     prices = [price_of(runtime.project, r.assets) for r in runs]
-    costs = [float(p) * r.seconds / 3600 for p, r in zip(prices, runs, strict=True) if p is not None]
+    worker_s = [t.start_s + t.seconds if (t := took.get(r.run_id)) else r.seconds for r in runs]
+    costs = [float(p) * s / 3600 for p, s in zip(prices, worker_s, strict=True) if p is not None]
     cost = sum(costs) if len(costs) == len(runs) else None
     return BackfillResult(
-        record.backfill, plan, record.how, outcomes, also, runs, made.attempts_s, cost, record.estimate, stopped
+        record.backfill, plan, record.how, outcomes, also, runs, took, made, cost, record.estimate, stopped
     )  # fmt: skip
 
 
@@ -235,10 +194,14 @@ def _made(made: MadeBy, place: Place) -> Outcome | None:
 
 
 def _outcome(step: PlannedStep, made: MadeBy, state: LedgerState, after: Closure, runs: Sequence[RunDone]) -> Outcome:
-    """From what the ledger has; Dagster's word counts only for a source, which the ledger alone can't judge."""
+    """From what the ledger has; Dagster's word counts only for a source, which the ledger alone can't judge.
+
+    What was made before something that it reads is not done: Dagster runs months that lie apart side by side.
+    """
     place = (step.asset, step.partition)
     if found := _made(made, place):
-        return found
+        changed = {(c.asset, c.partition) for c in after.verdict(*place).changes}
+        return Outcome.NOT_DONE if changed.intersection(step.because) else found
     if place in state.pins:
         return Outcome.PINNED
     ended, mine = state.ended.get(place), {r.run_id for r in runs}

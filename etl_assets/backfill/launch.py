@@ -1,7 +1,9 @@
 """Runs of a backfill: ordinary Dagster runs with one tag, by Dagster's daemon where it lives, else in this process."""
 
 import os
+import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from etl_assets.backfill.off_peak_wait import until_open
 from etl_assets.backfill.runs import PlannedRun
+from etl_assets.backfill.taken import took
 from etl_assets.graph.jobs import job_of
 from etl_assets.graph.partitions import told as partition_told
 from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.step_failures import step_failure
 from etl_resources.calendar import WHOLE
 from etl_resources.errors import PermanentError
-from etl_resources.ledger.backfills import DAEMON, PROCESS
+from etl_resources.ledger.backfills import DAEMON, PROCESS, MadeBy
+from etl_resources.run_times import PastRun
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -37,7 +41,10 @@ class RunDone:
     assets: tuple[str, ...]
     status: str
     seconds: float
+    """From its first event to its end."""
     errors: tuple[str, ...]
+    ended_at: float | None = None
+    """Seconds since 1970."""
 
     @property
     def ended(self) -> bool:
@@ -104,8 +111,11 @@ class Launcher:
             what = "done" if done.success else "FAILED"
             progress(f"run {number} of {len(runs)}: {what} in {time.monotonic() - started:.1f} s ({done.run_id})")
 
-    def submit(self, backfill: str, runs: Sequence[PlannedRun], title: str) -> None:
-        """Hand it to the daemon, as the web UI does: on its page of backfills it can be followed and cancelled."""
+    def submit(self, backfill: str, runs: Sequence[PlannedRun], title: str) -> str:
+        """Hand it to the daemon, as the web UI does: on its page of backfills it can be followed and cancelled.
+
+        The id of Dagster's backfill: another one each time, for one of which a part was done already.
+        """
         from dagster._core.definitions.assets.graph.asset_graph_subset import AssetGraphSubset
         from dagster._core.definitions.events import AssetKeyPartitionKey
         from dagster._core.execution.backfill import PartitionBackfill
@@ -114,43 +124,48 @@ class Launcher:
 
         graph = build_definitions(self._runtime.project).resolve_asset_graph()
         wanted = {AssetKeyPartitionKey(_key(s.asset), partition_told(s.partition)) for r in runs for s in r.steps}
+        submitted = backfill if self._instance.get_backfill(backfill) is None else uuid.uuid4().hex[:8]
         self._instance.add_backfill(
             PartitionBackfill.from_asset_graph_subset(
-                backfill_id=backfill,
+                backfill_id=submitted,
                 backfill_timestamp=time.time(),
                 tags={TAG: backfill},
                 dynamic_partitions_store=self._instance,
                 asset_graph_subset=AssetGraphSubset.from_asset_partition_set(wanted, graph),
-                title=title,
+                title=re.sub(r'[%*"]', "", title).strip(" ,"),  # Dagster refuses these
                 description=None,
                 run_config=None,
             )
         )
+        return submitted
 
-    def wait(self, backfill: str, progress: Progress) -> str:
+    def wait(self, submitted: str, backfill: str, progress: Progress) -> str:
         """Until the daemon's backfill has ended: its status. Interrupting the wait doesn't stop the backfill."""
         from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
 
         told = ""
         while True:
-            found = self._instance.get_backfill(backfill)
+            found = self._instance.get_backfill(submitted)
             if found is None:
-                raise PermanentError(f"Dagster doesn't know backfill {backfill}: was its storage replaced?")
+                raise PermanentError(f"Dagster doesn't know backfill {submitted}: was its storage replaced?")
             runs = self.runs_of(backfill)
             line = f"{found.status.value.lower()}, {sum(r.seconds > 0 for r in runs)} of {len(runs)} runs ended"
+            ended = found.status in BULK_ACTION_TERMINAL_STATUSES
+            if not ended and self.how == PROCESS:
+                line += "; Dagster's daemon doesn't live: it goes on when that is started (`data-pipeline up`)"
             if line != told:
                 progress(f"backfill {backfill}: {line}")
                 told = line
-            if found.status in BULK_ACTION_TERMINAL_STATUSES:
+            if ended:
                 return str(found.status.value)
             time.sleep(POLL_S)
 
-    def is_submitted(self, backfill: str) -> bool:
-        """Whether the daemon has it and isn't done with it."""
-        from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES
+    def going(self, backfill: str) -> str | None:
+        """Id of the Dagster backfill by which it runs now, or will when the daemon lives again."""
+        from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter
 
-        found = self._instance.get_backfill(backfill)
-        return found is not None and found.status not in BULK_ACTION_TERMINAL_STATUSES
+        found = self._instance.get_backfills(BulkActionsFilter(tags={TAG: backfill}))
+        return next((b.backfill_id for b in found if b.status not in BULK_ACTION_TERMINAL_STATUSES), None)
 
     def runs_of(self, backfill: str) -> list[RunDone]:
         """All its runs, also those of a process that was killed, oldest first."""
@@ -163,7 +178,18 @@ class Launcher:
         run = record.dagster_run
         assets = tuple(sorted(".".join(k.path) for k in run.asset_selection or ()))
         seconds = record.end_time - record.start_time if record.start_time and record.end_time else 0.0
-        return RunDone(run.run_id, assets, run.status.value, seconds, self._errors(run) if run.is_failure else ())
+        errors = self._errors(run) if run.is_failure else ()
+        return RunDone(run.run_id, assets, run.status.value, seconds, errors, record.end_time)
+
+    def took(self, runs: Sequence[RunDone], made: MadeBy) -> dict[str, PastRun]:
+        """Run id → what it took, of those that came to an end."""
+        found: dict[str, PastRun] = {}
+        for run in runs:
+            attempts = [(asset, begin, end) for run_id, asset, begin, end in made.attempts if run_id == run.run_id]
+            one = took(self._instance, self._runtime.project, run.run_id, attempts)
+            if one is not None:
+                found[run.run_id] = one
+        return found
 
     def _errors(self, run: Any) -> tuple[str, ...]:
         import dagster as dg

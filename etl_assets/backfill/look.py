@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,19 @@ from etl_assets.backfill.closure_nodes import captured_with
 from etl_assets.graph.bronze_table import still_seen
 from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.source_schema import Followed, find_source_changes
+from etl_assets.graph.source_schema import Followed, find_source_changes, source_table
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
 from etl_resources.conventions import raw_location
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
-from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_source, snapshot_of
+from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
 from etl_resources.extract.raw_zone import RawZone
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import control_key
+from etl_resources.ledger.liveness import clock
+from etl_resources.ledger.marks import looks, marks
 from etl_resources.ledger.state import Known, LedgerState, Place
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest_sources import PostgresSource, S3FilesSource
@@ -38,10 +41,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Looked:
-    """What was found. Sources that were asked for and aren't here can't be looked at without fetching them."""
+    """What was found."""
 
     observed: dict[Place, Observation] = field(default_factory=dict)
-    unobservable: set[str] = field(default_factory=set)
+    unobservable: dict[str, str] = field(default_factory=dict)
+    """Source → why a run must look at it."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -50,7 +54,8 @@ def look_at_sources(
 ) -> Looked:
     """Fingerprints of the wanted source tables: one read-only snapshot per system of Postgres, one listing of files.
 
-    An HTTP API must be fetched to be looked at, which only a run does.
+    An HTTP API must be fetched to be looked at, which only a run does: it is as it is published if that was compared
+    within `poll_every_minutes`, as for the reconcile sensor.
     """
     looked, done = Looked(), set[str]()
     for name in wanted:
@@ -64,8 +69,26 @@ def look_at_sources(
         elif isinstance(node.dataset.source, S3FilesSource):
             _files(runtime, state, node, looked)
         else:
-            looked.unobservable.add(name)
+            _api(runtime, ledger, state, node, looked)
     return looked
+
+
+def _api(runtime: Runtime, ledger: Ledger, state: LedgerState, node: TableNode, looked: Looked) -> None:
+    known = state.published.get(node.name, {}).get(WHOLE)
+    if known is None:  # computed in any case
+        return
+    look, mark = looks(ledger.connection).get(node.name), marks(ledger.connection).get((node.name, WHOLE))
+    asked_for = mark is not None and mark.seen > known.epoch
+    swept_at = look.swept_at if look is not None and not asked_for else None
+    age = clock(ledger) - max(known.published_at, swept_at or known.published_at)
+    every = timedelta(minutes=runtime.project.platform.keep_fresh.poll_every_minutes)
+    told = f"compared with its API {age.total_seconds() / 60:,.0f} minutes ago"
+    if (node.name, WHOLE) in state.ended:
+        looked.unobservable[node.name] = "the last attempt at it published nothing: only fetching its pages tells"
+    elif age > every:
+        looked.unobservable[node.name] = f"{told}: only fetching its pages tells whether it changed"
+    else:
+        looked.notes.append(f"{node.name} is taken as it is: {told} (poll_every_minutes)")
 
 
 def _postgres(
@@ -109,14 +132,11 @@ def _fingerprints(
     changes, new = find_source_changes(runtime, node, table, now)
     if new:
         looked.notes.append(f"{node.name}: {'; '.join(map(str, changes))}: every partition is captured anew")
-    judged = [c.column for c in changes if c.action == "rows rejected"]
-    contract = runtime.addresses[node.name].as_stored(table).contract
-    key, read_as = runtime.hash_key(node), Followed(runtime.addresses[node.name], table.schema(), changes).read_as
-    captured = SourceTable.found(source, contract, now.columns, judged, key.seed if key else 0)
-    found = snapshot.fingerprints(captured, partitions)
+    followed = Followed(runtime.addresses[node.name].as_stored(table), table.schema(), changes)
+    found = snapshot.fingerprints(source_table(runtime, node, followed, now), partitions)
     for partition, fingerprint in found.items():
         known = published.get(partition)
-        changed = known is not None and (new or not still_seen(known.fingerprint, fingerprint, read_as))
+        changed = known is not None and (new or not still_seen(known.fingerprint, fingerprint, followed.read_as))
         kinds = [ChangeKind.SOURCE] * changed
         kinds += [ChangeKind.NO_TOTALS] * (known is not None and partition in without_totals)
         looked.observed[node.name, partition] = Observation(fingerprint, tuple(kinds))

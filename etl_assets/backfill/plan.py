@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from etl_assets.backfill.closure_nodes import closure_nodes, datasets_of, state_of
 from etl_assets.backfill.estimate import Estimate, estimate
 from etl_assets.backfill.look import Comparer, Finder, Looked, look_at_sources
-from etl_assets.backfill.runs import PlannedRun, build_runs
+from etl_assets.backfill.runs import PlannedRun, build_runs, daemon_runs
 from etl_assets.backfill.selection import select
 from etl_assets.graph.runtime import Runtime
 from etl_resources.calendar import WHOLE, bounds, is_period
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.closure_plan import ClosurePlan, PlannedStep, plan_closure
 from etl_resources.errors import PermanentError
-from etl_resources.estimates import median_error
+from etl_resources.estimates import median_errors
+from etl_resources.ledger.backfills import DAEMON, PROCESS
 from etl_resources.ledger.history import read_history
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.manifest_targets import ElasticsearchTarget
+
+ESTIMATED = ("elapsed_s", "seconds", "bytes_in", "bytes_out")
+"""Figures of a backfill that are compared with what it came to."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,10 @@ class BackfillPlan:
     closure_plan: ClosurePlan
     runs: Sequence[PlannedRun]
     estimate: Estimate
-    error: float | None
-    """Median error of the estimates of earlier backfills, as a share of what they took."""
+    how: str
+    """DAEMON or PROCESS: who would run it."""
+    errors: Mapping[str, float]
+    """Median error of the estimates of earlier backfills, as a share of what it came to, by figure of ESTIMATED."""
     notes: Sequence[str]
     currency: str | None
     """Of costs; None without prices."""
@@ -60,11 +66,12 @@ def make_plan(
     last: str | None,
     *,
     look: bool = True,
+    how: str = PROCESS,
 ) -> BackfillPlan:
     """The plan of a selection over periods; omitted: from the calendar's first, to its last.
 
-    look: at sources and at rows that are looked up; else from the ledger alone. Raises PermanentError for a selection
-    or a period that doesn't exist.
+    look: at sources and at rows that are looked up; else from the ledger alone. how: who would run it. Raises
+    PermanentError for a selection or a period that doesn't exist.
     """
     project, terms = runtime.project, tuple(selection)
     nodes, notes = closure_nodes(project), list[str]()
@@ -78,31 +85,38 @@ def make_plan(
         notes.append(f"{state.open_attempts} attempts are under way, or their process died (`data-pipeline recover`)")
     wanted = _wanted(nodes, assets, first, last)
     looked = look_at_sources(runtime, ledger, state, wanted) if look else Looked()
-    unobservable = looked.unobservable if look else {n.name for n in nodes if n.is_source}
+    unobservable = looked.unobservable if look else {n.name: "no source is looked at" for n in nodes if n.is_source}
     closure = Closure(
         nodes, state, looked.observed, Finder(runtime, state) if look else None, Comparer(runtime, ledger)
     )
     planned = plan_closure(closure, wanted, unobservable)
-    runs = build_runs(closure, [s for s in planned.steps.values() if s.action.runs])
+    todo = [s for s in planned.steps.values() if s.action.runs]
+    runs = daemon_runs(closure, todo) if how == DAEMON else build_runs(closure, todo)
     running = {a for run in runs for a in run.assets}
     history = read_history(ledger.connection, running)
     if running - history.attempts.keys():  # others of their layer tell more than nothing
         history = read_history(ledger.connection, [n.name for n in nodes])
-    priced = estimate(project, closure, runs, history)
-    error = median_error(history.backfills)
+    priced = estimate(project, closure, runs, history, how)
+    errors = median_errors(history.backfills, ESTIMATED)
     currency = project.platform.prices.currency if project.platform.prices else None
     notes += looked.notes
     return BackfillPlan(
-        terms, first, last, tuple(assets), closure, planned, runs, priced, error, notes, currency
+        terms, first, last, tuple(assets), closure, planned, runs, priced, how, errors, notes, currency
     )  # fmt: skip
 
 
 def plan_of(
-    runtime: Runtime, selection: Iterable[str], first: str | None, last: str | None, *, look: bool = True
+    runtime: Runtime,
+    selection: Iterable[str],
+    first: str | None,
+    last: str | None,
+    *,
+    look: bool = True,
+    how: str = PROCESS,
 ) -> BackfillPlan:
     """As make_plan, in one snapshot of the ledger that nothing is written to."""
     with _without_collections(), Ledger.at_one_instant(runtime.settings) as ledger:
-        return make_plan(runtime, ledger, selection, first, last, look=look)
+        return make_plan(runtime, ledger, selection, first, last, look=look, how=how)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 from etl_assets.cli.plan import From, Selection, To
 
 if TYPE_CHECKING:
-    from etl_assets.backfill.execute import BackfillResult
+    from etl_assets.backfill.result import BackfillResult
 
 FAILED_SHOWN = 20
 
@@ -46,7 +46,7 @@ def backfill(
     runtime = Runtime(load_project())
     if off_peak:
         windows_of(runtime.project)
-    found, begun = prepare(runtime, selection, first, last, plan)
+    found, begun, going = prepare(runtime, selection, first, last, plan)
     if not as_json:
         print_plan(found, sys.stdout)
     if dry_run or not (found.runs or begun):
@@ -54,12 +54,13 @@ def backfill(
             _print_json({"plan": plan_json(found), "actual": None})
         return
     if begun:
-        _line(f"goes on with backfill {begun.backfill}, which was interrupted")
-    if found.runs and not yes:
+        what = "follows backfill {}, which Dagster's daemon runs" if going else "goes on with backfill {}, interrupted"
+        _line(what.format(begun.backfill))
+    if found.runs and not yes and not going:
         if not sys.stdin.isatty():
             raise PermanentError("There is no terminal to ask whether to run this: add --yes.")
         typer.confirm("Run it?", abort=True, err=True)
-    result = run_backfill(runtime, found, begun, _line, off_peak=off_peak)
+    result = run_backfill(runtime, found, begun, _line, follow=going, off_peak=off_peak)
     if as_json:
         _print_json({"plan": plan_json(found), **_result_json(result)})
     else:
@@ -69,7 +70,7 @@ def backfill(
 
 
 def _print_result(result: "BackfillResult") -> None:
-    from etl_assets.backfill.execute import Outcome
+    from etl_assets.backfill.result import Outcome
 
     done, planned = result.actual_json(), result.estimated
     print(f"\nbackfill {result.backfill}" + (f": {result.stopped}" if result.stopped else ""))
@@ -78,7 +79,9 @@ def _print_result(result: "BackfillResult") -> None:
         f"  {'partitions':<12}{planned['partitions']:>12,}{done['partitions'] - done['failed'] - done['not done']:>12,}"
     )
     print(f"  {'runs':<12}{planned['runs']:>12,}{done['runs']:>12,}")
-    print(f"  {'minutes':<12}{planned['seconds'] / 60:>12.2f}{done['seconds'] / 60:>12.2f}")
+    if not result.resumed and "elapsed_s" in planned:
+        print(f"  {'minutes':<12}{planned['elapsed_s'] / 60:>12.2f}{done['elapsed_s'] / 60:>12.2f}")
+    print(f"  {'worker min.':<12}{planned['seconds'] / 60:>12.2f}{done['seconds'] / 60:>12.2f}")
     if planned["cost"] is not None and done["cost"] is not None:
         cost = f"cost {result.plan.currency}"
         print(f"  {cost:<12}{planned['cost']:>12.4f}{done['cost']:>12.4f}")

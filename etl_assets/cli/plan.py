@@ -36,12 +36,16 @@ def plan(
 
     `backfill … --plan HASH` does exactly this plan, or refuses. Exit code 0, whatever there is to do.
     """
+    from etl_assets.backfill.launch import Launcher
     from etl_assets.backfill.plan import plan_of
     from etl_assets.cli.plan_report import plan_json, print_plan
     from etl_assets.graph.runtime import Runtime
     from etl_assets.project import load_project
 
-    found = plan_of(Runtime(load_project()), selection, first, last, look=not ledger_only)
+    runtime = Runtime(load_project())
+    with Launcher.open(runtime) as launcher:
+        how = launcher.how
+    found = plan_of(runtime, selection, first, last, look=not ledger_only, how=how)
     if as_json:
         print(json.dumps(plan_json(found), indent=2, ensure_ascii=False))
     else:

@@ -11,11 +11,13 @@ from etl_assets.cli.rows import write_table
 from etl_resources.calendar import WHOLE
 from etl_resources.closure_plan import Action, PlannedStep
 from etl_resources.estimates import Interval
+from etl_resources.ledger.backfills import DAEMON
 from etl_resources.verdicts import State
 
 REASONS_SHOWN = 2
 PARTITIONS_SHOWN = 12
 LINES_SHOWN = 12
+ERROR_OF = {"elapsed_s": "minutes", "seconds": "a worker's minutes", "bytes_in": "bytes read", "bytes_out": "written"}
 _TYPES = ("VARCHAR", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "VARCHAR", "VARCHAR", "VARCHAR")
 _COLUMNS = ("asset", "compute", "may change", "prune", "other", "rows out", "bytes out", "seconds")
 
@@ -41,13 +43,16 @@ def print_price(estimate: Estimate, plan: BackfillPlan, out: TextIO) -> None:
     volume = estimate.volume
     print(f"read      {_range(volume.rows_in, _count)} rows, {_range(volume.bytes_in, _bytes)}", file=out)
     print(f"written   {_range(volume.rows_out, _count)} rows, {_range(volume.bytes_out, _bytes)}", file=out)
-    print(f"minutes   {_range(estimate.total_s.times(1 / 60), _decimal)} of a worker", file=out)
+    by = "Dagster's daemon" if plan.how == DAEMON else "this process"
+    print(f"minutes   {_range(estimate.elapsed_s.times(1 / 60), _decimal)} until done, by {by}", file=out)
+    print(f"worker    {_range(estimate.total_s.times(1 / 60), _decimal)} minutes", file=out)
     print(f"cost      {cost_told(plan, estimate.cost, estimate.unpriced)}", file=out)
     bases = sorted({b for b in estimate.bases.values() if not b.endswith(("attempt", "attempts"))})
     basis = f"the ledger's history; {'; '.join(bases)}" if bases else "the ledger's history of the same assets"
     print(f"estimated from {basis}", file=out)
-    if plan.error is not None:
-        print(f"median error of earlier estimates: {plan.error:.0%}", file=out)
+    if plan.errors:
+        told = ", ".join(f"{error:.0%} of {ERROR_OF[figure]}" for figure, error in plan.errors.items())
+        print(f"median error of earlier estimates: {told}", file=out)
 
 
 def cost_told(plan: BackfillPlan, cost: Interval | None, unpriced: Sequence[str]) -> str:
@@ -83,7 +88,9 @@ def plan_json(plan: BackfillPlan) -> dict[str, Any]:
         "cost": e.cost.as_json(6) if e.cost else None,
         "currency": plan.currency,
         "sizes_without_price": list(e.unpriced),
-        "median_error": plan.error,
+        "elapsed": e.elapsed_s.as_json(),
+        "run_by": plan.how,
+        "median_errors": dict(plan.errors),
         "left_behind": {a: list(p) for a, p in plan.closure_plan.left_behind.items()},
         "built_on_stale": {a: list(p) for a, p in plan.closure_plan.built_on.items()},
         "notes": list(plan.notes),
@@ -141,8 +148,6 @@ def _details(plan: BackfillPlan) -> Iterator[str]:
 def _reason(step: PlannedStep) -> str:
     if step.note:
         return step.note
-    if step.action is Action.LOOK:
-        return "only a run can look at this source"
     reasons = [told(c, step.partition) for c in step.changes[:REASONS_SHOWN]]
     if len(step.changes) > REASONS_SHOWN:
         reasons.append(f"{len(step.changes) - REASONS_SHOWN} more changes")

@@ -43,9 +43,6 @@ from etl_resources.quality.audit import (
 )
 from etl_resources.quality.declared_checks import DeclaredCheck, declared_checks
 
-_CAPTURES: Mapping[Every | None, str] = {"month": "", None: "_whole"}
-"""Ends of the names of captures that aren't by any other grain."""
-
 
 def build_assets(project: Project, runtime: Runtime) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """All assets of the project, in the order of the flow."""
@@ -71,7 +68,7 @@ def _bronze(project: Project, runtime: Runtime, system: str, nodes: Sequence[Tab
     identities = {n.name: _bronze_identity(runtime, system, n, names) for n in nodes}
 
     @dg.multi_asset(
-        name=f"capture_{system}{_CAPTURES.get(nodes[0].every, f'_by_{nodes[0].every}')}",
+        name=keys.capture_step(system, nodes[0].every),
         specs=[
             dg.AssetSpec(
                 keys.table_key(n.name),

@@ -13,7 +13,7 @@ from etl_assets.graph import keys
 from etl_assets.graph.bronze_table import BronzeTable
 from etl_assets.graph.captured_rejects import reject_misfits
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.source_schema import follow_source
+from etl_assets.graph.source_schema import follow_source, source_table
 from etl_assets.project import TableNode
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
@@ -21,15 +21,14 @@ from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import CapturedPartition, capture_table, describe_captured
 from etl_resources.extract.moved_rows import Moves, find_moves, links
-from etl_resources.extract.postgres import PostgresSnapshot, SourceTable, open_source, snapshot_of
+from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
-from etl_resources.ledger.logic import remember_logic
 from etl_resources.ledger.marks import looked_at
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.prunes import record_pruned
-from etl_resources.ledger.records import IntendedPartition
+from etl_resources.ledger.records import IntendedPartition, Logic
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.planning import held_back
 from etl_resources.progress import report
@@ -91,15 +90,14 @@ class CaptureStep:
         now = snapshot.columns(source)
         key = self._runtime.hash_key(node)
         followed = follow_source(self._runtime, self._ledger, node, now, self._run_id)
-        address, judged = followed.address, [c.column for c in followed.changes if c.action == "rows rejected"]
+        address = followed.address
         store.settle(self._ledger, address)
-        remember_logic(self._ledger.connection, node.name, node.logic_version, node.logic_parts)
         return BronzeTable(
             node=node,
             system=self._system,
             settings=self._runtime.settings,
             address=address,
-            source=SourceTable.found(source, address.contract, now.columns, judged, key.seed if key else 0),
+            source=source_table(self._runtime, node, followed, now),
             key=key,
             followed=followed,
             field_ids=field_ids(followed.schema, address.columns),
@@ -149,7 +147,8 @@ class CaptureStep:
 
     def _capture(self, snapshot: PostgresSnapshot, changed: Sequence[str], epoch: int) -> None:
         for table in self.tables.values():
-            self._ledger.open_attempt(table.node.name, self._run_id, table.attempt)
+            logic = Logic(table.node.logic_version, table.node.logic_parts)
+            self._ledger.open_attempt(table.node.name, self._run_id, table.attempt, logic)
         size = self._runtime.size(self._nodes[0])
         engine = connect(
             self._runtime.settings,

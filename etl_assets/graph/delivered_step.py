@@ -31,11 +31,10 @@ from etl_resources.extract.raw_zone import RawZone
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import newest_capture
-from etl_resources.ledger.logic import remember_logic
-from etl_resources.ledger.marks import looked_at
+from etl_resources.ledger.marks import looked_at, record_compared
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.prunes import record_pruned
-from etl_resources.ledger.records import IntendedPartition, Publish
+from etl_resources.ledger.records import IntendedPartition, Logic, Publish
 from etl_resources.object_store import ObjectStore
 from etl_resources.progress import report
 from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, StoredPartition, accounted, read_back
@@ -75,7 +74,6 @@ class DeliveredStep:
         """Observe, and if it changed land, write, audit and stage it. Publishing is the caller's."""
         store = self._runtime.store
         store.settle(self._ledger, self._address)
-        remember_logic(self._ledger.connection, self._node.name, self._node.logic_version, self._node.logic_parts)
         raw = ObjectStore.of(store.catalog, raw_location(self._runtime.bucket))
         zone = RawZone(raw, self._node.dataset.dataset, self._run_id)
         source = self._runtime.delivered_source(self._node, raw)
@@ -91,6 +89,7 @@ class DeliveredStep:
             kept = self._kept(delivery, current)
             if kept:
                 looked_at(self._ledger.connection, [self._node.name], [WHOLE], epoch)
+                record_compared(self._ledger.connection, self._node.name)
             attempt = "" if kept else self._intend(epoch)  # in the lock: the raw zone's cleaning waits for either
         failpoint("deliver.observed", self._node.name)
         report(self._node.name, "observed", changed=int(kept is None), unchanged=int(kept is not None))
@@ -119,7 +118,8 @@ class DeliveredStep:
         return None
 
     def _intend(self, epoch: int) -> str:
-        attempt = self._ledger.open_attempt(self._node.name, self._run_id)
+        logic = Logic(self._node.logic_version, self._node.logic_parts)
+        attempt = self._ledger.open_attempt(self._node.name, self._run_id, logic=logic)
         self._ledger.intend(attempt, [IntendedPartition(WHOLE, epoch, None)])
         return attempt
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from etl_resources.calendar import Every
 from etl_resources.contract import Contract
 from etl_resources.ledger.lineage import delivered_asset, source_asset
 from etl_resources.manifest import Dataset
@@ -43,6 +44,12 @@ def source_input(dataset: Dataset) -> str:
     if isinstance(source, PostgresSource):
         return source_asset(source.system, dataset.source_name)
     return delivered_asset(source.system, dataset.source_name)
+
+
+def capture_step(system: str, every: Every | None) -> str:
+    """Name of the step that captures tables of a system together: those of one grain, or without partitions."""
+    ends: Mapping[Every | None, str] = {"month": "", None: "_whole"}
+    return f"capture_{system}" + ends.get(every, f"_by_{every}")
 
 
 def column_schema(contract: Contract, sensitive: Mapping[str, str]) -> dg.TableSchema:

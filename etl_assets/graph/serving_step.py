@@ -25,7 +25,6 @@ from etl_resources.errors import PermanentError
 from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.logic import remember_logic
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
 from etl_resources.quality.audit import STORED_CONTENT, UNIQUE_KEY, CheckResult, accounted
@@ -52,7 +51,6 @@ def run_serving_step(
         partitions = requested(context, node.table.dataset.partitions)
         sink.ensure()
         sink.settle(ledger)
-        remember_logic(ledger.connection, node.name, node.logic_version, node.logic_parts)
         pointers = event_pointers(context.instance, identity, partitions)
         the_plan = _plan(context.run_id, partitions, runtime, node, sink, ledger)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
@@ -75,6 +73,7 @@ def _plan(
         requested=partitions,
         pin_inputs=lambda: {source: runtime.store.pin(ledger, runtime.addresses[source])},
         published_epochs=sink.published_epochs,
+        logic_parts=node.logic_parts,
     )
 
 

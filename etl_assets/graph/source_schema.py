@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_resources.extract.delivery import DECLARED, Reading
+from etl_resources.extract.postgres import SourceTable
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.manifest_sources import PostgresSource
@@ -125,6 +126,14 @@ def _changes(captured: Captured, now: SourceSchema, mode: SchemaEvolution | None
 def _followed(runtime: Runtime, address: TableAddress, changes: Sequence[SchemaChange]) -> Followed:
     table = runtime.store.ensure(address)
     return Followed(address.as_stored(table), table.schema(), changes)
+
+
+def source_table(runtime: Runtime, node: TableNode, followed: Followed, now: SourceSchema) -> SourceTable:
+    """The Postgres table as a capture reads it, and as a plan looks at it: the fingerprints of both are the same."""
+    source, key = node.dataset.source, runtime.hash_key(node)
+    assert isinstance(source, PostgresSource)  # noqa: S101  (only those are captured together)
+    judged = [c.column for c in followed.changes if c.action == "rows rejected"]
+    return SourceTable.found(source, followed.address.contract, now.columns, judged, key.seed if key else 0)
 
 
 def reading_of(followed: Followed, now: SourceSchema | None) -> Reading:

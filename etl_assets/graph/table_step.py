@@ -40,7 +40,6 @@ from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.held import release
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.ledger.logic import remember_logic
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
@@ -81,7 +80,6 @@ class TableStep:
         """Settle what crashed before, then plan."""
         store = self._runtime.store
         store.settle(self._ledger, self._address)
-        remember_logic(self._ledger.connection, self._node.name, self._node.logic_version, self._node.logic_parts)
         return plan(
             self._ledger,
             asset=self._node.name,
@@ -94,6 +92,7 @@ class TableStep:
             windows=input_windows(self._runtime.project, self._node),
             lookups=Lookups(self._node.lookups, self._engine),
             compared=self._adjuster.read if self._adjuster else self._reconciler.read,
+            logic_parts=self._node.logic_parts,
         )
 
     def _pin(self, name: str) -> PinnedTable:

@@ -26,24 +26,36 @@ def find_moves(
     captured: Sequence[str],
     paths: Sequence[str],
 ) -> Moves:
-    """Moves that touch the captured partitions (partition keys captured, files written for them)."""
-    if not published.heads or table.by is None:
+    """Moves that touch the captured partitions (partition keys captured, files written for them).
+
+    Only keys that their partition didn't hold before can have come from another one: for these the other partitions
+    are read, of which files and row groups without such a key are skipped. Without one nothing of them is.
+    """
+    everywhere = [p for head in published.heads.values() for p in head.data_paths]
+    if not everywhere or table.by is None:
         return set()
     key = ", ".join(map(quote, table.source.key))
-    partition = f"{table.placed_by.key()} as partition"
-    index_paths = sorted(p for h in published.heads.values() for p in h.data_paths)
-    index = f"select {key}, {partition} from {parquet_scan(index_paths, published.schema)}"
-    rows = f"select {key}, {partition} from {parquet_scan(list(paths), published.schema)}"
-    here = f"select {key}, partition from ({rows})" if paths else f"select * from ({index}) limit 0"
-    moves: Moves = set(
-        engine.execute(
-            f"select distinct i.partition, c.partition from ({here}) c join ({index}) i using ({key}) "
-            "where i.partition <> c.partition"
-        ).fetchall()
+
+    def keys(files: Sequence[str]) -> str:
+        scan = parquet_scan(sorted(files or everywhere[:1]), published.schema)
+        return f"select {key}, {table.placed_by.key()} as partition from {scan}" + ("" if files else " where false")
+
+    before = [p for c in captured if c in published.heads for p in published.heads[c].data_paths]
+    engine.execute(
+        f"create or replace temp table came as from ({keys(paths)}) c anti join ({keys(before)}) b "
+        f"using ({key}, partition)"
     )
+    moves: Moves = set()
+    if engine.execute("from came limit 1").fetchone():
+        moves |= set(
+            engine.execute(
+                f"select distinct i.partition, c.partition from came c join ({keys(everywhere)}) i using ({key}) "
+                "where i.partition <> c.partition"
+            ).fetchall()
+        )
     vanished = engine.execute(
-        f"select i.partition, {', '.join(f'i.{quote(k)}' for k in table.source.key)} from ({index}) i "
-        f"anti join ({here}) c using ({key}) where list_contains(?, i.partition)",
+        f"select b.partition, {', '.join(f'b.{quote(k)}' for k in table.source.key)} from ({keys(before)}) b "
+        f"anti join ({keys(paths)}) c using ({key}) where list_contains(?, b.partition)",
         [list(captured)],
     )
     return moves | _now_elsewhere(snapshot, table, vanished, set(published.heads))

@@ -107,7 +107,17 @@ class MadeBy:
 
     published: Mapping[Place, bool]
     """Place → whether its content is new; False: it was found as it was."""
-    attempts_s: float
+    attempts: Sequence[tuple[str, str, float, float]] = ()
+    """(run id, asset, begin, end in seconds since 1970) of attempts that ended."""
+    bytes_in: int = 0
+    """Of the partitions that were read, each as often as it was; of a source, those that it became."""
+    bytes_out: int = 0
+    """Of new content."""
+
+    @property
+    def attempts_s(self) -> float:
+        """Of all attempts."""
+        return sum(end - begin for _, _, begin, end in self.attempts)
 
 
 def made_by(connection: "psycopg.Connection[Any]", run_ids: Sequence[str]) -> MadeBy:
@@ -116,10 +126,34 @@ def made_by(connection: "psycopg.Connection[Any]", run_ids: Sequence[str]) -> Ma
         "select asset, partition, bool_or(alias_of is null) from etl.publishes where run_id = any(%s) group by 1, 2",
         (list(run_ids),),
     ).fetchall()
-    took = connection.execute(
-        "select coalesce(sum(extract(epoch from settled_at - created_at)), 0)::float8 from etl.intents "
-        "where run_id = any(%s) and settled_at is not null",
+    attempts = connection.execute(
+        "select run_id, asset, extract(epoch from created_at)::float8, extract(epoch from settled_at)::float8 "
+        "from etl.intents where run_id = any(%s) and settled_at is not null order by created_at",
         (list(run_ids),),
-    ).fetchone()
-    assert took is not None  # noqa: S101  (an aggregate always returns a row)
-    return MadeBy({(a, p): bool(new) for a, p, new in rows}, float(took[0]))
+    ).fetchall()
+    volume = connection.execute(_VOLUME, (list(run_ids),)).fetchone()
+    assert volume is not None  # noqa: S101  (an aggregate always returns a row)
+    return MadeBy({(a, p): bool(new) for a, p, new in rows}, attempts, int(volume[0]), int(volume[1]))
+
+
+_VOLUME = """
+with made as (select * from etl.publishes where run_id = any(%s)),
+sizes as (
+    select asset, partition, epoch, case when alias_of is null then size_bytes else (
+        select max(y.size_bytes) from etl.publishes y
+        where y.asset = x.asset and y.partition = x.partition and y.version = x.version
+    ) end as size_bytes
+    from etl.publishes x where (asset, partition, epoch) in (
+        select i ->> 'asset', i ->> 'partition', (i ->> 'epoch')::bigint
+        from made cross join lateral jsonb_array_elements(inputs) i
+        union all select asset, partition, epoch from made
+    )
+)
+select coalesce(sum(coalesce(
+           (select sum(s.size_bytes) from jsonb_array_elements(m.inputs) i
+            join sizes s on s.asset = i ->> 'asset' and s.partition = i ->> 'partition'
+                        and s.epoch = (i ->> 'epoch')::bigint),
+           own.size_bytes)), 0)::bigint,
+       coalesce(sum(m.size_bytes) filter (where m.alias_of is null), 0)::bigint
+from made m join sizes own using (asset, partition, epoch)
+"""

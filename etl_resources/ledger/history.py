@@ -22,15 +22,19 @@ class PastAttempt(NamedTuple):
 
 
 class PastBackfill(NamedTuple):
-    """One backfill that ended."""
+    """One backfill that ended, with the figures that were estimated."""
 
-    estimated_s: float
-    actual_s: float
-    """Of all its runs together."""
-    attempts_s: float
-    """Of those, in attempts; the rest is Dagster, planning and pruning."""
-    runs: int
-    failed: int
+    how: str
+    """DAEMON or PROCESS."""
+    estimated: Mapping[str, float | None]
+    actual: Mapping[str, Any]
+    """The same figures; `took`: its runs; `may_change`: asset → partitions that might change, of them attempted, and
+    of these changed; `failed` and `resumed` tell which say nothing of how long it takes."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether what it took can be compared with what it was estimated at."""
+        return not (self.actual.get("failed") or self.actual.get("not done") or self.actual.get("resumed"))
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,8 @@ cross join lateral (
 where b.rows > 0 group by c.asset
 """
 _BACKFILLS = """
-select (estimate ->> 'seconds')::float8, (actual ->> 'seconds')::float8, (actual ->> 'attempts_s')::float8,
-       (actual ->> 'runs')::int, (actual ->> 'failed')::int
-from etl.backfills where finished_at is not null and (actual ->> 'seconds')::float8 > 0
+select how, estimate, actual from etl.backfills
+where finished_at is not null and (actual ->> 'seconds')::float8 > 0
 order by finished_at desc limit %(most)s
 """
 

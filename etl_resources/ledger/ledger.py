@@ -14,12 +14,15 @@ from etl_resources.errors import TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.ledger.connection import connect_again, migrate, typed_errors
 from etl_resources.ledger.records import (
+    OPEN_INTENT,
     PUBLISH_COLUMNS,
     RECORD_PUBLISHED,
     RECORD_VERSION,
     IntendedPartition,
+    Logic,
     Publish,
     capture_lock,
+    intent_values,
     publish_of,
 )
 from etl_resources.run_token import inputs_as_json
@@ -129,14 +132,15 @@ class Ledger:
         )
         return self.draw_epoch(above)
 
-    def open_attempt(self, asset: str, run_id: str, attempt: str | None = None) -> str:
-        """Record an intent and hold its lock while this session lives. The attempt's id."""
+    def open_attempt(self, asset: str, run_id: str, attempt: str | None = None, logic: Logic | None = None) -> str:
+        """Record an intent and hold its lock while this session lives. The attempt's id.
+
+        logic: by which it computes; remembered for `why`, without which less is told.
+        """
         attempt = attempt or new_attempt(run_id)
         self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (_attempt_key(attempt),))
         self._held.add(attempt)
-        self._connection.execute(
-            "insert into etl.intents (attempt, asset, run_id) values (%s, %s, %s)", (attempt, asset, run_id)
-        )
+        self._connection.execute(OPEN_INTENT, intent_values(attempt, asset, run_id, logic))
         return attempt
 
     def intend(self, attempt: str, partitions: Iterable[IntendedPartition]) -> None:

@@ -10,18 +10,6 @@ if TYPE_CHECKING:
     import psycopg
 
 
-def remember_logic(
-    connection: "psycopg.Connection[Any]", asset: str, logic_version: str, parts: Mapping[str, str]
-) -> None:
-    """Keep the digests of a logic's parts; what is known already stays. It is no evidence: without it less is told."""
-    from psycopg.types.json import Jsonb
-
-    connection.execute(
-        "insert into etl.logic_versions (asset, logic_version, parts) values (%s, %s, %s) on conflict do nothing",
-        (asset, logic_version, Jsonb(dict(parts))),
-    )
-
-
 def changed_parts(
     connection: "psycopg.Connection[Any]",
     tenant: str,

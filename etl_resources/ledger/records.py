@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etl_resources.run_token import InputVersion
 
@@ -48,11 +48,34 @@ class IntendedPartition:
     inputs: tuple[InputVersion, ...] = ()
 
 
+class Logic(NamedTuple):
+    """By what an attempt computes; remembered with it, for `why`."""
+
+    version: str
+    parts: Mapping[str, str]
+    """Name of a part (sql, columns, table …) → its digest."""
+
+
+def intent_values(attempt: str, asset: str, run_id: str, logic: Logic | None) -> Mapping[str, Any]:
+    """Of OPEN_INTENT."""
+    from psycopg.types.json import Jsonb
+
+    told = {"logic": logic.version, "parts": Jsonb(dict(logic.parts))} if logic else {"logic": None, "parts": None}
+    return {"attempt": attempt, "asset": asset, "run_id": run_id, **told}
+
+
 PUBLISH_COLUMNS = (
     "asset, partition, epoch, token, version, rows, size_bytes, snapshot_id, inputs, linked, fingerprint, "
     "alias_of, counts, run_id, attempt, account"
 )
 
+OPEN_INTENT = """
+with remembered as (
+    insert into etl.logic_versions (asset, logic_version, parts)
+    select %(asset)s, %(logic)s::text, %(parts)s::jsonb where %(logic)s::text is not null on conflict do nothing
+)
+insert into etl.intents (attempt, asset, run_id) values (%(attempt)s, %(asset)s, %(run_id)s)
+"""
 RECORD_PUBLISHED = """
 insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,
                            linked, fingerprint, counts, account, reads, stage_s, attempt, run_id)

@@ -80,7 +80,7 @@ def up(
         _up_companions(launcher, companions, project_dir.resolve())
         _forget_unused(launcher, ui=ui, search=server is not None)
         if ui:
-            _up_dagster(launcher, external, project_dir.resolve())
+            _up_dagster(launcher, external, project_dir.resolve(), settings.project)
         publish(state)
         save(home, state)
         return _status(settings, home, state, external, bucket).model_copy(update={"without": without})
@@ -183,13 +183,13 @@ def _forget_unused(launcher: Launcher, *, ui: bool, search: bool) -> None:
             del launcher.state.servers[server.name]
 
 
-def _up_dagster(launcher: Launcher, external: External, project_dir: Path) -> None:
+def _up_dagster(launcher: Launcher, external: External, project_dir: Path, datasets: Path | None) -> None:
     values, erp = _published(launcher.state, external)
     platform_dsn = external.platform.dsn if external.platform else values["postgres_dsn"]
     web = WebServer(launcher.home, project_dir, platform_dsn)
     daemon = Daemon(launcher.home, project_dir, platform_dsn)
     files = [(project_dir / name).read_bytes() for name in PROJECT_FILES]
-    dependencies = repr((platform_dsn, external, sorted(values.items()), sorted(erp.items()), files))
+    dependencies = repr((platform_dsn, external, sorted(values.items()), sorted(erp.items()), files, datasets))
     extra = hashlib.sha256(dependencies.encode()).hexdigest()
     launcher.launch(web, extra, web.preferred_ports())
     launcher.launch(daemon, extra)

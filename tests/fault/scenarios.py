@@ -143,6 +143,7 @@ SCENARIOS: Mapping[str, Reach] = {
 """Failpoint → how to get there. A failpoint that is missing here has no fault test: test_failpoints.py says so."""
 DELIVERED = tuple(p for p in FAILPOINTS if p.startswith("deliver."))
 """Failpoints that only a source of files or pages passes: test_delivered_faults.py, deliveries.py."""
+BACKFILL = tuple(p for p in FAILPOINTS if p.startswith("backfill."))
 ACCEPTANCE = tuple(p for p in FAILPOINTS if p.startswith("acceptance."))
 """Failpoints that only a KPI passes that a threshold refuses: tests/fault/test_acceptance_crashes.py."""
 CLOSING = tuple(p for p in FAILPOINTS if p.startswith(("close.", "notice.")))

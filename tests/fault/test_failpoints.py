@@ -11,7 +11,7 @@ import pytest
 from etl_resources import failpoints
 from etl_resources.failpoints import FAILPOINTS, SETTING
 from etl_resources.settings import Settings
-from tests.fault.scenarios import ACCEPTANCE, CLOSING, DELIVERED, REPLAY, SCENARIOS
+from tests.fault.scenarios import ACCEPTANCE, BACKFILL, CLOSING, DELIVERED, REPLAY, SCENARIOS
 from tests.fault.search_points import SEARCH_POINTS
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,9 @@ def test_every_failpoint_is_called() -> None:
 
 def test_every_failpoint_has_a_fault_test() -> None:
     """Points of test_crashes.py, test_delivered.py (delivered sources), test_search_crashes.py (Elasticsearch),
-    test_acceptance_crashes.py, test_closing_crashes.py, test_replay_crashes.py."""
-    assert {*SCENARIOS, *DELIVERED, *SEARCH_POINTS, *ACCEPTANCE, *CLOSING, *REPLAY} == set(FAILPOINTS)
+    test_acceptance_crashes.py, test_backfill_daemon.py, test_closing_crashes.py, test_replay_crashes.py."""
+    points = {*SCENARIOS, *DELIVERED, *SEARCH_POINTS, *ACCEPTANCE, *BACKFILL, *CLOSING, *REPLAY}
+    assert points == set(FAILPOINTS)
 
 
 def in_a_process(code: str, points: object) -> "subprocess.CompletedProcess[str]":

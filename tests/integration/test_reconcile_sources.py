@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from etl_assets.backfill.plan import BackfillPlan, plan_of
+from etl_resources.closure_plan import Action
 from tests.crm import CrmLake, crm_lake
 from tests.crm import customer as c
 from tests.lake import Lake, new_lake
@@ -19,6 +21,11 @@ pytestmark = pytest.mark.timeout(300)
 
 def told(asked: list[Asked]) -> list[tuple[tuple[str, ...], str | None, str | None]]:
     return [(a.layers, a.first, a.last) for a in asked]
+
+
+def planned(lake: Lake) -> BackfillPlan:
+    with lake.environment():
+        return plan_of(lake.runtime, ["all"], None, None)
 
 
 @pytest.fixture
@@ -61,16 +68,28 @@ def test_another_file_is_seen_in_the_listing(crm: CrmLake) -> None:
 
 
 def test_an_api_is_asked_for_its_pages_once_in_a_while(rates: Lake) -> None:
-    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest."""
+    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest.
+
+    A plan takes it as it is for as long, so that `plan` names exactly what runs; later it names the look, and why.
+    """
     done = rates.materialize("2024-01")
     assert done.success, done.error
     ticker = Ticker(rates)
-
-    asked = ticker.tick()
-
-    assert told(asked) == [(("bronze",), None, None)]
-    assert ticker.run(asked[0]).success
     assert ticker.tick() == []
+    plan = planned(rates)
+    assert not plan.runs
+    assert "bronze.currency_rates is taken as it is: compared with its API 0 minutes ago" in plan.notes[0]
+
+    rates.platform("update etl.publishes set published_at = published_at - interval '61 minutes'")
+    (step,) = planned(rates).todo
+    assert (step.action, step.note.partition(":")[0]) == (Action.LOOK, "compared with its API 61 minutes ago")
+    asked = ticker.tick()
+    assert told(asked) == [(("bronze",), None, None)]
+    assert planned(rates).todo, "asked for, and not compared yet"
+    assert ticker.run(asked[0]).success
+
+    assert ticker.tick() == []
+    assert not planned(rates).runs
     ticker.ahead += timedelta(minutes=61)
     asked = ticker.tick()
     assert told(asked) == [(("bronze",), None, None)]

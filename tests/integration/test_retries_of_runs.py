@@ -1,6 +1,5 @@
 """A server that is away for some seconds costs a run some seconds; what no retry can help ends it at once."""
 
-import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -124,10 +123,11 @@ def test_a_run_that_has_spent_its_budget_ends_and_says_so(changed: Lake) -> None
 
 def test_a_step_is_started_again_a_bounded_number_of_times(changed: Lake) -> None:
     """Each time after its calls gave up."""
-    run = changed.materialize(MONTH, ETL_S3_ENDPOINT="http://127.0.0.1:1", ETL_RETRY_TRIES="2", ETL_RETRY_STEPS="1")
+    twice = PATIENT | {"ETL_RETRY_TRIES": "2", "ETL_RETRY_STEPS": "1"}  # by their number, never by their time
+    run = changed.materialize(MONTH, ETL_S3_ENDPOINT="http://127.0.0.1:1", **twice)
 
     assert not run.success
-    assert re.search(r"Gave up after [12] tries", run.error), run.errors  # by their number, or by their time
+    assert "Gave up after 2 tries" in run.error, run.errors
     assert run.retried == ["capture_erp"]
 
 

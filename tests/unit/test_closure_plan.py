@@ -108,7 +108,7 @@ def test_a_missing_input_is_planned_first_or_blocks() -> None:
 
 def test_a_source_that_only_a_run_can_look_at_is_taken_as_unchanged(flow: Flow) -> None:
     """Else one HTTP API made a plan of everything out of every plan."""
-    made = plan_closure(flow.closure(look=False), ALL, unobservable={RATES})
+    made = plan_closure(flow.closure(look=False), ALL, unobservable={RATES: "it is an API"})
     assert actions(made, RATES) == {WHOLE: Action.LOOK}
     assert {s.action for s in made.steps.values()} == {Action.LOOK, Action.PRUNE}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from etl_resources.estimates import Interval, fit, median_error, run_overhead, total
+from etl_resources.estimates import Interval, fit, median_errors, total
 from etl_resources.ledger.history import PastAttempt, PastBackfill
 
 
@@ -17,6 +17,14 @@ def test_one_odd_attempt_decides_nothing() -> None:
     """An attempt that recovery settled the next morning took no nine hours."""
     attempts = [PastAttempt(2 + rows / 1000, rows, 1) for rows in range(1000, 21_000, 1000)]
     assert fit([*attempts, PastAttempt(32_400, 5500, 1)]).seconds(3000).value == pytest.approx(5, rel=0.05)
+
+
+def test_the_time_of_a_row_is_told_by_attempts_of_different_sizes() -> None:
+    """Eight late orders, each of a month of about as many rows, must not hide what the first load of 36 months told."""
+    months = [PastAttempt(2 + noise, 3800 + n, 1) for n, noise in enumerate([0.1, -0.2, 0.8, -0.1, 0.3, -0.5, 0.0])]
+    model = fit([*months, PastAttempt(20, 136_800, 36)])
+    assert model.seconds(3800).value == pytest.approx(2, rel=0.1)
+    assert model.seconds(68_400).value == pytest.approx(11, rel=0.1)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -40,18 +48,15 @@ def test_no_figure_is_negative() -> None:
     assert model.seconds(100_000).low > 0
 
 
-def test_the_overhead_of_a_run_comes_from_backfills() -> None:
-    """What Dagster takes beside the attempts differs by machine."""
-    backfills = [PastBackfill(10, 20 + 3 * runs, 20, runs, 0) for runs in (1, 2, 3, 4, 5)]
-    assert run_overhead(backfills).value == pytest.approx(3)
-    assert run_overhead([]).low < run_overhead([]).value < run_overhead([]).high
+def test_the_error_is_a_share_of_what_it_came_to() -> None:
+    """Backfills that failed halfway, or went on after a kill, say nothing of how long one takes."""
 
+    def ended(told: float, was: float, **more: object) -> PastBackfill:
+        return PastBackfill("daemon", {"seconds": told}, {"seconds": was, **more})
 
-def test_the_error_is_a_share_of_what_it_took() -> None:
-    """Backfills that failed halfway took less, and say nothing."""
-    ended = [PastBackfill(80, 100, 0, 1, 0), PastBackfill(150, 100, 0, 1, 0), PastBackfill(1, 100, 0, 1, failed=3)]
-    assert median_error(ended) == pytest.approx(0.35)
-    assert median_error([]) is None
+    backfills = [ended(80, 100), ended(150, 100), ended(1, 100, failed=3), ended(1, 100, resumed=True)]
+    assert median_errors(backfills, ["seconds", "bytes_in"]) == {"seconds": pytest.approx(0.35)}
+    assert median_errors([], ["seconds"]) == {}
 
 
 def test_intervals_add_up() -> None:

@@ -191,3 +191,13 @@ def test_links_do_not_depend_on_the_order_of_moves() -> None:
     chain = [(MARCH, APRIL), (MAY, "2024-06"), (APRIL, MAY)]
     assert links(chain) == links(reversed(chain))
     assert links(chain)[MARCH] == (APRIL, MAY, "2024-06")
+
+
+def test_a_capture_without_new_keys_reads_no_other_partition(lake: Lake) -> None:
+    """A corrected amount of one order must not cost the keys of all others: a file that is gone isn't missed."""
+    published = lake.publish({1: MARCH, 2: MAY, 3: MAY}, [MARCH, MAY])
+    for path in published.heads[MARCH].data_paths:
+        Path(path).unlink()
+    assert lake.moves(published, {1: MARCH, 2: MAY}, [MAY]) == set()
+    with pytest.raises(duckdb.IOException):
+        lake.moves(published, {1: MARCH, 2: MAY, 4: MAY}, [MAY])
