@@ -125,12 +125,10 @@ def _month(state: State, month: str) -> dict[Place, list[tuple[Any, ...]]]:
     sales, rejected = list[tuple[Any, ...]](), list[tuple[Any, ...]]()
     for number, line, day, amount, _ in lines:
         o = orders[number]
-        segment, rate = segments[o.customer, o.day], rates[o.currency, o.day]
-        if segment is None or rate is None:
-            rejected.append((number, line, o.currency, amount))
-        else:
-            eur = (amount * rate).quantize(CENT, ROUND_HALF_UP)
-            sales.append((number, line, day, o.customer, segment, o.currency, o.shop_name, amount, eur))
+        (_, segment), (_, rate) = segments[o.customer, o.day], rates[o.currency, o.day]
+        eur = None if rate is None else (amount * rate).quantize(CENT, ROUND_HALF_UP)
+        into = rejected if segment is None or rate is None else sales
+        into.append((number, line, day, o.customer, segment, o.currency, o.shop_name, amount, eur))
     return {
         ("bronze.orders", month): [
             (n, o.day, o.customer, o.currency, o.shop, o.shop_name, o.note, o.stamp) for n, o in orders.items()
@@ -140,8 +138,8 @@ def _month(state: State, month: str) -> dict[Place, list[tuple[Any, ...]]]:
             (n, o.day, o.customer, o.currency, o.shop_name, o.note) for n, o in orders.items()
         ],
         ("silver.lines", month): [line[:4] for line in lines],
-        ("looked up customers", month): [(*key, segment) for key, segment in segments.items()],
-        ("looked up rates", month): [(*key, rate) for key, rate in rates.items()],
+        ("looked up customers", month): [(*key, *found) for key, found in segments.items()],
+        ("looked up rates", month): [(*key, *found) for key, found in rates.items()],
         ("control totals", month): _sums((orders[line[0]].currency, line[3]) for line in lines),
         ("rejected sales", month): rejected,
         ("gdp.sales", month): sales,
@@ -150,16 +148,16 @@ def _month(state: State, month: str) -> dict[Place, list[tuple[Any, ...]]]:
     }  # fmt: skip
 
 
-def _segment(state: State, customer: int, day: date) -> str | None:
-    """As of a day."""
+def _segment(state: State, customer: int, day: date) -> tuple[date | None, str | None]:
+    """As of a day, and since when: the day from which a row holds is looked up with it."""
     held = [(since, segment) for (c, since), (segment, _) in state.customers.items() if c == customer and since <= day]
-    return max(held)[1] if held else None
+    return max(held, default=(None, None))
 
 
-def _rate(state: State, currency: str, day: date) -> Decimal | None:
-    """The last one of at most so many days before."""
+def _rate(state: State, currency: str, day: date) -> tuple[date | None, Decimal | None]:
+    """The last one of at most so many days before, and its day."""
     days = (day - timedelta(days=n) for n in range(DAYS_BACK + 1))
-    return next((state.rates[currency, d] for d in days if (currency, d) in state.rates), None)
+    return next(((d, state.rates[currency, d]) for d in days if (currency, d) in state.rates), (None, None))
 
 
 def _sums(amounts: Iterable[tuple[str, Decimal]]) -> list[tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -121,10 +122,21 @@ class Sources:
         return f'{{"rates":[{",".join(rows[(number - 1) * ROWS_PER_PAGE : number * ROWS_PER_PAGE])}]}}'
 
 
+def history_project(folder: Path, search: Mapping[str, str]) -> Path:
+    """The project; without Elasticsearch a copy that doesn't serve to it."""
+    if search:
+        return HISTORY
+    copy = shutil.copytree(HISTORY, folder / "project")
+    for manifest in copy.glob("datasets/*/manifest.yaml"):
+        lines = manifest.read_text().splitlines(keepends=True)
+        manifest.write_text("".join(line for line in lines if not line.startswith("serving: [{elasticsearch")))
+    return copy
+
+
 @contextmanager
 def history_lake(folder: Path, search: Mapping[str, str]) -> Iterator[Sources]:
     """Empty sources and an empty lake. Needs the stack's servers; `search`: settings of Elasticsearch, or nothing."""
-    with new_lake(folder, None, project=HISTORY) as lake:
+    with new_lake(folder, None, project=history_project(folder, search)) as lake:
         sources = Sources(lake)
         with _served(sources) as address:
             lake.env |= {"RATES_URL": address, "CRM_S3_URL": crm_url(lake.env), **search}
