@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from etl_resources.calendar import stretches
 from etl_resources.closure import Closure, ClosureNode
-from etl_resources.ledger.marks import CHANGED, Mark
+from etl_resources.ledger.marks import CHANGED, POLL, Mark
 from etl_resources.ledger.requests import Asked
 from etl_resources.ledger.state import Place
 from etl_resources.verdicts import Change, ChangeKind, State
@@ -172,6 +172,8 @@ class _Decider:
         if not via and not pending and not reasons:
             if place not in self._going and place not in found.waiting:
                 self._settled(place)
+                if self._goes_along(node, partition):
+                    self._looked_at[place] = None
             return
         upstream = next((r for r in (*pending, *(r for r in reads if r in self._facts.running)) if r), None)
         elsewhere = next((r for r in via if r[1] != partition), None)
@@ -201,6 +203,14 @@ class _Decider:
         if self._closure.verdict(*place).state is State.STALE:
             self._found.logic.add(place)
         self._found.fresh.add(place)
+
+    def _goes_along(self, node: ClosureNode, partition: str) -> bool:
+        """Made of a polled source alone: pruned if that turns out equal, and not a tick later if it doesn't."""
+        if len(node.upstream) != 1 or (node.name, partition) in self._facts.running:
+            return False
+        (read,) = node.upstream
+        polled = (mark := self._facts.marks.get((read, partition))) is not None and mark.kind == POLL
+        return (read, partition) in self._looked_at and (polled or not self._closure.nodes[read].is_source)
 
     def _ask(self, place: Place, into: dict[Place, Root | None], state: str, why: str) -> None:
         asked, found = self._facts.asked.get(place), self._found

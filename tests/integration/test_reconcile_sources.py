@@ -61,19 +61,20 @@ def test_another_file_is_seen_in_the_listing(crm: CrmLake) -> None:
 
 
 def test_an_api_is_asked_for_its_pages_once_in_a_while(rates: Lake) -> None:
-    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest."""
+    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest. What is made
+    of it alone goes along: a new rate needn't wait for a tick of its own."""
     done = rates.materialize("2024-01")
     assert done.success, done.error
     ticker = Ticker(rates)
 
     asked = ticker.tick()
 
-    assert told(asked) == [(("bronze",), None, None)]
+    assert told(asked) == [(("bronze", "silver"), None, None)]
     assert ticker.run(asked[0]).success
     assert ticker.tick() == []
     ticker.ahead += timedelta(minutes=61)
     asked = ticker.tick()
-    assert told(asked) == [(("bronze",), None, None)]
+    assert told(asked) == [(("bronze", "silver"), None, None)]
 
 
 def test_a_lookup_without_stamps_reaches_every_month_that_it_is_in(nations: Lake) -> None:
