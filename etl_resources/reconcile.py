@@ -172,8 +172,6 @@ class _Decider:
         if not via and not pending and not reasons:
             if place not in self._going and place not in found.waiting:
                 self._settled(place)
-                if self._goes_along(node, partition):
-                    self._looked_at[place] = None
             return
         upstream = next((r for r in (*pending, *(r for r in reads if r in self._facts.running)) if r), None)
         elsewhere = next((r for r in via if r[1] != partition), None)
@@ -203,14 +201,17 @@ class _Decider:
         if self._closure.verdict(*place).state is State.STALE:
             self._found.logic.add(place)
         self._found.fresh.add(place)
+        if self._goes_along(place):
+            self._looked_at[place] = None
 
-    def _goes_along(self, node: ClosureNode, partition: str) -> bool:
+    def _goes_along(self, place: Place) -> bool:
         """Made of a polled source alone: pruned if that turns out equal, and not a tick later if it doesn't."""
-        if len(node.upstream) != 1 or (node.name, partition) in self._facts.running:
+        upstream = self._closure.nodes[place[0]].upstream
+        if len(upstream) != 1 or place in self._facts.running:
             return False
-        (read,) = node.upstream
-        polled = (mark := self._facts.marks.get((read, partition))) is not None and mark.kind == POLL
-        return (read, partition) in self._looked_at and (polled or not self._closure.nodes[read].is_source)
+        read = (upstream[0], place[1])
+        polled = (mark := self._facts.marks.get(read)) is not None and mark.kind == POLL
+        return read in self._looked_at and (polled or not self._closure.nodes[read[0]].is_source)
 
     def _ask(self, place: Place, into: dict[Place, Root | None], state: str, why: str) -> None:
         asked, found = self._facts.asked.get(place), self._found

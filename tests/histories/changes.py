@@ -13,28 +13,25 @@ from typing import Any, Protocol
 
 import psycopg
 
+from tests.histories.deliveries import (
+    CURRENCIES,
+    CUSTOMERS,
+    FILES,
+    RATES,
+    SEGMENTS,
+    UNQUOTED,
+    WITHOUT_CUSTOMER,
+    Deliveries,
+)
 from tests.histories.oracle import LATER, MONTHS
-from tests.histories.sources import Customer, Rate, Sources
+from tests.histories.sources import Sources
 
-SHOPS, CUSTOMERS, LINES_MAX = 3, 12, 3
-WITHOUT_CUSTOMER = CUSTOMERS + 1
-"""A customer's number that no file has."""
-CURRENCIES = ("USD", "CHF", "SEK")
-UNQUOTED = "RUB"
-"""No rate of it is there at first."""
-UNUSED = "JPY"
-"""Nothing is sold in it."""
-SEGMENTS = ("RETAIL", "TRADE", "PUBLIC")
+SHOPS, LINES_MAX = 3, 3
 POSTGRES = (
     "insert_order", "insert_line", "change_amount", "touch_order", "restamp_line", "change_customer",
     "change_currency", "move_order", "swap_months", "change_many_with_one_stamp", "roll_back", "begin_late",
     "commit_late",
 )  # fmt: skip
-FILES = (
-    "change_segment", "change_note", "add_customer_row", "remove_customer_row", "add_unrelated_customer",
-    "rename_file", "remove_file",
-)  # fmt: skip
-RATES = ("restate_rate", "add_rate", "remove_rate", "add_unused_rate", "quote_the_unquoted")
 SEEN = {"erp": POSTGRES, "crm": FILES, "bank": RATES}
 """Source → its changes that a tick sees."""
 UNSEEN = ("delete_order", "delete_line", "rename_shop", "move_to_later", "insert_later", "come_from_later", "renumber")
@@ -46,12 +43,11 @@ class Executes(Protocol):
     def execute(self, query: bytes, params: Any = None, /) -> Any: ...
 
 
-class Changes:
+class Changes(Deliveries):
     """A seeded author of changes."""
 
     def __init__(self, sources: Sources, random: Random) -> None:
-        self.sources, self.random = sources, random
-        self._number = 0
+        super().__init__(sources, random)
         self._late: list[tuple[psycopg.Connection[Any], set[int]]] = []
 
     def first(self) -> None:
@@ -95,7 +91,9 @@ class Changes:
     def insert_line(self) -> None:
         with self._erp() as connection:
             order = self._order(connection)
-            number = self._one(connection, "select coalesce(max(line_number), 0) + 1 from erp.lines where order_id = %s", order)
+            number = self._one(
+                connection, "select coalesce(max(line_number), 0) + 1 from erp.lines where order_id = %s", order
+            )
             connection.execute(b"insert into erp.lines values (%s, %s, %s)", (order, number, self._amount()))
 
     def change_amount(self) -> None:
@@ -124,7 +122,9 @@ class Changes:
         """Two orders change places, in one transaction."""
         with self._erp() as connection:
             one, two = self._order(connection), self._order(connection)
-            days = [self._one(connection, "select order_date from erp.orders where order_id = %s", o) for o in (two, one)]
+            days = [
+                self._one(connection, "select order_date from erp.orders where order_id = %s", o) for o in (two, one)
+            ]
             for order, day in zip((one, two), days, strict=True):
                 connection.execute(b"update erp.orders set order_date = %s where order_id = %s", (day, order))
 
@@ -187,7 +187,8 @@ class Changes:
         with self._erp() as connection:
             connection.execute(
                 b"update erp.orders set order_date = %s where order_id = (select min(order_id) from erp.orders "
-                b"where order_date >= '2024-03-01' and not order_id = any(%s))", (self._day(self._month()), self._locked())
+                b"where order_date >= '2024-03-01' and not order_id = any(%s))",
+                (self._day(self._month()), self._locked()),
             )  # fmt: skip
 
     def renumber(self) -> None:
@@ -197,62 +198,6 @@ class Changes:
             connection.execute(b"delete from erp.lines where order_id = %s", (order,))
             connection.execute(b"delete from erp.orders where order_id = %s", (order,))
             self._insert(connection, self._month(), order)
-
-    # files
-
-    def change_segment(self) -> None:
-        name, key = self._row()
-        self._put(name, key, (self.random.choice(SEGMENTS), self.sources.files[name][key][1]))
-
-    def change_note(self) -> None:
-        name, key = self._row()
-        self._put(name, key, (self.sources.files[name][key][0], f"note {self._next()}"))
-
-    def add_customer_row(self) -> None:
-        """From some day on, another segment; sometimes of one who was not known."""
-        name, (customer, _) = self._row()
-        who = WITHOUT_CUSTOMER if self.random.random() < 0.3 else customer
-        key = (who, self._day(self._month()))
-        if all(key not in rows for rows in self.sources.files.values()):
-            self._put(name, key, (self.random.choice(SEGMENTS), ""))
-
-    def remove_customer_row(self) -> None:
-        """Orders of the customer may be without one then."""
-        name, key = self._row()
-        if len(self.sources.files[name]) > 1:
-            self.sources.drop(name, {k: v for k, v in self.sources.files[name].items() if k != key})
-
-    def add_unrelated_customer(self) -> None:
-        """Nothing was sold to them."""
-        self.sources.drop(f"new-{self._next()}", {(100 + self._next(), date(2022, 1, 1)): ("RETAIL", "")})
-
-    def rename_file(self) -> None:
-        """The same rows in another object."""
-        name = self.random.choice(sorted(self.sources.files))
-        self.sources.drop(f"renamed-{self._next()}", self.sources.files[name])
-        self.sources.remove(name)
-
-    def remove_file(self) -> None:
-        if len(self.sources.files) > 1:
-            self.sources.remove(self.random.choice(sorted(self.sources.files)))
-
-    # rates
-
-    def restate_rate(self) -> None:
-        self.sources.rates[self._quoted()] = self._some_rate()
-
-    def add_rate(self) -> None:
-        self.sources.rates[self.random.choice(CURRENCIES), self._day(self._month())] = self._some_rate()
-
-    def remove_rate(self) -> None:
-        del self.sources.rates[self._quoted()]
-
-    def add_unused_rate(self) -> None:
-        self.sources.rates[UNUSED, self._day(self._month())] = self._some_rate()
-
-    def quote_the_unquoted(self) -> None:
-        """What was rejected for a missing rate comes back."""
-        self.sources.rates[UNQUOTED, self._day(self._month())] = self._some_rate()
 
     # what they are made of
 
@@ -265,7 +210,8 @@ class Changes:
         order = number or self._next()
         shop, day = self.random.randint(1, SHOPS), self._day(month)
         connection.execute(
-            b"insert into erp.orders (order_id, order_date, customer_id, currency, shop_id) values (%s, %s, %s, %s, %s)",
+            b"insert into erp.orders (order_id, order_date, customer_id, currency, shop_id) "
+            b"values (%s, %s, %s, %s, %s)",
             (order, day, self._customer(), self._currency(), shop),
         )
         for line in range(self.random.randint(0 if number else 1, LINES_MAX)):
@@ -298,34 +244,11 @@ class Changes:
     def _one(connection: Executes, sql: str, *values: Any) -> Any:
         return connection.execute(sql.encode(), values).fetchone()[0]
 
-    def _put(self, name: str, key: Customer, row: tuple[str, str]) -> None:
-        self.sources.drop(name, {**self.sources.files[name], key: row})
-
-    def _row(self) -> tuple[str, Customer]:
-        name = self.random.choice(sorted(self.sources.files))
-        return name, self.random.choice(sorted(self.sources.files[name]))
-
-    def _quoted(self) -> Rate:
-        return self.random.choice(sorted(self.sources.rates))
-
-    def _some_rate(self) -> Decimal:
-        return Decimal(self.random.randint(100_000, 2_000_000)).scaleb(-6)
-
     def _amount(self) -> Decimal:
         return Decimal(self.random.randint(1, 50_000)).scaleb(-2)
-
-    def _month(self) -> str:
-        return self.random.choice(MONTHS)
-
-    def _day(self, month: str) -> date:
-        return date.fromisoformat(f"{month}-{self.random.randint(1, 28):02d}")
 
     def _customer(self) -> int:
         return WITHOUT_CUSTOMER if self.random.random() < 0.05 else self.random.randint(1, CUSTOMERS)
 
     def _currency(self) -> str:
         return UNQUOTED if self.random.random() < 0.1 else self.random.choice(CURRENCIES)
-
-    def _next(self) -> int:
-        self._number += 1
-        return self._number

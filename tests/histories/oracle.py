@@ -1,4 +1,4 @@
-"""What every partition must hold, and what may be computed for a change, in plain Python. Shares no code with the product.
+"""What every partition must hold, and what may be computed for a change, in plain Python: no code of the product.
 
 A place is (table or target, partition). Beside the tables there are places for what a partition finds in the tables
 that it looks up, and for the control totals: they are read, and not published.
@@ -49,9 +49,7 @@ def contents(state: State) -> Contents:
         found["kpi.growth", month] = _growth(first, found["kpi.revenue", month], before)
         year = MONTHS[max(0, number - TRAILING + 1) : number + 1]
         found["kpi.trailing", month] = _trailing(first, [r for m in year for r in found["gdp.sales", m]])
-    found["gdp.customer_totals", WHOLE] = _customers(
-        state, [r for m in MONTHS for r in found["gdp.order_totals", m]]
-    )
+    found["gdp.customer_totals", WHOLE] = _customers(state, [r for m in MONTHS for r in found["gdp.order_totals", m]])
     for target, table in SERVED.items():
         found |= {(target, p): rows for (t, p), rows in list(found.items()) if t == table}
     return {place: sorted(rows, key=repr) for place, rows in found.items()}

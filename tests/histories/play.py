@@ -1,6 +1,6 @@
-"""Plays a history: phases of changes with ticks and runs between them, some of which die; each phase ends settled and judged.
+"""Plays a history: phases of changes, with ticks and runs between them, some of which die.
 
-A phase changes either what a tick sees by itself, and settles without a sweep, or anything, and settles after one.
+Each phase ends settled and judged. A phase changes either what a tick sees by itself, and settles without a sweep, or anything, and settles after one.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +23,8 @@ KILLED_AT = (
     "plan.recorded", "capture.intended", "capture.files_written", "capture.totals_recorded", "deliver.landed",
     "stage.file_written", "stage.before_swap", "stage.after_swap", "stage.committed", "publish.before_swap",
     "publish.after_swap", "publish.committed", "evidence.recording", "evidence.recorded", "letters.committed",
-    "postgres.copied", "postgres.replaced", "postgres.after_commit", "elasticsearch.filled", "elasticsearch.before_swap",
-    "elasticsearch.published",
+    "postgres.copied", "postgres.replaced", "postgres.after_commit", "elasticsearch.filled",
+    "elasticsearch.before_swap", "elasticsearch.published",
 )  # fmt: skip
 SWEPT, POLLED, RETRIED = timedelta(hours=25), timedelta(minutes=61), timedelta(minutes=61)
 

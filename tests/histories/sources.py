@@ -116,9 +116,7 @@ class Sources:
 
     def page(self, number: int) -> str:
         """The bank's answer: digits as they are."""
-        rows = [
-            f'{{"currency":"{c}","rate_date":"{d}","rate":{rate}}}' for (c, d), rate in sorted(self.rates.items())
-        ]
+        rows = [f'{{"currency":"{c}","rate_date":"{d}","rate":{rate}}}' for (c, d), rate in sorted(self.rates.items())]
         return f'{{"rates":[{",".join(rows[(number - 1) * ROWS_PER_PAGE : number * ROWS_PER_PAGE])}]}}'
 
 

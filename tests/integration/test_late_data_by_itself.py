@@ -1,4 +1,4 @@
-"""With the stack up: what changes in any source reaches the KPIs, Postgres and Elasticsearch, and nobody does anything."""
+"""With the stack up: what changes in a source reaches the KPIs, Postgres and Elasticsearch, and nobody does anything."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -61,8 +61,8 @@ def test_another_file_is_seen_in_the_listing(crm: CrmLake) -> None:
 
 
 def test_an_api_is_asked_for_its_pages_once_in_a_while(rates: Lake) -> None:
-    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest. What is made
-    of it alone goes along: a new rate needn't wait for a tick of its own."""
+    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest. What is
+    made of it alone goes along: a new rate needn't wait for a tick of its own."""
     done = rates.materialize("2024-01")
     assert done.success, done.error
     ticker = Ticker(rates)
