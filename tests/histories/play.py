@@ -1,9 +1,10 @@
 """Plays a history: phases of changes, with ticks and runs between them, some of which die.
 
-Each phase ends settled and judged. A phase changes either what a tick sees by itself, and settles without a sweep, or anything, and settles after one.
+Each phase ends settled and judged. A phase changes either what a tick sees by itself, and settles without a sweep, or
+anything, and settles after one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.lake import execute
 from tests.ticks import Asked, Ticker
 
 PHASES, STEPS_MAX, TICKS_MAX = 3, 5, 40
+TICK = "tick"
 KILLED_AT = (
     "plan.recorded", "capture.intended", "capture.files_written", "capture.totals_recorded", "deliver.landed",
     "stage.file_written", "stage.before_swap", "stage.after_swap", "stage.committed", "publish.before_swap",
@@ -35,8 +37,10 @@ class History:
 
     seed: int
     number: int
-    deaths: bool
+    deaths: bool = False
     """Whether runs are killed, fail, and cursors are lost."""
+    script: tuple[str, ...] = ()
+    """Changes, and ticks, of its only phase; (): several phases by chance."""
 
     @classmethod
     def draw(cls, seed: int, number: int) -> "History":
@@ -68,15 +72,13 @@ class Phase:
         return found | ({"erp"} if {*UNSEEN} & {*self.made} else set())
 
 
-def play(
-    history: History, folder: Path, search: Mapping[str, str], tell: Callable[[str], None], phases: int = PHASES
-) -> None:
+def play(history: History, folder: Path, search: Mapping[str, str], tell: Callable[[str], None]) -> None:
     """The whole of it; AssertionError where the product isn't right."""
     with history_lake(folder / "lake", search) as sources, mock.patch.object(watermark, "MARGIN_S", 0.0):
         player = _Player(history, sources, tell)
         try:
             player.begin()
-            for number in range(phases):
+            for number in range(1 if history.script else PHASES):
                 player.phase(number)
         finally:
             player.changes.close()
@@ -103,22 +105,28 @@ class _Player:
 
     def phase(self, number: int) -> None:
         """Changes, ticks between them, and the judgement when all is at rest."""
-        phase = Phase(swept=self._random.random() < 0.4)
-        kinds = self._random.sample(sorted(SEEN), self._random.choice((1, 1, 2, 3)))
-        possible = [name for kind in kinds for name in SEEN[kind]] + [*UNSEEN] * phase.swept
+        phase = Phase(swept=not self._history.script and self._random.random() < 0.4)
         before = judge.Published.of(self._sources.lake)
         phase.contents.append(oracle.contents(self._sources.state()))
-        for _ in range(self._random.randint(1, STEPS_MAX)):
-            for name in self._random.choices(possible, k=self._random.randint(1, 3)):
-                self._change(phase, name)
-            if self._random.random() < 0.5:
+        for step in self._history.script or self._drawn(phase.swept):
+            if step == TICK:
                 self._some_ticks()
+            else:
+                self._change(phase, step)
         while self.changes.is_late:
             self._change(phase, "commit_late")
         self._ticker.ahead += SWEPT if phase.swept else POLLED
         self._settle()
         self._tell(f"{self._history}, phase {number}{' with a sweep' if phase.swept else ''}: {', '.join(phase.made)}")
         judge.prove_phase(self._sources, phase, before)
+
+    def _drawn(self, swept: bool) -> Iterator[str]:
+        kinds = self._random.sample(sorted(SEEN), self._random.choice((1, 1, 2, 3)))
+        possible = [name for kind in kinds for name in SEEN[kind]] + [*UNSEEN] * swept
+        for _ in range(self._random.randint(1, STEPS_MAX)):
+            yield from self._random.choices(possible, k=self._random.randint(1, 3))
+            if self._random.random() < 0.5:
+                yield TICK
 
     def _change(self, phase: Phase, name: str) -> None:
         self.changes.make(name)
