@@ -5,6 +5,7 @@
 
 import random
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def test_every_history_settles_to_what_a_restatement_gives(
         history = History.draw(seed, number)
         try:
             play(history, tmp_path / str(number), searching, tell)
-        except Exception as e:  # noqa: BLE001  (reported with its replay)
-            failures.append(f"{history}\n{type(e).__name__}: {e}")
-            tell(f"FAILED: {history}: {str(e)[:2000]}")
+        except Exception:  # noqa: BLE001  (reported with its replay)
+            failures.append(f"{history}\n{traceback.format_exc()}")
+            tell(f"FAILED: {failures[-1]}")
     assert not failures, "\n\n".join(failures)
 
 

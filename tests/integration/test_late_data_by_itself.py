@@ -148,8 +148,7 @@ def test_every_kind_of_change_reaches_everything_that_depends_on_it(warehouse: W
     judge.prove_contents(sources, after)
 
     with warehouse.between_ticks():
-        rate = next(key for key in sorted(sources.rates) if key[1] >= date(2023, 5, 1))
-        sources.rates[rate] += Decimal("0.100000")
+        sources.rates[used_rate(after, "2023-05")] += Decimal("0.100000")
         planned, newest = warehouse.plan(), warehouse.newest_tick()
         warehouse.pass_time(2)
     second = warehouse.await_rest(newest)
@@ -168,6 +167,13 @@ def prove_reached(ticks: list[set[Place]], wanted: set[Place]) -> None:
     late = {p for p in wanted if p[0] in RESULTS} - set().union(*ticks[:2])
     assert not late, (late, ticks)
     assert not wanted - set().union(*ticks[:3]), (wanted, ticks)
+
+
+def used_rate(contents: oracle.Contents, month: str) -> tuple[str, date]:
+    """One that a line of the month was converted by."""
+    day, currency = (contents["gdp.sales", month][0][column] for column in (2, 5))
+    (published,) = (row[2] for row in contents["looked up rates", month] if row[:2] == (currency, day))
+    return currency, published
 
 
 def first_orders(sources: Sources, *months: str) -> list[int]:
