@@ -116,9 +116,10 @@ def prove_whole(lake: Lake) -> None:
     report = verify(lake.runtime, (), (), lambda _: None)
     assert report.equal, "\n".join(report.lines())
     with Ledger.open(lake.settings) as ledger:
-        for target in lake.runtime.project.serving:
-            accounting = account(lake.runtime.project, ledger, target.name, None)
-            assert accounting.balances, accounting.as_json()
+        for target in (n.name for n in lake.runtime.project.serving):
+            for partition in ledger.current(target):
+                accounting = account(lake.runtime.project, ledger, target, partition)
+                assert accounting.balances, accounting.as_json()
 
 
 def prove_restated(sources: Sources, folder: Path) -> None:

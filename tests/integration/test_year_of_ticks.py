@@ -117,16 +117,15 @@ def settle(platform: Platform) -> None:
 
 
 def prove_fresh_or_said_so(platform: Platform, lake: Lake) -> None:
-    """What isn't as the sources are is stuck, made from what is, or of a source that nobody has looked at yet."""
+    """What isn't as the sources are is stuck, or changed without a stamp since the last sweep, or is made from such."""
     stuck = {
         (a, p) for a, p in lake.platform("select asset, partition from etl.requests where stuck_since is not null")
     }
     assert not stuck or "stuck" in platform.summary
     stale = platform.stale()
     platform.hidden &= stale  # the sweep has found the others
-    unseen = {*platform.hidden, ("bronze.rates", WHOLE)}  # polled once an hour
-    unseen |= {(s, p) for a, p in stuck | unseen for s in ERP if a in ERP}
-    wrong = stale - platform.below(stuck | unseen)
+    captured_with = {(s, p) for a, p in stuck | platform.hidden for s in ERP if a in ERP}
+    wrong = stale - platform.below(stuck | platform.hidden | captured_with)
     assert not wrong, (sorted(wrong), platform.summary)
 
 
