@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from etl_assets.backfill.closure_nodes import state_of
-from etl_resources.calendar import months_between
+from etl_resources.calendar import keys_between
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger import marks
 from etl_resources.ledger.ledger import Ledger
@@ -80,7 +80,7 @@ class Runs:
     def compute(self, flight: Flight) -> None:
         """What a run of the request does, assets in order; what follows a failure isn't reached."""
         request, left = flight.request, flight.fails_at
-        months = list(months_between(request.first, request.last)) if request.first != WHOLE else []
+        months = list(keys_between(request.first, request.last)) if request.first != WHOLE else []
         wanted = {n.name: ([WHOLE] if not n.partitioned else months) for n in self._nodes if n.name in request.assets}
         with Ledger.open(self._settings) as ledger:
             _settle_dead(ledger)

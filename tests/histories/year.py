@@ -20,7 +20,7 @@ from etl_assets.automation.reconcile_tick import RUNS_MAX, tick
 from etl_assets.automation.stuck import ask_again
 from etl_assets.backfill.closure_nodes import closure_nodes
 from etl_assets.graph.runtime import Runtime
-from etl_resources.calendar import months_between
+from etl_resources.calendar import keys_between
 from etl_resources.extract.watermark import Bound, Changes
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.reconcile import Decision, Request, decide
@@ -78,7 +78,7 @@ class Platform:
         """One tick, and Dagster's part."""
         decisions: list[Decision] = []
         with self._simulated(decisions):
-            ticked = tick(self.runtime, self._instance, self.cursor, "all_layers", lambda _: None)  # type: ignore[arg-type]
+            ticked = tick(self.runtime, self._instance, self.cursor, lambda _: None)  # type: ignore[arg-type]
         self.cursor, self.summary, self.ticks = ticked.cursor, ticked.summary, self.ticks + 1
         requests = decisions[0].requests[:RUNS_MAX] if decisions else []
         assert len(requests) == len(ticked.run_requests)
@@ -169,7 +169,7 @@ class Platform:
             (a, p)
             for f in self.flights
             for a in f.request.assets
-            for p in ([WHOLE] if f.request.first == WHOLE else months_between(f.request.first, f.request.last))
+            for p in ([WHOLE] if f.request.first == WHOLE else keys_between(f.request.first, f.request.last))
         }
         place = {
             (reconcile_tick, "clock"): lambda _: self.now,

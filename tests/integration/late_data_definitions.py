@@ -28,12 +28,12 @@ def clock_ahead(ledger: Ledger) -> datetime:
 
 
 def tick_after_runs(
-    runtime: Runtime, instance: dg.DagsterInstance, cursor: str | None, job: str, log: Callable[[str], None]
+    runtime: Runtime, instance: dg.DagsterInstance, cursor: str | None, log: Callable[[str], None]
 ) -> Tick:
     unended = [s for s in dg.DagsterRunStatus if s not in ENDED]
     if instance.get_runs_count(dg.RunsFilter(statuses=unended)):
         return Tick(cursor=cursor or "", summary="waiting for runs")
-    return tick(runtime, instance, cursor, job, log)
+    return tick(runtime, instance, cursor, log)
 
 
 reconcile_sensor.INTERVAL_S = INTERVAL_S
