@@ -10,6 +10,7 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.raw_cleanup import clean_raw
 from etl_resources.classify import classify
 from etl_resources.errors import PermanentError
+from etl_resources.looked_up import forget_lookups
 from etl_resources.suggest import hint
 from etl_resources.tables.maintenance import TableMaintenance
 
@@ -30,6 +31,8 @@ class MaintenanceReport:
     tables: Sequence[TableMaintenance]
     events: "PurgedEvents | None"
     failed: dict[str, str]
+    lookups_forgotten: int = 0
+    """Remembered lookups of contents that are no longer current."""
 
     def as_json(self) -> dict[str, Any]:
         """For scripts."""
@@ -37,6 +40,7 @@ class MaintenanceReport:
             "tables": [t.as_json() for t in self.tables],
             "events": vars(self.events) if self.events else None,
             "failed": self.failed,
+            "lookups_forgotten": self.lookups_forgotten,
         }
 
     def lines(self) -> list[str]:
@@ -46,6 +50,8 @@ class MaintenanceReport:
             found.append(f"{t.asset}: {_what(t)}")
             found += [f"  {note}" for note in t.notes]
         found += [f"{asset}: failed: {why}" for asset, why in self.failed.items()]
+        if self.lookups_forgotten:
+            found.append(f"Ledger: {self.lookups_forgotten} lookups of earlier contents forgotten")
         if self.events is not None:
             found.append(
                 f"Dagster: {self.events.runs_deleted} old runs deleted, {self.events.runs_kept} kept "
@@ -94,11 +100,13 @@ def maintain(
                 if known is None:
                     raise
                 failed[name] = str(known)
+        with ledger.connection.transaction(force_rollback=dry_run):
+            forgotten = forget_lookups(ledger.connection)
     events = None
     if instance is not None:
         progress("Dagster: old runs")
         events = _purge(runtime, instance, checks, dry_run)
-    return MaintenanceReport(done, events, failed)
+    return MaintenanceReport(done, events, failed, forgotten)
 
 
 def _clean_raw(runtime: Runtime, ledger: "Ledger", name: str, done: TableMaintenance, dry_run: bool) -> None:

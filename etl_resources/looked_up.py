@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl_resources.calendar import WHOLE
 from etl_resources.engines.transform import engine_error
@@ -15,12 +15,24 @@ from etl_resources.tables.input_tables import PinnedTable
 
 if TYPE_CHECKING:
     import duckdb
+    import psycopg
 
 
 def lookup_relation(lookup: LookupTable, pinned: Mapping[str, PinnedTable], inputs: Sequence[InputVersion]) -> str:
     """DuckDB table expression of what a planned partition looks up, of exactly the versions that it reads."""
     source = next(i.partition for i in inputs if i.asset == lookup.source)
     return lookup.relation(pinned[lookup.source].scan([source]), pinned[lookup.asset].scan([WHOLE]))
+
+
+def forget_lookups(connection: "psycopg.Connection[Any]") -> int:
+    """Forget what contents looked up that are no longer current: each changed month would be remembered for ever.
+
+    How many. A run that planned with one of them finds it again.
+    """
+    return connection.execute(
+        "delete from etl.lookup_versions l "
+        "where not exists (select from etl.current_versions c where c.version = l.source)"
+    ).rowcount
 
 
 @dataclass

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from etl_resources.calendar import stretches
 from etl_resources.closure import Closure, ClosureNode
-from etl_resources.ledger.marks import CHANGED, Mark
+from etl_resources.ledger.marks import CHANGED, POLL, Mark
 from etl_resources.ledger.requests import Asked
 from etl_resources.ledger.state import Place
 from etl_resources.verdicts import Change, ChangeKind, State
@@ -201,6 +201,17 @@ class _Decider:
         if self._closure.verdict(*place).state is State.STALE:
             self._found.logic.add(place)
         self._found.fresh.add(place)
+        if self._goes_along(place):
+            self._looked_at[place] = None
+
+    def _goes_along(self, place: Place) -> bool:
+        """Made of a polled source alone: pruned if that turns out equal, and not a tick later if it doesn't."""
+        upstream = self._closure.nodes[place[0]].upstream
+        if len(upstream) != 1 or place in self._facts.running:
+            return False
+        read = (upstream[0], place[1])
+        polled = (mark := self._facts.marks.get(read)) is not None and mark.kind == POLL
+        return read in self._looked_at and (polled or not self._closure.nodes[read[0]].is_source)
 
     def _ask(self, place: Place, into: dict[Place, Root | None], state: str, why: str) -> None:
         asked, found = self._facts.asked.get(place), self._found

@@ -26,6 +26,7 @@ from etl_assets.demo.erp import create_erp
 from etl_assets.graph.jobs import job_of
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
+from etl_resources.calendar import WHOLE
 from etl_resources.settings import Settings, load_settings
 from tests.databases import query, server_dsn
 from tests.fault.driver import run_task
@@ -188,15 +189,17 @@ def instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.ephemeral()
 
 
-def execute(first: str, last: str | None, selection: Sequence[str] | None, run_id: str | None = None) -> Run:
-    """Run the job over a range of months with the environment's settings; a run_id given again is a step's retry."""
-    job = build_definitions().resolve_job_def(job_of(first))
+def execute(first: str | None, last: str | None, selection: Sequence[str] | None, run_id: str | None = None) -> Run:
+    """Run the job over a range of months, or of tables without partitions, with the environment's settings; a run_id
+    given again is a step's retry."""
+    job = build_definitions().resolve_job_def(job_of(first or WHOLE))
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first or ""}
     result = job.execute_in_process(
         instance=instance() if "DAGSTER_HOME" not in os.environ else dg.DagsterInstance.get(),
         raise_on_error=False,
         run_config=QUIET,
         run_id=run_id,
-        tags={"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first},
+        tags={name: value for name, value in tags.items() if value},
         asset_selection=[dg.AssetKey(s.split("/")) for s in selection] if selection else None,
     )
     return told_by(result)

@@ -1,16 +1,18 @@
 """Ticks of the reconcile sensor without a daemon, and the runs that they ask for, in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest import mock
 
 import dagster as dg
 
 from etl_assets.automation import reconcile_tick
 from etl_assets.definitions import build_definitions
-from tests.lake import QUIET, Lake, instance
+from tests.fault.driver import run_task
+from tests.lake import QUIET, Child, Lake, instance
 from tests.runs import Run, told_by
 
 LAYERS = ("bronze", "silver", "gdp", "kpi", "postgres")
@@ -65,6 +67,13 @@ class Ticker:
                 asset_selection=asked.request.asset_selection,
             )
             return told_by(result)
+
+    def spawn(self, asked: Asked, points: Sequence[Mapping[str, Any]]) -> Child:
+        """The same in a process that can be killed. `points`: see etl_resources/failpoints.py."""
+        return self.lake.fork(run_task, {
+            "first": asked.first, "last": asked.last, "points": [*points], "barrier": None, "run_id": None,
+            "selection": [*asked.assets],
+        })  # fmt: skip
 
     def settle(self, most: int = 8) -> list[Asked]:
         """Tick and run until nothing is asked for; all that was."""

@@ -86,10 +86,10 @@ class _Tick:
         unsettled = self._unsettled(_cursor(cursor), levels, touched)
         decision, closure = self._decide(unsettled, observed, facts)
         put = put_off(self._runtime.project, connection, closure, decision.requests, now)
-        asked = put.now[:RUNS_MAX]
+        asked = {self._new_key(r): r for r in put.now[:RUNS_MAX]}
         with connection.transaction():
-            for request in asked:
-                requests.ask(connection, request.key, [(*r.place, r.state, r.tries, r.why) for r in request.roots], now)
+            for key, request in asked.items():
+                requests.ask(connection, key, [(*r.place, r.state, r.tries, r.why) for r in request.roots], now)
             settled = decision.fresh | decision.kept.keys() | self._gone(facts)
             requests.settle(connection, settled & facts.asked.keys(), decision.stuck)
         self._tell(observed)
@@ -98,7 +98,7 @@ class _Tick:
         restless = {a for a, _ in decision.unsettled} | set(decision.not_looked_at)
         at_rest = {n: level for n, level in levels.items() if n not in restless}
         return Tick(
-            [self._run_request(r) for r in asked],
+            [self._run_request(key, r) for key, r in asked.items()],
             json.dumps(at_rest, sort_keys=True, separators=(",", ":")),
             "; ".join(filter(None, (put.told(), _summary(decision, observed)))),
         )
@@ -127,12 +127,18 @@ class _Tick:
                 found.add(node.name)
         return found
 
-    def _run_request(self, request: Request) -> dg.RunRequest:
-        tags = {RUN_TAG: request.key}
+    def _new_key(self, request: Request) -> str:
+        """Dagster never starts a run of a key that it has seen, and the same state may be asked for again: when inputs
+        are as they were before, or a person says so. The ledger has counted the request before Dagster hears of it.
+        """
+        return f"{request.key}-{self._ledger.draw_epoch()}"
+
+    def _run_request(self, key: str, request: Request) -> dg.RunRequest:
+        tags = {RUN_TAG: key}
         if request.first != WHOLE:
             tags |= {FIRST: request.first, LAST: request.last}
         return dg.RunRequest(
-            run_key=request.key, job_name=job_of(request.first), tags=tags,
+            run_key=key, job_name=job_of(request.first), tags=tags,
             asset_selection=[asset_key(a) for a in request.assets],
         )  # fmt: skip
 

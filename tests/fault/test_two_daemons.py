@@ -15,24 +15,17 @@ import psutil
 import pytest
 
 from etl_resources import failpoints
-from etl_resources.stack.dagster_servers import Daemon
-from etl_resources.stack.state import ServerRecord
+from tests.daemons import DagsterOf
 from tests.fault.daemon_definitions import DAEMON
 from tests.fault.reader import watching
 from tests.fault.scenarios import DEADLINE_S, FIRST, IMPATIENT, LAST, succeed, until
 from tests.fault.sources import MONTHS, raise_prices
 from tests.invariants import await_sessions_gone, prove_whole
-from tests.lake import PROJECT_DIR, SERVED, Lake
+from tests.lake import SERVED, Lake
 
 pytest_plugins = ["tests.lake"]
 
 RANGE = {"dagster/asset_partition_range_start": FIRST, "dagster/asset_partition_range_end": LAST}
-WORKSPACE = "load_from: [{python_module: {module_name: tests.fault.daemon_definitions, location_name: test}}]\n"
-SOON = {"poll_interval_seconds: 30": "poll_interval_seconds: 2", "dequeue_interval_seconds: 2":
-        "dequeue_interval_seconds: 1", "max_concurrent_runs: 4": "max_concurrent_runs: 10"}  # fmt: skip
-"""What dagster.yaml says, and what it says here, so that the test needn't wait."""
-
-
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 
 
@@ -63,34 +56,22 @@ class Platform:
     """The lake with Dagster's instance, as the web server has it."""
 
     def __init__(self, lake: Lake, folder: Path) -> None:
-        self.lake, self._folder, self._asked = lake, folder, 0
-        text = (PROJECT_DIR / "dagster.yaml").read_text()
-        for is_, soon in SOON.items():
-            assert is_ in text
-            text = text.replace(is_, soon)
-        (folder / "dagster.yaml").write_text(text)
-        (folder / "workspace.yaml").write_text(WORKSPACE)
-        self._daemon = Daemon(lake.home, folder, lake.platform_dsn)
-        self._daemon.prepare(ServerRecord())
+        self.lake, self._asked = lake, 0
+        self._dagster = DagsterOf(lake, folder, "tests.fault.daemon_definitions")
         with lake.environment():
-            self.instance = dg.DagsterInstance.from_config(str(lake.home / "dagster"))
+            self.instance = dg.DagsterInstance.from_config(self._dagster.home)
 
     @contextmanager
     def daemon(self, name: str, points: Sequence[Mapping[str, Any]] = ()) -> Iterator[RunningDaemon]:
         """Started as `data-pipeline up` starts it. No process of it is left at the end."""
-        command = self._daemon.command(ServerRecord())
-        points_of_it = {DAEMON: name, failpoints.SETTING: json.dumps([*points]), "PYTHONPATH": str(PROJECT_DIR)}
-        environment = self.lake.variables(**command.environment, **IMPATIENT, **points_of_it)
-        with (self.lake.home / f"daemon-{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                command.argv, cwd=command.folder, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        running = RunningDaemon(name, process, self.lake.home)
-        try:
-            yield running
-        finally:
-            if process.poll() is None:
-                running.kill()
+        points_of_it = {DAEMON: name, failpoints.SETTING: json.dumps([*points])}
+        with self._dagster.daemon(f"daemon-{name}", **IMPATIENT, **points_of_it) as process:
+            running = RunningDaemon(name, process, self.lake.home)
+            try:
+                yield running
+            finally:
+                if process.poll() is None:
+                    running.kill()
 
     def ask(self) -> None:
         """Every daemon shall request a run of the months."""

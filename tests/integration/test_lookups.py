@@ -10,7 +10,8 @@ import pytest
 from etl_assets.recover import recover
 from etl_assets.verify import verify
 from etl_resources.calendar import WHOLE
-from etl_resources.looked_up import Lookups
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.looked_up import Lookups, forget_lookups
 from tests.integration.lookups_project import RATES, REASON, REVENUE, SALES, write_lookups
 from tests.integration.staleness import stale
 from tests.lake import Lake, Run, new_lake
@@ -84,6 +85,18 @@ def test_only_what_was_looked_up_is_a_change(lake: Lake, monkeypatch: pytest.Mon
 
     report = verify(lake.runtime, (), (), lambda _: None)
     assert report.equal, "\n".join(report.lines())
+
+
+def test_maintenance_forgets_what_earlier_contents_looked_up(lake: Lake) -> None:
+    """Else every change of a month would be remembered for ever; what is current still needs no file to plan."""
+    run_all(lake)
+    lake.erp("update erp.orders set currency = 'CHF' where order_id = 1")
+    run_all(lake)
+    assert lake.platform("select count(*) from etl.lookup_versions") == [(3,)]
+    with Ledger.open(lake.settings) as ledger:
+        assert forget_lookups(ledger.connection) == 1
+        assert forget_lookups(ledger.connection) == 0
+    assert run_all(lake).partitions(SALES, "pruned") == {JANUARY, FEBRUARY}
 
 
 def test_a_lost_ledger_knows_again_what_was_looked_up(lake: Lake) -> None:

@@ -188,6 +188,7 @@ def test_a_failed_run_is_asked_for_again_then_it_is_stuck(ticker: Ticker, webhoo
     assert "1 partitions are asked for again" in stuck(lake, "--again").stdout
     (asked,) = ticker.tick()
     assert (asked.first, asked.last) == (FIRST, FIRST)
+    assert asked.key not in keys, "the state is that of the first try: its key would never run again"
     late_order(lake, FIRST)  # another state of the inputs begins anew, too
     asked = ticker.settle()
     assert stuck(lake).exit_code == 0

@@ -68,7 +68,8 @@ def test_another_file_is_seen_in_the_listing(crm: CrmLake) -> None:
 
 
 def test_an_api_is_asked_for_its_pages_once_in_a_while(rates: Lake) -> None:
-    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest.
+    """Only a run can look at it; when it finds nothing new, nothing is computed and the next tick is at rest. What is
+    made of it alone goes along: a new rate needn't wait for a tick of its own.
 
     A plan takes it as it is for as long, so that `plan` names exactly what runs; later it names the look, and why.
     """
@@ -84,7 +85,7 @@ def test_an_api_is_asked_for_its_pages_once_in_a_while(rates: Lake) -> None:
     (step,) = planned(rates).todo
     assert (step.action, step.note.partition(":")[0]) == (Action.LOOK, "compared with its API 61 minutes ago")
     asked = ticker.tick()
-    assert told(asked) == [(("bronze",), None, None)]
+    assert told(asked) == [(("bronze", "silver"), None, None)]
     assert planned(rates).todo, "asked for, and not compared yet"
     assert ticker.run(asked[0]).success
 
@@ -92,7 +93,7 @@ def test_an_api_is_asked_for_its_pages_once_in_a_while(rates: Lake) -> None:
     assert not planned(rates).runs
     ticker.ahead += timedelta(minutes=61)
     asked = ticker.tick()
-    assert told(asked) == [(("bronze",), None, None)]
+    assert told(asked) == [(("bronze", "silver"), None, None)]
 
 
 def test_a_lookup_without_stamps_reaches_every_month_that_it_is_in(nations: Lake) -> None:

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from etl_resources.calendar import keys_between
 from etl_resources.closure import Closure
-from etl_resources.ledger.marks import CHANGED, SWEEP, Mark
+from etl_resources.ledger.marks import CHANGED, POLL, SWEEP, Mark
 from etl_resources.ledger.pins import Pin
 from etl_resources.ledger.requests import Asked
 from etl_resources.ledger.state import Place, Waiting
 from etl_resources.reconcile import Decision, Facts, Request, Rules, decide
 from etl_resources.verdicts import State
-from tests.property.closure_model import LINES, MONTHS, NODES, ORDERS, Flow
+from tests.property.closure_model import LINES, MONTHS, NODES, ORDERS, RATES, SILVER_RATES, Flow
 from tests.property.test_closure import flows
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -192,6 +192,16 @@ def test_a_sweep_asks_for_bronze_alone_and_a_change_for_all_that_is_made_from_it
     assert {ORDERS, LINES, "silver.orders", "gdp.sales", "kpi.revenue"} <= set(request.assets)
     old = {(LINES, m): Mark(0, CHANGED, START) for m in MONTHS}
     assert decide(closure, Facts(START, marks=old), FOLLOW).requests == []
+
+
+def test_a_poll_takes_along_what_is_made_of_its_source_alone(flow: Flow) -> None:
+    """What reads months beside it follows in the next tick, if there was anything new."""
+    closure, marked = flow.closure(), {(RATES, "all"): Mark(99, POLL, START)}
+    (request,) = decide(closure, Facts(START, marks=marked), FOLLOW).requests
+    assert (request.assets, request.first, request.last) == ((RATES, SILVER_RATES), "all", "all")
+    assert [r.place for r in request.roots] == [(RATES, "all")]
+    running = {(RATES, "all"), (SILVER_RATES, "all")}
+    assert decide(closure, Facts(START, running, marks=marked), FOLLOW).requests == []
 
 
 def test_when_time_runs_out_the_rest_is_named(flow: Flow) -> None:
