@@ -242,7 +242,7 @@ def _newest(node: exp.ArgMax | exp.ArgMin) -> str | None:
 
 
 def _tuple(node: exp.Tuple) -> str | None:
-    inside = isinstance(node.parent, exp.In | exp.ArgMax | exp.ArgMin) or isinstance(node.parent, exp.Tuple)
+    inside = isinstance(node.parent, exp.In | exp.ArgMax | exp.ArgMin | exp.Tuple)
     return None if inside else "values in parentheses may stand in `in`, arg_max and arg_min only"
 
 

@@ -75,7 +75,10 @@ def lookup(table: LookupTable, source: str, looked_up: str) -> str:
     wanted = ", ".join(f"{quote(k)} as {_key(i)}" for i, k in enumerate(keys))
     known = " and ".join(f"{quote(k)} is not null" for k in keys)
     shown = ", ".join(f"{_key(i)} as {quote(k)}" for i, k in enumerate(keys))
-    begin = f"with _keys as (select distinct {wanted} from ({source}) where {known}), _found as (select * from ({looked_up}))"
+    begin = (
+        f"with _keys as (select distinct {wanted} from ({source}) where {known}), "
+        f"_found as (select * from ({looked_up}))"
+    )
     equal = " and ".join(f"k.{_key(i)} = f.{quote(b)}" for i, b in enumerate(table.on.values()))
     if isinstance(table, ReferenceTable):
         used = ", ".join(dict.fromkeys(map(quote, table.on.values())))

@@ -60,7 +60,7 @@ def _cast(node: exp.Cast) -> exp.Expr:
 
 
 def _divided(node: exp.IntDiv) -> exp.Expr:
-    """By zero it is null. `div` of decimals wraps around beyond 64 bits: a hugeint is divided without a rest instead."""
+    """By zero it is null. `div` of decimals wraps around beyond 64 bits: a hugeint is divided after its rest is off."""
     left, right = node.this, node.expression
     if not (_is_huge(left) or _is_huge(right)):
         divisor = exp.Nullif(this=exp.cast(right, "BIGINT"), expression=exp.Literal.number(0))

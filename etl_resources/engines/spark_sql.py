@@ -65,11 +65,9 @@ def _typed(sql: str, relations: Relations) -> exp.Expr | tuple[SqlProblem, ...]:
     query, problems = parse_select(sql)
     if query is None:
         return problems
-    types: dict[str, dict[str, dict[str, str]]] = {}
+    schema = MappingSchema(dialect="duckdb", normalize=False)
     for name, columns in relations.items():
-        place, _, table = name.rpartition(".")
-        types.setdefault(place, {})[table] = {c: duckdb_type(t) for c, t in columns.items()}
-    schema = MappingSchema(types if "" not in types else types[""], dialect="duckdb", normalize=False)
+        schema.add_table(name, {c: duckdb_type(t) for c, t in columns.items()})
     try:
         qualified = qualify(
             query.copy(), dialect="duckdb", schema=schema, validate_qualify_columns=False, quote_identifiers=False

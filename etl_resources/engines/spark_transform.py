@@ -155,7 +155,7 @@ def _produced(spark: "SparkSession", transform: Transform, inputs: Mapping[str, 
 def _write(rows: "DataFrame", transform: Transform, output: SparkOutput, sums: tuple[str, ...]) -> Written:
     """Rows of one key to one task; files sorted by key."""
     plan = WriterPlan(output.folder, uuid4().hex[:8], output.field_ids, sums, output.store)
-    keys = [quote(k) for k in transform.contract.key]
+    keys = [f"`{k}`" for k in transform.contract.key]
     placed = rows.coalesce(1) if output.one_file else rows.repartition(*keys)
     answers = placed.sortWithinPartitions(*keys).mapInArrow(lambda batches: write_rows(plan, batches), "answer string")
     return Written.together(row.answer for row in answers.collect())
