@@ -8,12 +8,13 @@ wasn't written by the attempt that counts.
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_EXACT = Context(prec=200)
 ROW_GROUP_ROWS = 100_000
 ROW_GROUP_BYTES = 64_000_000
 """A row group is written when it has this many rows, or bytes: what a task holds in memory."""
@@ -64,7 +65,7 @@ class Written:
             for name in ("paths", "rejected_paths", "produced", "written", "rejected", "deduplicated", "digits"):
                 setattr(whole, name, getattr(whole, name) + getattr(one, name))
             for name, total in one.sums.items():
-                whole.sums[name] = str(Decimal(whole.sums.get(name, "0")) + Decimal(total))
+                whole.sums[name] = _added(whole.sums.get(name, "0"), Decimal(total))
         return whole
 
 
@@ -103,7 +104,12 @@ def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File"
     if len(rejected):
         bad.add(rejected.select([*plan.field_ids, "_reasons", "_payload"]))
     for name in plan.sums:
-        found.sums[name] = str(Decimal(found.sums.get(name, "0")) + _exact_sum(table[name]))
+        found.sums[name] = _added(found.sums.get(name, "0"), _exact_sum(table[name]))
+
+
+def _added(total: str, more: Decimal) -> str:
+    """Without the rounding to 28 digits that Decimal has by default."""
+    return f"{_EXACT.add(Decimal(total), more):f}"
 
 
 def _exact_sum(column: "pa.ChunkedArray") -> Decimal:
