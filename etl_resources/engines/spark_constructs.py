@@ -44,9 +44,9 @@ _INSTEAD = {
 _UNITS = {"DAY", "DAYS", "MONTH", "MONTHS", "YEAR", "YEARS", "WEEK", "WEEKS", "QUARTER", "QUARTERS"}
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _STAMP = re.compile(r"(\d{4}-\d{2}-\d{2}) (\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?)(?:Z|\+00(?::?00)?)")
-_PATTERN = re.compile(r"\^?(?:[^\\.^$|?*+(){}\[\]]|\\[.\\^$|?*+(){}\[\]\-/]|\\d|\[\^?[\w .,:;/@#%&=~'\"!<>-]+\]"
+_PATTERN = re.compile(r"\^?(?:\.|[^\\.^$|?*+(){}\[\]]|\\[.\\^$|?*+(){}\[\]\-/]|\\d|\[\^?[\w .,:;/@#%&=~'\"!<>-]+\]"
                       r"|[?*+](?![?+*])|\{\d+(?:,\d*)?\}|\((?:\?:)?|\)|\|)*\$?")  # fmt: skip
-"""Regular expressions of which RE2 and Java mean the same: no dot, no \\s, \\w or \\b, no flags, no lazy repeats."""
+"""Regular expressions of which RE2 and Java mean the same: no \\s, \\w or \\b, no flags, no lazy repeats."""
 
 
 def family(node: exp.Expr) -> str:
@@ -171,10 +171,10 @@ def _pattern(node: exp.Expr) -> str | None:
     pattern = node.args.get("expression")
     if not (isinstance(pattern, exp.Literal) and _PATTERN.fullmatch(pattern.name)):
         return "the engines read such a regular expression differently"
-    if re.fullmatch(pattern.name, ""):
-        return "it matches the empty text"
     flags = node.args.get("modifiers") or node.args.get("flag") or node.args.get("options")
     if isinstance(node, exp.RegexpReplace):
+        if re.fullmatch(pattern.name, ""):
+            return "it matches the empty text"
         everywhere = isinstance(flags, exp.Literal) and flags.name == "g"
         if not everywhere and (flags is not None or not pattern.name.startswith("^") or "|" in pattern.name):
             return "only the first match is replaced: begin it with ^, or give the option 'g'"

@@ -1,5 +1,6 @@
 """Constructs that mean something else in Spark, said otherwise there, so that the rows are the same."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Literal
@@ -9,6 +10,8 @@ from sqlglot import exp
 from etl_resources.engines.spark_constructs import DECIMAL, INTEGER, family
 
 _KEPT = "_kept"
+_PARTS = re.compile(r"\\.|\[[^\]]*\]|\.")
+"""Of a regular expression: what a dot may be hidden in, and a dot."""
 _HUGE = "DECIMAL(38, 0)"
 """What holds a hugeint; beyond 38 digits Spark raises, where DuckDB has one digit more."""
 
@@ -124,7 +127,8 @@ def _letters(to: Literal["upper", "lower"]) -> tuple[str, str]:
 
 
 def _pattern(pattern: str, *, whole: bool = False) -> exp.Literal:
-    """RE2's $ is the very end of the text, Java's also stands before a last line break."""
+    """RE2's $ is the very end of the text, Java's also stands before a last line break; its . is no \\r and others."""
+    pattern = _PARTS.sub(lambda part: "[^\\n]" if part[0] == "." else part[0], pattern)
     if pattern.endswith("$") and not pattern.endswith("\\$"):
         pattern = f"{pattern[:-1]}\\z"
     return exp.Literal.string(f"^(?:{pattern})\\z" if whole else pattern)

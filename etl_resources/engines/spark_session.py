@@ -61,8 +61,11 @@ def spark_session(settings: Settings, size: SparkSize) -> "SparkSession":
 
 def _running(settings: Settings, size: SparkSize) -> "SparkSession":
     java_command()
-    if importlib.util.find_spec("pyspark") is None:
-        raise PermanentError("The package pyspark is not installed: install it, or choose a size without Spark.")
+    if not all(map(importlib.util.find_spec, ("pyspark", "pandas"))):
+        raise PermanentError(
+            "Spark's packages are not installed. Install them (pip install -c constraints.txt -e '.[spark]'), or give the "
+            "dataset a size of the embedded engine."
+        )
     from pyspark.sql import SparkSession
 
     _forget_dead()

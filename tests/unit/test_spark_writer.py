@@ -12,7 +12,8 @@ from etl_resources.engines.spark_writer import WriterPlan, Written, write_rows
 
 REASONS = pa.list_(pa.struct([("rule", pa.string()), ("column", pa.string()), ("reason", pa.string())]))
 SCHEMA = pa.schema([
-    ("id", pa.int64()), ("amount", pa.decimal128(18, 2)), ("_reasons", REASONS), ("_payload", pa.struct([("id", pa.string())])),
+    ("id", pa.int64()), ("amount", pa.decimal128(18, 2)),
+    ("_reasons", REASONS), ("_payload", pa.struct([("id", pa.string())])),
     ("_key_rank", pa.int32()), ("_copies", pa.int64()), ("_number", pa.decimal128(20, 0)),
 ])  # fmt: skip
 BAD = [{"rule": "ge", "column": "amount", "reason": "amount is not >= 0"}]
@@ -23,7 +24,8 @@ def batch(*rows: tuple[int, str | None, bool, int, int]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(
         [
             {"id": i, "amount": a and Decimal(a), "_reasons": [] if good else BAD,
-             "_payload": None if good else {"id": str(i)}, "_key_rank": rank, "_copies": copies, "_number": Decimal(2**64 - i)}
+             "_payload": None if good else {"id": str(i)}, "_key_rank": rank, "_copies": copies,
+             "_number": Decimal(2**64 - i)}
             for i, a, good, rank, copies in rows
         ],
         schema=SCHEMA,
