@@ -63,8 +63,8 @@ def _running(settings: Settings, size: SparkSize) -> "SparkSession":
     java_command()
     if not all(map(importlib.util.find_spec, ("pyspark", "pandas"))):
         raise PermanentError(
-            "Spark's packages are not installed. Install them (pip install -c constraints.txt -e '.[spark]'), or give the "
-            "dataset a size of the embedded engine."
+            "Spark's packages are not installed. Install them (pip install -c constraints.txt -e '.[spark]'), or give "
+            "the dataset a size of the embedded engine."
         )
     from pyspark.sql import SparkSession
 
