@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     import duckdb
     from pyiceberg.table import Table
-    from pyspark.sql import SparkSession
 
 
 class SparkTransforms:
@@ -60,14 +59,9 @@ class SparkTransforms:
                 ObjectStore.of(self._runtime.store.catalog, self._address.location).delete(paths)
 
         try:
-            return run_on_spark(
-                self._session(),
-                self._transform,
-                self._inputs(the_plan, planned),
-                self._output(folder),
-                keep,
-                write_empty,
-            )
+            inputs, output = self._inputs(the_plan, planned), self._output(folder)
+            with spark_session(self._runtime.settings, self._size) as spark:
+                return run_on_spark(spark, self._transform, inputs, output, keep, write_empty)
         except Exception as e:
             known = spark_error(e, f"{self._node.name}, partition {planned.partition}")
             if known is None:
@@ -77,9 +71,6 @@ class SparkTransforms:
     @property
     def _address(self) -> Any:
         return self._runtime.addresses[self._node.name]
-
-    def _session(self) -> "SparkSession":
-        return spark_session(self._runtime.settings, self._size)
 
     def _prepare_audit(self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition) -> None:
         found = relations(self._runtime.project, self._node, the_plan, planned)

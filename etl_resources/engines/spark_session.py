@@ -8,6 +8,8 @@ import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -45,18 +47,27 @@ _SAME = {
     "spark.speculation": "false",
 }
 _lock = Lock()
+_idle: "dict[tuple[str, ...], list[SparkSession]]" = {}
+"""Sessions that nobody uses now, by what their catalog is."""
 
 
-def spark_session(settings: Settings, size: SparkSize) -> "SparkSession":
-    """A session of its own (views, variables) on the process's one Spark, started on first use in about 6 s.
+@contextmanager
+def spark_session(settings: Settings, size: SparkSize) -> "Iterator[SparkSession]":
+    """A session that nobody else uses meanwhile, on the process's one Spark, started on first use in about 6 s.
 
-    The first size of a run decides memory and cores; the partitions of a shuffle are each session's own.
-    Raises PermanentError without Java or pyspark.
+    Sessions are used again: each has its catalog, with connections of its own. The first size of a run decides memory
+    and cores; the parts of a shuffle are each session's own. Raises PermanentError without Java or pyspark.
     """
+    catalog = _catalog(settings)
     with _lock:
-        own = _running(settings, size).newSession()
+        running = _running(settings, size)
+        waiting = _idle.setdefault(tuple(catalog.values()), [])
+        own = waiting.pop() if waiting else running.newSession()
     own.conf.set("spark.sql.shuffle.partitions", str(size.shuffle_partitions))
-    return own
+    for name, value in catalog.items():  # not with the others, which stand in the JVM's command line
+        own.conf.set(name, value)
+    yield own
+    waiting.append(own)  # but for one that met an error, which may be that of its catalog
 
 
 def _running(settings: Settings, size: SparkSize) -> "SparkSession":
@@ -88,6 +99,7 @@ def _forget_dead() -> None:
     process = getattr(gateway, "proc", None)
     if process is None or process.poll() is None:
         return
+    _idle.clear()
     SparkContext._active_spark_context = None
     SparkContext._gateway = SparkContext._jvm = None
     SparkSession._instantiatedSession = None
@@ -110,7 +122,6 @@ def _configuration(settings: Settings, size: SparkSize) -> dict[str, str]:
     return {
         **_SAME,
         **where,
-        **_catalog(settings),
         "spark.jars": ",".join(map(str, spark_jars(settings.maven_repository))),
         "spark.local.dir": str(spill),
         "spark.sql.warehouse.dir": str(spill / "warehouse"),
@@ -118,7 +129,7 @@ def _configuration(settings: Settings, size: SparkSize) -> dict[str, str]:
 
 
 def _catalog(settings: Settings) -> dict[str, str]:
-    """Addresses and secrets, which Spark redacts by their names where it shows its configuration."""
+    """Addresses and secrets."""
     endpoint, key, secret = settings.require_s3()
     address, user, password = jdbc_address(settings.require_postgres())
     prefix = f"spark.sql.catalog.{CATALOG_NAME}"

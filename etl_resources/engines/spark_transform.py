@@ -88,6 +88,8 @@ def _views(spark: "SparkSession", transform: Transform, inputs: Mapping[str, Spa
     finally:
         for frame in found:
             frame.unpersist()
+        for name in (*map(spark_view, inputs), "produced"):
+            spark.catalog.dropTempView(name)
 
 
 def _counted(spark: "SparkSession", transform: Transform, inputs: Mapping[str, SparkRelation]) -> TransformResult:

@@ -1,6 +1,6 @@
 """Rows are typed, rejected, ranked and counted by Spark as by the embedded engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +50,10 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def spark(stack: object, java: object) -> "SparkSession":
+def spark(stack: object, java: object) -> "Iterator[SparkSession]":
     """Local."""
-    return spark_session(load_settings(), SIZE)
+    with spark_session(load_settings(), SIZE) as session:
+        yield session
 
 
 class Judged:

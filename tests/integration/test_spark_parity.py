@@ -84,9 +84,10 @@ QUERIES = (
 
 
 @pytest.fixture(scope="module")
-def spark(stack: object, java: object) -> "SparkSession":
+def spark(stack: object, java: object) -> "Iterator[SparkSession]":
     """On the session's servers, though these tests read local files."""
-    return spark_session(load_settings(), SIZE)
+    with spark_session(load_settings(), SIZE) as session:
+        yield session
 
 
 @pytest.fixture(scope="module")
