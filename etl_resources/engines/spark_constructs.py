@@ -181,6 +181,7 @@ def _pattern(node: exp.Expr) -> str | None:
         by = node.args.get("replacement")
         if not isinstance(by, exp.Literal) or "\\" in by.name or "$" in by.name:
             return "its replacement must be a literal without references"
+        return None
     return "it has options" if flags is not None else None
 
 
@@ -219,7 +220,11 @@ def _window(node: exp.Window) -> str | None:
     if node.args.get("alias") is not None or node.args.get("over") not in (None, "OVER"):
         return "write the window out"
     spec = node.args.get("spec")
-    return "only rows and range" if spec is not None and spec.args.get("kind") not in ("ROWS", "RANGE", None) else None
+    return (
+        "only rows and range"
+        if spec is not None and str(spec.args.get("kind") or "ROWS").upper() not in ("ROWS", "RANGE")
+        else None
+    )
 
 
 def _join(node: exp.Join) -> str | None:

@@ -30,7 +30,7 @@ CONTRACT = Contract(
         ContractColumn("n", "int", rules=(Rule(ge=0),)),
         ContractColumn("d", "date"),
         ContractColumn("a", "decimal(18,2)", nullable=False, reason="no amount", rules=(Rule(le="100.5"),)),
-        ContractColumn("t", "string", rules=(Rule(isin=("x", "it's", "a\\b")), Rule(matches="[a-z'\\\\]+"))),
+        ContractColumn("t", "string", rules=(Rule(isin=("x", "it's", "a\\b")), Rule(matches="[a-z']+|a.b"))),
         ContractColumn("v", "bigint"),
     ),
     ("k",),
