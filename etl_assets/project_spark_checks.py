@@ -47,7 +47,7 @@ def _in_manifest(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterato
             broken = row_condition(row_rule).broken
             yield from _carried(draft, broken, own, f"rule {row_rule.name}", (draft.layer, "rules"))
     grain = f"bronze.{draft.dataset}" if draft.layer == "silver" else table.grain
-    if grain in drafts:
+    if grain is not None and grain in drafts:
         read = relation_columns(drafts[grain].contract, with_run_id=drafts[grain].layer == "bronze")
         for rule_left_out in table.filters:
             what = f"filter {rule_left_out.name}"

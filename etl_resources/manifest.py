@@ -297,3 +297,10 @@ class Platform(Strict):
         if self.keep_fresh.heavy_runs == "off_peak" and not self.off_peak:
             raise ValueError("keep_fresh waits for off-peak, and there is no window: add `off_peak`")
         return self
+
+    @model_validator(mode="after")
+    def _priced(self) -> "Platform":
+        priced = self.prices.per_worker_hour if self.prices else {}
+        if unknown := [name for name, size in self.sizes.items() if size.spark and name in priced]:
+            raise ValueError(f"the cost of Spark isn't known yet: leave {', '.join(unknown)} out of prices")
+        return self

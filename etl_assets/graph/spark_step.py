@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 from etl_assets.graph.relations import relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
-from etl_resources.calendar import PERIOD, PERIOD_COLUMNS, WHOLE, month_bounds
-from etl_resources.engines.spark_inputs import SparkRelation, lookup, no_rows, period, relation_columns, scan
+from etl_resources.calendar import PERIOD, PERIOD_COLUMNS, WHOLE, period_relation
+from etl_resources.engines.spark_inputs import SparkRelation, lookup, no_rows, relation_columns, scan
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
 from etl_resources.engines.transform import JUDGED, Transform, TransformResult, create_views, look_up
@@ -82,9 +82,7 @@ class SparkTransforms:
     def _inputs(self, the_plan: Plan, planned: PlannedPartition) -> dict[str, SparkRelation]:
         found = {}
         if planned.partition != WHOLE:
-            start, end = month_bounds(planned.partition)
-            values = dict(zip(PERIOD_COLUMNS, (planned.partition, str(start), str(end)), strict=True))
-            query = period({name: (kind, values[name]) for name, kind in PERIOD_COLUMNS.items()})
+            query = f"select * from {period_relation(planned.partition)}"  # the engines say this alike
             found[PERIOD] = SparkRelation(query, PERIOD_COLUMNS)
         for name in self._node.inputs:
             columns = self._columns(name)

@@ -40,12 +40,6 @@ def no_rows(columns: Mapping[str, str]) -> str:
     return f"select {items} from range(0)"
 
 
-def period(values: Mapping[str, tuple[str, str]]) -> str:
-    """Query of one row. values: column → (manifest type, value)."""
-    items = ", ".join(f"cast('{value}' as {spark_type(kind)}) as {quote(n)}" for n, (kind, value) in values.items())
-    return f"select {items}"
-
-
 def scan(address: TableAddress, table: "Table", snapshot_id: int, partitions: Collection[str]) -> str:
     """Query: the rows of these partitions of a table at a snapshot, by its columns of today."""
     columns = relation_columns(address.contract, with_run_id=address.with_run_id)
