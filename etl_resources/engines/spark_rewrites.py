@@ -120,7 +120,7 @@ def _letters(to: Literal["upper", "lower"]) -> tuple[str, str]:
 
     with connect_offline() as engine:
         found = engine.execute(
-            f"select chr(i::int), {to}(chr(i::int)) from range(128, 1114112) as t(i) "
+            f"select chr(i::int), {to}(chr(i::int)) from range(1, 1114112) as t(i) "
             f"where i not between 55296 and 57343 and {to}(chr(i::int)) <> chr(i::int) order by i"
         ).fetchall()
     return "".join(a for a, _ in found), "".join(b for _, b in found)

@@ -36,6 +36,7 @@ _SAME = {
     "spark.sql.ansi.enabled": "true",  # an overflow ends the run, where it would be a null or a wrapped number
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # as DuckDB and Postgres quote
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",  # else a product of decimals is rounded silently
+    "spark.sql.legacy.decimal.retainFractionDigitsOnTruncate": "true",  # else 100.51 <= 100.5::decimal(38,1) is true
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.iceberg.aggregate-push-down.enabled": "false",  # rows are counted, not believed
     "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
