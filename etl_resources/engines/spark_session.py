@@ -31,16 +31,19 @@ ARROW_ROWS = 10_000
 """Rows of a batch that a task hands to Python."""
 _PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 """Parameters of a DSN that mean the same to the JDBC driver."""
-_SAME = {
+_MEANING = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",  # an overflow ends the run, where it would be a null or a wrapped number
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # as DuckDB and Postgres quote
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",  # else a product of decimals is rounded silently
-    "spark.sql.legacy.decimal.retainFractionDigitsOnTruncate": "true",  # else 100.51 <= 100.5::decimal(38,1) is true
+    "spark.sql.legacy.decimal.retainFractionDigitsOnTruncate": "true",  # else 100.51 is 100.5::decimal(38,1)
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
     "spark.sql.iceberg.aggregate-push-down.enabled": "false",  # rows are counted, not believed
     "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
     "spark.sql.adaptive.enabled": "true",
+}
+"""What results depend on, and how they are handed over: set in each session, whoever started Spark."""
+_START = {
     "spark.sql.catalogImplementation": "in-memory",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -64,8 +67,8 @@ def spark_session(settings: Settings, size: SparkSize) -> "Iterator[SparkSession
         running = _running(settings, size)
         waiting = _idle.setdefault(tuple(catalog.values()), [])
         own = waiting.pop() if waiting else running.newSession()
-    own.conf.set("spark.sql.shuffle.partitions", str(size.shuffle_partitions))
-    for name, value in catalog.items():  # not with the others, which stand in the JVM's command line
+    shuffle = {"spark.sql.shuffle.partitions": str(size.shuffle_partitions)}
+    for name, value in {**_MEANING, **shuffle, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
         own.conf.set(name, value)
     yield own
     waiting.append(own)  # but for one that met an error, which may be that of its catalog
@@ -121,7 +124,7 @@ def _configuration(settings: Settings, size: SparkSize) -> dict[str, str]:
     if local:
         where |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
     return {
-        **_SAME,
+        **_START,
         **where,
         "spark.jars": ",".join(map(str, spark_jars(settings.maven_repository))),
         "spark.local.dir": str(spill),
