@@ -246,8 +246,8 @@ def _newest(node: exp.ArgMax | exp.ArgMin) -> str | None:
 
 
 def _tuple(node: exp.Tuple) -> str | None:
-    inside = isinstance(node.parent, exp.In | exp.ArgMax | exp.ArgMin | exp.Tuple)
-    return None if inside else "values in parentheses may stand in `in`, arg_max and arg_min only"
+    inside = isinstance(node.parent, exp.ArgMax | exp.ArgMin)
+    return None if inside else "nulls inside are compared differently: parentheses may stand in arg_max and arg_min"
 
 
 _CHECKS: dict[type[exp.Expr], Callable[..., str | None]] = {

@@ -61,7 +61,6 @@ EXPRESSIONS = (
     *("dense_rank() over (partition by ok order by i)", "lag(i) over (order by k)", "lead(d, 2, 0) over (order by k)"),
     *("sum(d) over (partition by ok)", "count(*) over (order by i)", "sum(i) over (order by k rows 1 preceding)"),
     *("max(t) over (partition by ok)", "min(day) over ()", "(select max(d) from silver.rows)"),
-    "(i, d) in (select i, d from silver.rows where k = 6)",
 )  # fmt: skip
 QUERIES = (
     "select ok, count(*) as n, count(i) as c, sum(d) as s, min(t) as m, max(day) as x, count(distinct d) as u, "
