@@ -5,12 +5,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from etl_assets.graph.relations import relations
+from etl_assets.graph.relations import input_windows, inside, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS, WHOLE, period_relation
 from etl_resources.engines.spark_inputs import SparkRelation, lookup, no_rows, relation_columns, scan
 from etl_resources.engines.spark_session import spark_session
+from etl_resources.engines.spark_sql import spark_condition
 from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
 from etl_resources.engines.transform import JUDGED, Transform, TransformResult, create_views, look_up
 from etl_resources.identifiers import literal
@@ -82,12 +83,17 @@ class SparkTransforms:
     def _inputs(self, the_plan: Plan, planned: PlannedPartition) -> dict[str, SparkRelation]:
         found = {}
         if planned.partition != WHOLE:
-            query = f"select * from {period_relation(planned.partition)}"  # the engines say this alike
+            start = self._runtime.project.platform.calendar.fiscal_year_start
+            query = f"select * from {period_relation(planned.partition, start)}"  # the engines say this alike
             found[PERIOD] = SparkRelation(query, PERIOD_COLUMNS)
+        windows = input_windows(self._runtime.project, self._node)
         for name in self._node.inputs:
             columns = self._columns(name)
             partitions = partitions_read(planned.inputs, name)
             query = self._scan(the_plan, name, partitions) if partitions else no_rows(columns)
+            if name in windows and windows[name].reaches_out(planned.partition):
+                seen = inside(self._runtime.project, name, windows[name], planned)
+                query = f"select * from ({query}) where {spark_condition(seen, columns, self._node.name)}"
             found[name] = SparkRelation(query, columns)
         for table in self._node.lookups:
             source = next(i.partition for i in planned.inputs if i.asset == table.source)
