@@ -64,9 +64,9 @@ def rows_outside(
     found = {}
     for name, window in input_windows(project, node).items():
         if window.reaches_out(planned.partition):
-            inside = inside(project, name, window, planned)
+            seen = inside(project, name, window, planned)
             query = (
-                f"select count(*) from {_scan(project, name, the_plan, planned)} where not coalesce({inside}, false)"
+                f"select count(*) from {_scan(project, name, the_plan, planned)} where not coalesce({seen}, false)"
             )
             row = engine.execute(query).fetchone()
             found[name] = int(row[0]) if row else 0
