@@ -65,9 +65,7 @@ def rows_outside(
     for name, window in input_windows(project, node).items():
         if window.reaches_out(planned.partition):
             seen = inside(project, name, window, planned)
-            query = (
-                f"select count(*) from {_scan(project, name, the_plan, planned)} where not coalesce({seen}, false)"
-            )
+            query = f"select count(*) from {_scan(project, name, the_plan, planned)} where not coalesce({seen}, false)"
             row = engine.execute(query).fetchone()
             found[name] = int(row[0]) if row else 0
     return found
