@@ -11,6 +11,7 @@ from etl_assets.project_checks import manifest_errors
 from etl_assets.project_files import ProjectFiles, read_files
 from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_references, resolve_tables
 from etl_assets.project_sensitive_checks import sensitive_errors
+from etl_assets.project_spark_checks import spark_errors
 from etl_assets.project_sql_checks import sql_errors
 from etl_assets.reconciliations import reconciliations
 from etl_assets.sensitive_columns import Marks, sensitive_columns
@@ -181,6 +182,7 @@ def load_project(root: Path | None = None) -> Project:
     if files:
         errors += [*manifest_errors(files, drafts), *sql_errors(files, drafts)]
         errors += sensitive_errors(files, drafts, marks)
+        errors += [] if errors else spark_errors(files, drafts)
     if files is None or errors:
         raise ManifestErrors(sorted({str(e): e for e in errors}.values(), key=lambda e: (e.file, e.line or 0)))
     return _build(files, drafts, marks)

@@ -194,10 +194,27 @@ class DuckdbSize(Strict):
     memory_mb: int = Field(ge=256, description="Memory in MB.")
 
 
+class SparkSize(Strict):
+    """What a size means to Spark, whose master ETL_SPARK_MASTER names; beyond its memory it spills to disk."""
+
+    cores: int = Field(ge=1, description="Cores in all.")
+    memory_mb: int = Field(
+        ge=512, description="Heap in MB: of the driver where the master is local, else of each executor."
+    )
+    shuffle_partitions: int = Field(
+        ge=1, description="Parts into which a join or a grouping is split at most; small ones are put together."
+    )
+
+
 class Size(Strict):
     """What a size means to each engine (M1)."""
 
-    duckdb: DuckdbSize = Field(description="The embedded engine.")
+    duckdb: DuckdbSize = Field(
+        description="The embedded engine: captures, plans and audits, and computes where there is no `spark`."
+    )
+    spark: SparkSize | None = Field(
+        default=None, description="Spark, which then computes silver, gdp and kpi tables; the rows are the same."
+    )
 
 
 class HashKey(Strict):
@@ -279,4 +296,11 @@ class Platform(Strict):
     def _windows(self) -> "Platform":
         if self.keep_fresh.heavy_runs == "off_peak" and not self.off_peak:
             raise ValueError("keep_fresh waits for off-peak, and there is no window: add `off_peak`")
+        return self
+
+    @model_validator(mode="after")
+    def _priced(self) -> "Platform":
+        priced = self.prices.per_worker_hour if self.prices else {}
+        if unknown := [name for name, size in self.sizes.items() if size.spark and name in priced]:
+            raise ValueError(f"the cost of Spark isn't known yet: leave {', '.join(unknown)} out of prices")
         return self

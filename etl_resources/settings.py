@@ -54,7 +54,12 @@ class Settings(BaseSettings):
     elasticsearch_timeout_s: int = Field(60, ge=1)
     """Longest wait for one request."""
     maven_repository: str | None = None
-    """Where the embedded Elasticsearch is fetched from; by default Maven Central, which Ivy knows."""
+    """Where the embedded Elasticsearch and Spark's jars are fetched from; by default Maven Central."""
+    spark_master: str = "local"
+    """Where tables of a size with `spark` are computed: local (in the run's process, with the size's cores), or a
+    cluster's address: spark://host:7077."""
+    size: str | None = None
+    """Entry of `sizes` in platform.yaml for every dataset of a run, whatever its manifest says."""
     postgres_connect_timeout_s: int = 10
     lock_timeout_s: int = 30
     """Longest wait for the fairness lock of a commit; afterwards the compare-and-swap alone decides."""

@@ -92,7 +92,7 @@ def parse_select(sql: str, dialect: str = "duckdb") -> tuple[exp.Query | None, t
     statement = statements[0]
     if not isinstance(statement.unnest(), (exp.Select, exp.SetOperation)):
         kind = type(statement).__name__.upper()
-        return None, (SqlProblem(f"this is {kind}, must be exactly one SELECT", _line(statement)),)
+        return None, (SqlProblem(f"this is {kind}, must be exactly one SELECT", line_of(statement)),)
     assert isinstance(statement, exp.Query)  # noqa: S101  (narrowed above)
     return statement, ()
 
@@ -118,16 +118,16 @@ def parse_control(sql: str) -> tuple[exp.Query | None, list[SqlProblem]]:
 def read_only_problems(query: exp.Query, sql: str, dialect: str = "duckdb") -> list[SqlProblem]:
     """What a SELECT does beyond reading its tables: writing, reading outside, being different each time."""
     problems = [
-        SqlProblem(f"{type(n).__name__.upper()} isn't allowed: a transform only reads tables", _line(n))
+        SqlProblem(f"{type(n).__name__.upper()} isn't allowed: a transform only reads tables", line_of(n))
         for n in query.find_all(*_NOT_READING)
     ]
     named = forbidden_functions(sql, dialect)
     problems += [SqlProblem(f.message, f.line) for f in named]
     lines = {f.line for f in named}
     for table in query.find_all(exp.Table):
-        if not isinstance(table.this, (exp.Identifier, *_TABLE_FUNCTIONS)) and _line(table) not in lines:
+        if not isinstance(table.this, (exp.Identifier, *_TABLE_FUNCTIONS)) and line_of(table) not in lines:
             message = "reads from a function; valid: tables, range, generate_series, unnest"
-            problems.append(SqlProblem(message, _line(table)))
+            problems.append(SqlProblem(message, line_of(table)))
     return problems
 
 
@@ -139,13 +139,13 @@ def referenced_tables(query: exp.Query) -> tuple[TableReference, ...]:
     for table in sorted(tables, key=lambda t: t.this.meta.get("start", 0)):
         name = ".".join(part.name.lower() for part in table.parts)
         if table.db or name not in local:
-            found.setdefault(name, TableReference(name, _line(table)))
+            found.setdefault(name, TableReference(name, line_of(table)))
     return tuple(found.values())
 
 
 def output_columns(query: exp.Query) -> tuple[OutputColumn, ...]:
     """The result's columns as far as the text itself names them; "*" for a star."""
-    return tuple(OutputColumn(s.output_name.lower() or "", _line(s)) for s in query.selects)
+    return tuple(OutputColumn(s.output_name.lower() or "", line_of(s)) for s in query.selects)
 
 
 def resolve_columns(sql: str, schema: Schema) -> tuple[tuple[OutputColumn, ...], tuple[SqlProblem, ...]]:
@@ -214,7 +214,7 @@ def _unknown_qualified(scope: Scope, schema: Schema) -> Iterator[SqlProblem]:
         valid = _columns_of(source, schema)
         if valid and column.name not in valid:
             message = f"unknown column {column.sql()!r}; {hint(column.name, valid)}"
-            yield SqlProblem(message, _line(column))
+            yield SqlProblem(message, line_of(column))
 
 
 def _unknown_unqualified(scope: Scope, schema: Schema) -> Iterator[SqlProblem]:
@@ -223,7 +223,7 @@ def _unknown_unqualified(scope: Scope, schema: Schema) -> Iterator[SqlProblem]:
         return
     aliases = {alias: _columns_of(source, schema) for alias, source in scope.sources.items()}
     for column in scope.external_columns:
-        line = _line(column)
+        line = line_of(column)
         if column.table:
             message = f"unknown table {column.table!r} in {column.sql()!r}"
             yield SqlProblem(f"{message}; {hint(column.table, aliases)}", line)
@@ -254,10 +254,10 @@ def _parse_problem(error: dict[str, object]) -> SqlProblem:
     return SqlProblem(f"column {error['col']}: {description} near {str(error['highlight'])!r}", line)
 
 
-def _line(node: exp.Expr) -> int:
+def line_of(node: exp.Expr) -> int:
     """First line that the node or what is in it was read from."""
     lines = (n.meta["line"] for n in node.walk() if "line" in n.meta)
     below = min(lines, default=0)
     if below or node.parent is None:
         return below or 1
-    return _line(node.parent)
+    return line_of(node.parent)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,9 @@ def register(app: typer.Typer) -> None:
         months: Annotated[int, typer.Option(help="Newest months to materialize, at most 36.")] = 36,
         as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
         no_ui: Annotated[bool, typer.Option("--no-ui", help="Don't start the Dagster web server and daemon.")] = False,
+        size: Annotated[
+            str | None, typer.Option(help="Entry of `sizes` in platform.yaml for every dataset; large: on Spark.")
+        ] = None,
         recreate_source: Annotated[
             bool, typer.Option("--recreate-source", help="Replace the demo's ERP and CRM, also at another scale.")
         ] = False,
@@ -33,6 +37,8 @@ def register(app: typer.Typer) -> None:
         """
         from etl_assets.demo.run import run_demo
 
+        if size is not None:
+            os.environ["ETL_SIZE"] = size
         _draw_progress()
         result = run_demo(
             scale=scale,

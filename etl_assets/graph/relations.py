@@ -50,7 +50,7 @@ def relations(project: Project, node: TableNode, the_plan: Plan, planned: Planne
     for name in node.inputs:
         found[name] = _scan(project, name, the_plan, planned)
         if name in windows and windows[name].reaches_out(planned.partition):
-            found[name] = f"(from {found[name]} where {_inside(project, name, windows[name], planned)})"
+            found[name] = f"(from {found[name]} where {inside(project, name, windows[name], planned)})"
     for lookup in node.lookups:
         found[lookup.name] = lookup_relation(lookup, the_plan.inputs, planned.inputs)
     return found
@@ -64,10 +64,8 @@ def rows_outside(
     found = {}
     for name, window in input_windows(project, node).items():
         if window.reaches_out(planned.partition):
-            inside = _inside(project, name, window, planned)
-            query = (
-                f"select count(*) from {_scan(project, name, the_plan, planned)} where not coalesce({inside}, false)"
-            )
+            seen = inside(project, name, window, planned)
+            query = f"select count(*) from {_scan(project, name, the_plan, planned)} where not coalesce({seen}, false)"
             row = engine.execute(query).fetchone()
             found[name] = int(row[0]) if row else 0
     return found
@@ -78,6 +76,7 @@ def _scan(project: Project, name: str, the_plan: Plan, planned: PlannedPartition
     return the_plan.inputs[name].scan(partitions) if partitions else no_rows(project.tables[name].contract)
 
 
-def _inside(project: Project, name: str, window: InputWindow, planned: PlannedPartition) -> str:
+def inside(project: Project, name: str, window: InputWindow, planned: PlannedPartition) -> str:
+    """DuckDB condition: the rows of an input that lie in the days which a planned partition sees."""
     start, end = window.span(planned.partition)
     return PartitionBy.of(project.tables[name].contract).in_days(start, end)

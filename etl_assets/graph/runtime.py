@@ -9,13 +9,13 @@ from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.conventions import bucket_name
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.writing import Letters
-from etl_resources.errors import PermanentError
+from etl_resources.errors import PermanentError, SettingsError
 from etl_resources.extract.delivery import DeliveredSource
 from etl_resources.extract.http_api import HttpApi
 from etl_resources.extract.s3_files import S3Files
 from etl_resources.extract.source_bucket import SourceBucket
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.manifest import DuckdbSize
+from etl_resources.manifest import DuckdbSize, Size, SparkSize
 from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.manifest_targets import ElasticsearchTarget
@@ -98,7 +98,17 @@ class Runtime:
 
     def size(self, node: TableNode) -> DuckdbSize:
         """Threads and memory of the embedded engine for a dataset's size."""
-        return self.project.platform.sizes[node.dataset.runner.size].duckdb
+        return self._size(node).duckdb
+
+    def spark_size(self, node: TableNode) -> SparkSize | None:
+        """What a dataset's size means to Spark; None: the embedded engine computes it, as it does all adjustments."""
+        return None if node.adjusted else self._size(node).spark
+
+    def _size(self, node: TableNode) -> Size:
+        sizes, wanted = self.project.platform.sizes, self.settings.size or node.dataset.runner.size
+        if wanted not in sizes:
+            raise SettingsError(f"ETL_SIZE is {wanted!r}; valid: {', '.join(sizes)}.")
+        return sizes[wanted]
 
     def source_dsn(self, system: str) -> tuple[str, str]:
         """(DSN, secret reference) of a system of record."""

@@ -42,7 +42,7 @@ class Judged:
 
     def restated(self, result: TransformResult) -> dict[str, Any]:
         """What its inputs give, where it isn't what is published: its adjustments are made from that."""
-        return {"restated": result.version, "restated_path": result.path} if self.kept else {}
+        return {"restated": result.version, "restated_path": result.paths[0]} if self.kept else {}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class StepAcceptance:
 
         checks: those of its audit, which nobody can accept.
         """
-        scan = parquet_scan([result.path], self.schema)
+        scan = parquet_scan([*result.paths], self.schema)
         late = self._late(engine, the_plan, planned, result, scan)
         found = self._of_period(the_plan, planned, late)
         found += self.reconciler.acceptance(engine, the_plan, planned, scan)
@@ -79,7 +79,7 @@ class StepAcceptance:
         accepted = None
         if any(c.blocks for c in found) and not any(c.blocks for c in checks):
             attempt, place = the_plan.attempt or "", (self.node.name, planned.partition, planned.token, result.version)
-            written = Held(*place, planned.epoch, attempt, self.run_id, result.written, result.path)
+            written = Held(*place, planned.epoch, attempt, self.run_id, result.written, result.paths[0])
             found, accepted = accepted_or_held(self.ledger, planned, written, found)
         told = self._restatement(engine, the_plan, planned, result, late, accepted)
         evidence = {

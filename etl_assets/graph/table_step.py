@@ -25,6 +25,7 @@ from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.rejected_limits import refused_letters
 from etl_assets.graph.relations import input_windows, relations, rows_outside
 from etl_assets.graph.runtime import Runtime
+from etl_assets.graph.spark_step import SparkTransforms
 from etl_assets.graph.step_acceptance import StepAcceptance, same_content
 from etl_assets.project import TableNode
 from etl_assets.transforms import rows_from, transform_of
@@ -33,7 +34,7 @@ from etl_resources.conventions import staged_folder
 from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
-from etl_resources.engines.transform import JUDGED, engine_error, run_transform
+from etl_resources.engines.transform import JUDGED, TransformResult, engine_error, engine_name, run_transform
 from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import write_empty
 from etl_resources.failpoints import failpoint
@@ -50,7 +51,7 @@ from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import PinnedTable, parquet_scan
 from etl_resources.tables.read_volume import InputSizes
-from etl_resources.tables.schema import field_ids, read_schema
+from etl_resources.tables.schema import field_ids, field_numbers, read_schema
 from etl_resources.tables.stage import StagedPartition
 from etl_resources.tables.table_store import StagedBatch, WrittenPartition
 
@@ -75,6 +76,9 @@ class TableStep:
         self._acceptance = StepAcceptance(runtime, node, ledger, run_id, self._schema, self._reconciler, self._adjuster)
         self.letters: Letters | None = None
         self._sizes = InputSizes({})
+        spark = runtime.spark_size(node)
+        numbers = field_numbers(table.schema(), self._address.columns)
+        self._spark = SparkTransforms(runtime, node, self._transform, spark, numbers) if spark is not None else None
 
     def plan(self, requested: Sequence[str]) -> Plan:
         """Settle what crashed before, then plan."""
@@ -171,15 +175,9 @@ class TableStep:
         folder = staged_folder(self._address.location, planned.partition, planned.epoch, planned.token)
         started = time.monotonic()
         try:
-            result = run_transform(
-                engine,
-                self._transform,
-                self._relations(the_plan, planned),
-                f"{folder}/part-0.parquet",
-                lambda e: self._keep_rejected(e, planned),
-            )
+            result = self._transformed(engine, the_plan, planned, folder)
             failpoint("stage.file_written", what)
-            scan = parquet_scan([result.path], self._schema)
+            scan = parquet_scan([*result.paths], self._schema)
             stored = read_back(engine, self._node.contract, scan)
             outside = rows_outside(engine, self._runtime.project, self._node, the_plan, planned)
             account = account_of(result, self._transform, rows_published(planned.inputs), outside)
@@ -189,7 +187,7 @@ class TableStep:
             judged = self._acceptance.judge(engine, the_plan, planned, result, checks)
             checks += judged.checks
             alias = judged.kept or (planned.current if same_content(planned, result) else None)
-            paths = (result.path,)
+            paths = result.paths
             if alias is not None:
                 paths = (self._marker(engine, planned),)
         except duckdb.Error as e:
@@ -214,9 +212,22 @@ class TableStep:
             "reads": self._sizes.read_by(planned.inputs).as_json(),
             **judged.evidence,
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
+            "engine": engine_name(spark=self._spark is not None),
             "stage_s": round(time.monotonic() - started, 3),
         }
         return Computed(planned, WrittenPartition(staged, paths, evidence), checks, letters=self._kept(planned))
+
+    def _transformed(
+        self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition, folder: str
+    ) -> TransformResult:
+        def keep(reader: "duckdb.DuckDBPyConnection") -> Mapping[str, int]:
+            return self._keep_rejected(reader, planned)
+
+        if self._spark is not None:
+            empty = partial(self._marker, engine, planned)
+            return self._spark.run(engine, the_plan, planned, folder, keep, empty)
+        inputs = self._relations(the_plan, planned)
+        return run_transform(engine, self._transform, inputs, f"{folder}/part-0.parquet", keep)
 
     def _marker(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition) -> str:
         return write_empty(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from etl_resources.adjustments import SCHEMA
@@ -26,7 +27,7 @@ JUDGED = "judged"
 class TransformResult:
     """Rows of one partition, by what became of them."""
 
-    path: str
+    paths: tuple[str, ...]
     produced: int = 0
     rejected: int = 0
     deduplicated: int = 0
@@ -82,10 +83,10 @@ def run_transform(
     inputs: name in SQL → DuckDB table expression. The file is written even without rows: it keeps the epoch.
     """
     started = time.monotonic()
-    result = TransformResult(path=path)
+    result = TransformResult(paths=(path,))
     try:
         create_views(engine, {name: e for name, e in inputs.items() if name not in transform.lookups})
-        _look_up(engine, {name: e for name, e in inputs.items() if name in transform.lookups})
+        look_up(engine, {name: e for name, e in inputs.items() if name in transform.lookups})
         _count_inputs(engine, transform, inputs, result)
         engine.execute(f"create or replace temp table produced as {transform.sql}")
         result.produced = _count(engine, "select count(*) from produced")
@@ -111,8 +112,8 @@ def create_views(engine: "duckdb.DuckDBPyConnection", inputs: Mapping[str, str])
         engine.execute(f"create or replace view {quote(schema)}.{quote(table)} as select * from {expression}")
 
 
-def _look_up(engine: "duckdb.DuckDBPyConnection", relations: Mapping[str, str]) -> None:
-    """Tables, not views: they are read by the SQL and counted, and found only once."""
+def look_up(engine: "duckdb.DuckDBPyConnection", relations: Mapping[str, str]) -> None:
+    """As create_views, of lookups. Tables, not views: they are read by the SQL and counted, and found only once."""
     for name, expression in relations.items():
         engine.execute(f"create schema if not exists {quote(name.partition('.')[0])}")
         engine.execute(f"create or replace table {quote_qualified(name)} as select * from {expression}")
@@ -188,6 +189,12 @@ def _count(engine: "duckdb.DuckDBPyConnection", query: str) -> int:
     row = engine.execute(query).fetchone()
     assert row is not None  # noqa: S101  (count always returns a row)
     return int(row[0])
+
+
+def engine_name(*, spark: bool) -> str:
+    """Engine and version, for evidence: what the rows of a partition were computed by."""
+    name = "pyspark" if spark else "duckdb"
+    return f"{name} {version(name)}"
 
 
 def engine_error(what: str, error: Exception) -> Exception:

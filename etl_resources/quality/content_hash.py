@@ -1,4 +1,4 @@
-"""Order-independent content hash of a partition, equal in DuckDB and Postgres.
+"""Order-independent content hash of a partition, equal in DuckDB, Postgres and Spark.
 
 The sum modulo 2^64 of the first 64 bits of md5 over a canonical text of each row: the first 8 hex digits of md5 over
 the columns' names joined by chr(31), then the columns in contract order, all joined by chr(31): text after its length
@@ -16,7 +16,7 @@ from etl_resources.contract import Contract, ContractColumn
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_columns import DECIMAL
 
-Dialect = Literal["duckdb", "postgres"]
+Dialect = Literal["duckdb", "postgres", "spark"]
 
 SCHEME = "h2"
 """Name of the definition above; a changed definition is a new name, so that old hashes are never compared with new."""
@@ -42,10 +42,23 @@ def content_hash(contract: Contract, dialect: Dialect) -> str:
     if dialect == "duckdb":
         total = f"coalesce(sum(('0x' || substr(md5({text}), 1, 16))::ubigint), 0) % {_MODULUS}::hugeint"
         return f"printf('%016x', ({total})::ubigint)"
+    if dialect == "spark":
+        total = f"cast(coalesce(sum({row_digits(contract)}), 0) % {_MODULUS} as string)"
+        return f"lpad(lower(conv({total}, 10, 16)), 16, '0')"
     number = f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint"  # summed as numeric, without a numeric per row
     total = f"mod(mod(coalesce(sum({number}), 0), {_MODULUS}) + {_MODULUS}, {_MODULUS})"  # mod: % is a placeholder
     high, low = f"div({total}, 4294967296)::bigint", f"mod({total}, 4294967296)::bigint"
     return f"lpad(to_hex({high}), 8, '0') || lpad(to_hex({low}), 8, '0')"
+
+
+def row_digits(contract: Contract) -> str:
+    """Spark expression of what a row adds to the hash: 64 bits as decimal(20,0)."""
+    return f"cast(conv(substr(md5({row_text(contract, 'spark')}), 1, 16), 16, 10) as decimal(20,0))"
+
+
+def version_of_sum(rows: int, total: int) -> str:
+    """Version of rows whose numbers (`row_digits`) were added up."""
+    return version_of(rows, f"{total % int(_MODULUS):016x}")
 
 
 def version_of(rows: int, hash_digits: str) -> str:
@@ -55,6 +68,14 @@ def version_of(rows: int, hash_digits: str) -> str:
 
 def _canonical(column: ContractColumn, dialect: Dialect) -> str:
     name = quote(column.name)
+    decimal = DECIMAL.match(column.type)
+    if dialect == "spark":
+        values = {
+            "string": f"octet_length({name})::string || ':' || {name}",
+            "timestamptz": f"unix_micros({name})::string",
+            "date": f"unix_date({name})::string",
+        }
+        return f"coalesce({values.get(column.type, f'{name}::string')}, '-')"
     if column.type == "string":
         length = "strlen" if dialect == "duckdb" else "octet_length"
         return f"coalesce({length}({name})::text || ':' || {name}, '-')"
@@ -63,7 +84,6 @@ def _canonical(column: ContractColumn, dialect: Dialect) -> str:
         return f"coalesce({micros}::text, '-')"
     if column.type == "date":
         return f"coalesce(({name} - date '1970-01-01')::text, '-')"
-    decimal = DECIMAL.match(column.type)
     if decimal and decimal[1] == decimal[2]:  # DuckDB writes .05 where a decimal has no place before the point
         return f"coalesce(regexp_replace({name}::text, '^(-?)[.]', '\\10.'), '-')"
     return f"coalesce({name}::text, '-')"

@@ -5,7 +5,6 @@ modules (no root endpoint, no reindex), no Java. All projects of a user share it
 """
 
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -16,9 +15,9 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import quoteattr
 
 from etl_resources.errors import PermanentError, TransientError
+from etl_resources.ivy import ivy_command, ivy_reason, repository_name
 from etl_resources.stack.account import ELASTICSEARCH, Account, reachable, system_folder
 
 VERSION = "8.19.21"
@@ -29,16 +28,6 @@ JAVA_MIN = 17
 _JAVA_TIMEOUT_S = 60
 _FETCH_TIMEOUT_S = 1800
 _TELL_EVERY_S = 10
-_IVY_SETTINGS = """<ivysettings>
-  <settings defaultResolver="maven"/>
-  <timeout-constraints>
-    <timeout-constraint name="bounded" connectionTimeout="10000" readTimeout="60000"/>
-  </timeout-constraints>
-  <resolvers>
-    <ibiblio name="maven" m2compatible="true"{root} checksums="sha1,md5" timeoutConstraint="bounded"/>
-  </resolvers>
-</ivysettings>
-"""
 
 
 @dataclass(frozen=True)
@@ -118,8 +107,8 @@ def install(target: Path, java: Java, repository: str | None, progress: Callable
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != SHA256:
             raise PermanentError(
-                f"Elasticsearch {VERSION} from {_place(repository)} has SHA-256 {found} instead of {SHA256}: it is "
-                "not what was published. Nothing was unpacked. Check ETL_MAVEN_REPOSITORY."
+                f"Elasticsearch {VERSION} from {repository_name(repository)} has SHA-256 {found} instead of {SHA256}: "
+                "it is not what was published. Nothing was unpacked. Check ETL_MAVEN_REPOSITORY."
             )
         progress("elasticsearch: unpacking")
         unpacked = _unpack(archive, Path(folder))
@@ -131,15 +120,13 @@ def install(target: Path, java: Java, repository: str | None, progress: Callable
 
 
 def _fetch(folder: Path, java: Java, repository: str | None, progress: Callable[[str], None]) -> Path:
-    settings = folder / "ivysettings.xml"
-    settings.write_text(_IVY_SETTINGS.format(root=f" root={quoteattr(repository)}" if repository else ""))
     archive, log = folder / "elasticsearch.zip", folder / "ivy.log"
-    progress(f"elasticsearch: fetching {VERSION} ({_SIZE_MB} MB, once) from {_place(repository)}")
-    argv = [
-        *(java.command, "-cp", str(_ivy()), "org.apache.ivy.Main", "-settings", str(settings)),
-        *("-cache", str(folder / "ivy"), "-dependency", *_ARTIFACT, "-types", "zip", "-notransitive"),
-        *("-retrieve", str(folder / "[artifact].[ext]")),
-    ]
+    progress(f"elasticsearch: fetching {VERSION} ({_SIZE_MB} MB, once) from {repository_name(repository)}")
+    ivy = ivy_command(java.command, folder, repository)
+    if ivy is None:
+        raise PermanentError(f"The package pyspark is not installed. Install it or set {ELASTICSEARCH.setting}.")
+    wanted = ["-dependency", *_ARTIFACT, "-types", "zip", "-notransitive"]
+    argv = [*ivy, *wanted, "-retrieve", str(folder / "[artifact].[ext]")]
     with log.open("w") as output, subprocess.Popen(argv, cwd=folder, stdout=output, stderr=output) as fetching:
         try:
             _wait(fetching, folder, progress)
@@ -147,8 +134,8 @@ def _fetch(folder: Path, java: Java, repository: str | None, progress: Callable[
             fetching.kill()
     if fetching.returncode or not archive.exists():
         raise NoElasticsearchError(
-            f"it can't be fetched from {_place(repository)} ({_reason(log.read_text())}). Run `data-pipeline up` "
-            f"again, or set ETL_MAVEN_REPOSITORY or {ELASTICSEARCH.setting}"
+            f"it can't be fetched from {repository_name(repository)} ({ivy_reason(log.read_text())}). Run "
+            f"`data-pipeline up` again, or set ETL_MAVEN_REPOSITORY or {ELASTICSEARCH.setting}"
         )
     return archive
 
@@ -163,21 +150,6 @@ def _wait(fetching: "subprocess.Popen[bytes]", folder: Path, progress: Callable[
             progress(f"elasticsearch: fetched {fetched // 1_000_000} of {_SIZE_MB * 1024 * 1024 // 1_000_000} MB")
         else:
             return
-
-
-def _reason(log: str) -> str:
-    """Ivy's own words: the first line under ERRORS, or else under WARNINGS."""
-    found = re.search(r":::: ERRORS\s+(.+)", log) or re.search(r":::: WARNINGS\s+(.+)", log) or re.search(r"(.+)", log)
-    return _shown(re.sub(r"\s+", " ", found[1]).strip())[:300] if found else "it said nothing"
-
-
-def _place(repository: str | None) -> str:
-    return _shown(repository) if repository else "Maven Central"
-
-
-def _shown(text: str) -> str:
-    """Without what somebody may have put before the host of an address."""
-    return re.sub(r"//[^/@\s]+@", "//", text)
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
@@ -195,13 +167,3 @@ def _forget_interrupted(target: Path) -> None:
     for folder in target.parent.glob(f"{target.name}.*"):
         if folder.stat().st_mtime < time.time() - _FETCH_TIMEOUT_S:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ivy() -> Path:
-    """The Ivy that Spark brings along."""
-    spec = importlib.util.find_spec("pyspark")  # not imported: it is large
-    folder = Path(spec.origin).parent / "jars" if spec is not None and spec.origin is not None else None
-    jars = sorted(folder.glob("ivy-*.jar")) if folder else []
-    if not jars:
-        raise PermanentError(f"The package pyspark is not installed. Install it or set {ELASTICSEARCH.setting}.")
-    return jars[-1]

@@ -1,6 +1,6 @@
 """A contract as Iceberg schema, DuckDB types and Parquet field ids."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -109,6 +109,11 @@ def partition_value(spec: "PartitionSpec", partition: str) -> int | None:
 def field_ids(schema: "Schema", columns: Collection[str]) -> str:
     """FIELD_IDS option of DuckDB's COPY of these columns; by the table's own schema: create_table reassigns ids."""
     return "{" + ", ".join(f"{quote(f.name)}: {f.field_id}" for f in schema.fields if f.name in columns) + "}"
+
+
+def field_numbers(schema: "Schema", columns: Sequence[str]) -> dict[str, int]:
+    """Column → field id in the table's own schema, in the order of `columns`."""
+    return {name: schema.find_field(name).field_id for name in columns}
 
 
 def read_schema(schema: "Schema", columns: Collection[str] | None = None, contract: Contract | None = None) -> str:

@@ -35,7 +35,7 @@ PUBLISH_FIRST = """\
                 self._address,
                 the_plan.attempt or "",
                 self._run_id,
-                [WrittenPartition(unaudited, (result.path,), {"counts": {}, "linked": (), "stage_s": 0.0})],
+                [WrittenPartition(unaudited, result.paths, {"counts": {}, "linked": (), "stage_s": 0.0})],
             ).publish()
 """
 MUTATIONS = {

@@ -144,9 +144,10 @@ def test_it_is_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert installation(None) == tmp_path / "data-pipeline" / f"elasticsearch-{VERSION}"
 
 
-def test_looking_for_it_imports_no_spark() -> None:
+def test_looking_for_it_imports_no_spark(tmp_path: Path) -> None:
     """Importing pyspark takes longer than starting everything else."""
     code = (
-        "import sys; from etl_resources.stack.elasticsearch_files import _ivy; _ivy(); print('pyspark' in sys.modules)"
+        "import sys, pathlib; from etl_resources.ivy import ivy_command; "
+        f"ivy_command('java', pathlib.Path({str(tmp_path)!r}), None); print('pyspark' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -32,7 +32,7 @@ NOTHING = Contract((), (), None)
 def result(**changes: Any) -> TransformResult:
     good = {"produced": 9, "rejected": 2, "deduplicated": 1, "written": 6, "version": "6-aa"}
     read = {"inputs": {GRAIN: 10}, "filters": {"of testers": 1}}
-    return TransformResult(path="p", **{**good, **read, **changes})
+    return TransformResult(paths=("p",), **{**good, **read, **changes})
 
 
 def failed(
@@ -105,7 +105,7 @@ def test_the_rejected_rows_are_counted(limit: int, names: list[str]) -> None:
 
 def test_the_rejected_share_of_nothing_is_zero() -> None:
     """An empty month is no division by zero."""
-    empty = TransformResult(path="p", version="0-0", inputs={GRAIN: 0})
+    empty = TransformResult(paths=("p",), version="0-0", inputs={GRAIN: 0})
     assert failed(empty, published=0, checks=(Check(rejected_share=Rule(le="0.05")),)) == []
 
 

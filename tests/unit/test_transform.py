@@ -96,7 +96,7 @@ def test_every_row_is_accounted_for(run: Run, engine: duckdb.DuckDBPyConnection)
     result, written = run(table, filtering)
     account = account_of(result, filtering)
     assert account.counts == {"read": 6, "written": 2, "rejected": 2, "deduplicated": 1, "filtered": 1}
-    stored = read_back(engine, CONTRACT, f"read_parquet('{result.path}')")
+    stored = read_back(engine, CONTRACT, f"read_parquet('{result.paths[0]}')")
     assert all(c.passed for c in audit_transform(result, stored, account, ()))
     unstated = account_of(run(table, transform(sql=filtering.sql))[0], transform())
     assert list(unstated.problems()) == ["1 of 6 rows are lost"]
@@ -127,7 +127,7 @@ def test_without_deduplication_a_repeated_key_is_kept_for_the_audit(
     """In gdp a duplicate is an error of the SQL: dropping one of two rows would hide it."""
     result, written = run(rows(*GOOD, "(1, 7.00, 1)"), transform(deduplicate_by=None))
     assert len(written) == 3
-    assert read_back(engine, CONTRACT, f"read_parquet('{result.path}')").keys == 2
+    assert read_back(engine, CONTRACT, f"read_parquet('{result.paths[0]}')").keys == 2
 
 
 def test_a_dead_letter_has_the_row_as_it_came(run: Run) -> None:
@@ -155,7 +155,7 @@ def test_a_partition_without_good_rows_still_has_its_file(run: Run, table: str) 
     """The file keeps the epoch: without it a writer that slept could put old rows back."""
     result, written = run(table)
     assert (result.written, result.version, written) == (0, version_of(0, "0" * 16), [])
-    assert Path(result.path).exists()
+    assert Path(result.paths[0]).exists()
 
 
 def test_the_version_depends_on_the_content_alone(run: Run) -> None:
@@ -169,7 +169,7 @@ def test_the_file_is_sorted_by_key_and_carries_field_ids(run: Run) -> None:
     """Readers find columns by id after a schema change, and prune by key."""
     result, written = run(rows(*reversed(GOOD), "(0, 1.00, 1)"))
     assert [r[0] for r in written] == [0, 1, 2]
-    fields = pq.read_schema(result.path)
+    fields = pq.read_schema(result.paths[0])
     assert [fields.field(i).metadata[b"PARQUET:field_id"] for i in range(3)] == [b"1", b"2", b"3"]
     assert str(fields.field("amount").type) == "decimal128(15, 2)"
 

@@ -1,0 +1,136 @@
+"""The transform of a table's partition where its size is Spark's; everything before and after is the same."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from etl_assets.graph.closed_periods import closes_periods
+from etl_assets.graph.relations import input_windows, inside, relations
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import TableNode
+from etl_resources.calendar import PERIOD, PERIOD_COLUMNS, WHOLE, period_relation
+from etl_resources.engines.spark_inputs import SparkRelation, lookup, no_rows, relation_columns, scan
+from etl_resources.engines.spark_session import spark_session
+from etl_resources.engines.spark_sql import spark_condition
+from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
+from etl_resources.engines.transform import JUDGED, Transform, TransformResult, create_views, look_up
+from etl_resources.identifiers import literal
+from etl_resources.manifest import SparkSize
+from etl_resources.object_store import ObjectStore
+from etl_resources.planning import Plan, PlannedPartition
+from etl_resources.spark_errors import spark_error
+from etl_resources.windows import partitions_read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import duckdb
+    from pyiceberg.table import Table
+
+
+class SparkTransforms:
+    """The transforms of one step on Spark; several threads may run them, each its partition."""
+
+    def __init__(
+        self, runtime: Runtime, node: TableNode, transform: Transform, size: SparkSize, field_ids: Mapping[str, int]
+    ) -> None:
+        self._runtime, self._node, self._transform, self._size = runtime, node, transform, size
+        self._field_ids = field_ids
+        self._tables: dict[str, Table] = {}
+
+    def run(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        the_plan: Plan,
+        planned: PlannedPartition,
+        folder: str,
+        keep_rejected: "Callable[[duckdb.DuckDBPyConnection], Mapping[str, int]]",
+        write_empty: "Callable[[], str]",
+    ) -> TransformResult:
+        """As run_transform. engine: audits afterwards, and finds there what it would have found then."""
+        self._prepare_audit(engine, the_plan, planned)
+
+        def keep(paths: Sequence[str]) -> Mapping[str, int]:
+            files = ", ".join(map(literal, paths))
+            engine.execute(f"create or replace view {JUDGED} as select * from read_parquet([{files}])")
+            try:
+                return keep_rejected(engine)
+            finally:
+                engine.execute(f"drop view {JUDGED}")
+                ObjectStore.of(self._runtime.store.catalog, self._address.location).delete(paths)
+
+        try:
+            inputs, output = self._inputs(the_plan, planned), self._output(folder)
+            with spark_session(self._runtime.settings, self._size) as spark:
+                return run_on_spark(spark, self._transform, inputs, output, keep, write_empty)
+        except Exception as e:
+            known = spark_error(e, f"{self._node.name}, partition {planned.partition}")
+            if known is None:
+                raise
+            raise known from e
+
+    @property
+    def _address(self) -> Any:
+        return self._runtime.addresses[self._node.name]
+
+    def _prepare_audit(self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition) -> None:
+        found = relations(self._runtime.project, self._node, the_plan, planned)
+        looked_up = {name: e for name, e in found.items() if name in self._transform.lookups}
+        create_views(engine, {name: e for name, e in found.items() if name not in looked_up})
+        if self._node.contract.references or self._node.queries:
+            look_up(engine, looked_up)
+
+    def _inputs(self, the_plan: Plan, planned: PlannedPartition) -> dict[str, SparkRelation]:
+        found = {}
+        if planned.partition != WHOLE:
+            start = self._runtime.project.platform.calendar.fiscal_year_start
+            query = f"select * from {period_relation(planned.partition, start)}"  # the engines say this alike
+            found[PERIOD] = SparkRelation(query, PERIOD_COLUMNS)
+        windows = input_windows(self._runtime.project, self._node)
+        for name in self._node.inputs:
+            columns = self._columns(name)
+            partitions = partitions_read(planned.inputs, name)
+            query = self._scan(the_plan, name, partitions) if partitions else no_rows(columns)
+            if name in windows and windows[name].reaches_out(planned.partition):
+                seen = inside(self._runtime.project, name, windows[name], planned)
+                query = f"select * from ({query}) where {spark_condition(seen, columns, self._node.name)}"
+            found[name] = SparkRelation(query, columns)
+        for table in self._node.lookups:
+            source = next(i.partition for i in planned.inputs if i.asset == table.source)
+            version = next(i.version for i in planned.inputs if i.asset == table.asset and i.looked_up)
+            query = lookup(
+                table, self._scan(the_plan, table.source, [source]), self._scan(the_plan, table.asset, [WHOLE])
+            )
+            found[table.name] = SparkRelation(query, relation_columns(table.contract), table.contract, version)
+        return found
+
+    def _columns(self, name: str) -> Mapping[str, str]:
+        address = self._runtime.addresses[name]
+        return relation_columns(address.contract, with_run_id=address.with_run_id)
+
+    def _scan(self, the_plan: Plan, name: str, partitions: Sequence[str]) -> str:
+        address, snapshot_id = self._runtime.addresses[name], the_plan.inputs[name].snapshot_id
+        assert snapshot_id is not None  # noqa: S101  (a partition of it is published)
+        if name not in self._tables:
+            self._tables[name] = self._runtime.store.catalog.load_table(address.identifier)
+        return scan(address, self._tables[name], snapshot_id, partitions)
+
+    def _output(self, folder: str) -> SparkOutput:
+        may_wait = self._node.layer == "kpi" or closes_periods(self._node)  # what waits for a person is one file
+        return SparkOutput(folder, self._field_ids, self._store, one_file=may_wait)
+
+    @cached_property
+    def _store(self) -> dict[str, Any]:
+        settings = self._runtime.settings
+        endpoint, key, secret = settings.require_s3()
+        address = urlsplit(endpoint)
+        return {
+            "access_key": key,
+            "secret_key": secret,
+            "endpoint_override": address.netloc,
+            "scheme": address.scheme,
+            "region": settings.s3_region,
+            "connect_timeout": min(10, settings.s3_timeout_s),
+            "request_timeout": settings.s3_timeout_s,
+        }

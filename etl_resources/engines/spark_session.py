@@ -1,0 +1,167 @@
+"""The Spark session of a run: started when the first table needs it, one for the whole process.
+
+Its catalog is the one that PyIceberg writes, under the same name, read-only here: what Spark reads is pinned to a
+snapshot, and what it writes are files that the platform's own committer publishes.
+"""
+
+import importlib.util
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from etl_resources.engines.spark_jars import java_command, spark_jars
+from etl_resources.errors import PermanentError
+from etl_resources.manifest import SparkSize
+from etl_resources.progress import report
+from etl_resources.settings import Settings
+from etl_resources.tables.catalog import CATALOG_NAME, CATALOG_SCHEMA
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LOCAL = "local"
+"""Master that means: in this process, with the cores of the size."""
+ARROW_ROWS = 10_000
+"""Rows of a batch that a task hands to Python."""
+_PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey")
+"""Parameters of a DSN that mean the same to the JDBC driver."""
+_MEANING = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",  # an overflow ends the run, where it would be a null or a wrapped number
+    "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # as DuckDB and Postgres quote
+    "spark.sql.decimalOperations.allowPrecisionLoss": "false",  # else a product of decimals is rounded silently
+    "spark.sql.legacy.decimal.retainFractionDigitsOnTruncate": "true",  # else 100.51 is 100.5::decimal(38,1)
+    "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    "spark.sql.iceberg.aggregate-push-down.enabled": "false",  # rows are counted, not believed
+    "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
+    "spark.sql.adaptive.enabled": "true",
+}
+"""What results depend on, and how they are handed over: set in each session, whoever started Spark."""
+_START = {
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "FATAL",  # errors come as exceptions, once
+    "spark.speculation": "false",
+}
+_lock = Lock()
+_idle: "dict[tuple[str, ...], list[SparkSession]]" = {}
+"""Sessions that nobody uses now, by what their catalog is."""
+
+
+@contextmanager
+def spark_session(settings: Settings, size: SparkSize) -> "Iterator[SparkSession]":
+    """A session that nobody else uses meanwhile, on the process's one Spark, started on first use in about 6 s.
+
+    Sessions are used again: each has its catalog, with connections of its own. The first size of a run decides memory
+    and cores; the parts of a shuffle are each session's own. Raises PermanentError without Java or pyspark.
+    """
+    catalog = _catalog(settings)
+    with _lock:
+        running = _running(settings, size)
+        waiting = _idle.setdefault(tuple(catalog.values()), [])
+        own = waiting.pop() if waiting else running.newSession()
+    shuffle = {"spark.sql.shuffle.partitions": str(size.shuffle_partitions)}
+    for name, value in {**_MEANING, **shuffle, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
+        own.conf.set(name, value)
+    yield own
+    waiting.append(own)  # but for one that met an error, which may be that of its catalog
+
+
+def _running(settings: Settings, size: SparkSize) -> "SparkSession":
+    java_command()
+    if not all(map(importlib.util.find_spec, ("pyspark", "pandas"))):
+        raise PermanentError(
+            "Spark's packages are not installed. Install them (pip install -c constraints.txt -e '.[spark]'), or give "
+            "the dataset a size of the embedded engine."
+        )
+    from pyspark.sql import SparkSession
+
+    _forget_dead()
+    if SparkSession.getActiveSession() is None and SparkSession._instantiatedSession is None:
+        report("spark", "starting", master=_master(settings, size))
+        logging.getLogger("SQLQueryContextLogger").disabled = True  # the error itself says all of it
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName("data-pipeline").master(_master(settings, size))
+    for name, value in _configuration(settings, size).items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+def _forget_dead() -> None:
+    """A JVM that was killed takes its session along; pyspark would go on talking to it."""
+    from pyspark import SparkContext
+    from pyspark.sql import SparkSession
+
+    gateway: Any = SparkContext._gateway
+    process = getattr(gateway, "proc", None)
+    if process is None or process.poll() is None:
+        return
+    _idle.clear()
+    SparkContext._active_spark_context = None
+    SparkContext._gateway = SparkContext._jvm = None
+    SparkSession._instantiatedSession = None
+
+
+def _master(settings: Settings, size: SparkSize) -> str:
+    return f"local[{size.cores}]" if settings.spark_master == LOCAL else settings.spark_master
+
+
+def _configuration(settings: Settings, size: SparkSize) -> dict[str, str]:
+    spill = Path(settings.home).resolve() / "spill"
+    spill.mkdir(parents=True, exist_ok=True)
+    local = settings.spark_master == LOCAL or settings.spark_master.startswith("local[")
+    memory = f"{size.memory_mb}m"
+    where = {"spark.driver.memory": memory} if local else {
+        "spark.executor.memory": memory, "spark.cores.max": str(size.cores),
+    }  # fmt: skip
+    if local:
+        where |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    return {
+        **_START,
+        **where,
+        "spark.jars": ",".join(map(str, spark_jars(settings.maven_repository))),
+        "spark.local.dir": str(spill),
+        "spark.sql.warehouse.dir": str(spill / "warehouse"),
+    }
+
+
+def _catalog(settings: Settings) -> dict[str, str]:
+    """Addresses and secrets."""
+    endpoint, key, secret = settings.require_s3()
+    address, user, password = jdbc_address(settings.require_postgres())
+    prefix = f"spark.sql.catalog.{CATALOG_NAME}"
+    options = {
+        "type": "jdbc",
+        "uri": address,
+        "jdbc.user": user,
+        "jdbc.password": password,
+        "jdbc.schema-version": "V1",
+        "init-catalog-tables": "false",
+        "warehouse": "s3://unused",  # tables know where they are
+        "cache-enabled": "false",
+        "io-impl": "org.apache.iceberg.aws.s3.S3FileIO",
+        "s3.endpoint": endpoint,
+        "s3.path-style-access": "true",
+        "s3.access-key-id": key,
+        "s3.secret-access-key": secret,
+        "client.region": settings.s3_region,
+    }
+    found = {f"{prefix}.{name}": value for name, value in options.items() if value}
+    return {prefix: "org.apache.iceberg.spark.SparkCatalog", **found}
+
+
+def jdbc_address(dsn: str) -> tuple[str, str, str]:
+    """(JDBC address, user, password) of a DSN of libpq; the address holds no secret."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    parts = {k: str(v) for k, v in conninfo_to_dict(dsn).items() if v is not None}
+    options = {"currentSchema": CATALOG_SCHEMA, **{k: parts[k] for k in _PASSED_ON if k in parts}}
+    place = f"{parts.get('host', 'localhost')}:{parts.get('port', '5432')}/{parts.get('dbname', '')}"
+    return f"jdbc:postgresql://{place}?{urlencode(options)}", parts.get("user", ""), parts.get("password", "")
