@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_resolve import TableDraft, resolve_lookups
+from etl_resources.business_days import DAYS, DAYS_COLUMNS
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
 from etl_resources.engines.spark_inputs import relation_columns
 from etl_resources.engines.spark_sql import portability_problems, spark_condition
@@ -24,7 +25,7 @@ def spark_errors(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Itera
 
 
 def _in_sql(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterator[ManifestError]:
-    relations: dict[str, Mapping[str, str]] = {PERIOD: PERIOD_COLUMNS}
+    relations: dict[str, Mapping[str, str]] = {PERIOD: PERIOD_COLUMNS, DAYS: DAYS_COLUMNS}
     for reference in draft.references:
         layer = drafts[reference.name].layer
         relations[reference.name] = relation_columns(drafts[reference.name].contract, with_run_id=layer == "bronze")

@@ -9,8 +9,9 @@ from etl_assets.graph.closed_periods import closes_periods
 from etl_assets.graph.relations import input_windows, inside, relations
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
+from etl_resources.business_days import DAYS, DAYS_COLUMNS
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS, WHOLE, period_relation
-from etl_resources.engines.spark_inputs import SparkRelation, lookup, no_rows, relation_columns, scan
+from etl_resources.engines.spark_inputs import SparkRelation, given_rows, lookup, no_rows, relation_columns, scan
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_sql import spark_condition
 from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
@@ -61,7 +62,7 @@ class SparkTransforms:
                 ObjectStore.of(self._runtime.store.catalog, self._address.location).delete(paths)
 
         try:
-            inputs, output = self._inputs(the_plan, planned), self._output(folder)
+            inputs, output = self._inputs(engine, the_plan, planned), self._output(folder)
             with spark_session(self._runtime.settings, self._size) as spark:
                 return run_on_spark(spark, self._transform, inputs, output, keep, write_empty)
         except Exception as e:
@@ -81,8 +82,13 @@ class SparkTransforms:
         if self._node.contract.references or self._node.queries:
             look_up(engine, looked_up)
 
-    def _inputs(self, the_plan: Plan, planned: PlannedPartition) -> dict[str, SparkRelation]:
+    def _inputs(
+        self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition
+    ) -> dict[str, SparkRelation]:
         found = {}
+        if self._node.reads_days:
+            days = engine.cursor().sql(f"from {self._runtime.project.business_days.relation}").fetchall()
+            found[DAYS] = SparkRelation(given_rows(days, DAYS_COLUMNS), DAYS_COLUMNS)
         if planned.partition != WHOLE:
             start = self._runtime.project.platform.calendar.fiscal_year_start
             query = f"select * from {period_relation(planned.partition, start)}"  # the engines say this alike

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID
-from etl_resources.engines.spark_sql import spark_columns, spark_condition, spark_type
+from etl_resources.engines.spark_sql import spark_columns, spark_condition, spark_literal, spark_type
 from etl_resources.identifiers import quote
 from etl_resources.lookups import FOUND, LookupTable, ReferenceTable
 from etl_resources.partition_sql import PartitionBy
@@ -38,6 +38,16 @@ def no_rows(columns: Mapping[str, str]) -> str:
     """Query: columns without a row."""
     items = ", ".join(f"cast(null as {spark_type(kind)}) as {quote(name)}" for name, kind in columns.items())
     return f"select {items} from range(0)"
+
+
+def given_rows(rows: Collection[tuple[object, ...]], columns: Mapping[str, str]) -> str:
+    """Query: rows that are known here, such as the days of the calendar, with these columns."""
+    values = ", ".join(f"({', '.join(map(_value, row))})" for row in rows)
+    return f"select {spark_columns(columns)} from values {values} as given({', '.join(map(quote, columns))})"
+
+
+def _value(value: object) -> str:
+    return "null" if value is None else spark_literal(str(value))
 
 
 def scan(address: TableAddress, table: "Table", snapshot_id: int, partitions: Collection[str]) -> str:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from etl_resources.business_days import DAYS_COLUMNS, BusinessDays
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.embedded import connect_offline
+from etl_resources.engines.spark_inputs import given_rows
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_sql import to_spark
 from etl_resources.identifiers import literal
-from etl_resources.manifest import SparkSize
+from etl_resources.manifest import Calendar, SparkSize
 from etl_resources.quality.content_hash import content_hash
 from etl_resources.settings import load_settings
 
@@ -139,6 +141,16 @@ def test_every_kind_of_query_gives_the_same_rows(
     """Groups, joins, sets, windows, ties and no rows at all."""
     ours, theirs = both(rows, spark, sql)
     assert ours == theirs
+
+
+def test_days_of_the_calendar_are_the_same(rows: "duckdb.DuckDBPyConnection", spark: "SparkSession") -> None:
+    """With holidays whose names have quotes and backslashes."""
+    holidays = {"days": {"2024-05-01": "Workers' Day", "2024-05-02": 'A "\\long\\" weekend'}}
+    calendar = Calendar.model_validate({"start": "2023-08", "end": "2026-07", "holidays": holidays})
+    ours = rows.sql(f"from {BusinessDays(calendar).relation}").fetchall()
+    theirs = [tuple(row) for row in spark.sql(given_rows(ours, DAYS_COLUMNS)).collect()]
+    assert len(ours) > 1000
+    assert theirs == ours
 
 
 def test_every_letter_has_the_same_case(rows: "duckdb.DuckDBPyConnection", spark: "SparkSession") -> None:
