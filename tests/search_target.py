@@ -112,6 +112,8 @@ class _Input:
     rows: Mapping[str, Rows]
     epoch: int
     asset: str = SOURCE
+    heads: Mapping[str, Any] = field(default_factory=dict)
+    """It has no files."""
 
     def partition_for(self, partition: str) -> str:
         return partition
