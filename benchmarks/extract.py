@@ -23,6 +23,7 @@ from etl_resources.engines.embedded import connect
 from etl_resources.extract.capture import capture_table
 from etl_resources.extract.postgres import READER_WORK_MEM, SourceTable, open_source, snapshot_of
 from etl_resources.extract.source_query import select_rows
+from etl_resources.partition_sql import Placement
 from etl_resources.tables.schema import field_ids
 
 TABLE = "bronze.sales_lines"
@@ -39,7 +40,7 @@ def main() -> None:
     assert node.dataset.source is not None
     calendar = runtime.project.platform.calendar
     months = keys_between(calendar.start, calendar.end)
-    source = SourceTable(node.dataset.source, node.contract.partition_column)
+    source = SourceTable(node.dataset.source, Placement.of(node.contract))
     ids = field_ids(runtime.store.ensure(address).schema(), address.columns)
     dsn, setting = runtime.source_dsn("erp")
     size = runtime.size(node)

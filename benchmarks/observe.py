@@ -27,6 +27,7 @@ from etl_resources.extract.watermark import Changes, find_changes, read_bound
 from etl_resources.ledger.connection import migrate
 from etl_resources.ledger.state import read_state
 from etl_resources.manifest_sources import PostgresSource
+from etl_resources.partition_sql import Placement
 from etl_resources.reconcile import Facts, Rules, decide
 from etl_resources.run_token import InputVersion, inputs_as_json, run_token
 from etl_resources.settings import load_settings
@@ -108,7 +109,7 @@ def _bound(address: str) -> Any:
 def _look(address: str, last: Changes) -> Changes:
     with psycopg.connect(address, autocommit=True, options="-c timezone=UTC") as connection:
         bound = read_bound(connection, "the benchmark")
-        return find_changes(connection, SOURCE, "order_date", bound, last.watermark, last.digests)
+        return find_changes(connection, SOURCE, Placement("order_date"), bound, last.watermark, last.digests)
 
 
 def compare(address: str, assets: int, partitions: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from etl_assets.cli.manifests import register
 from etl_assets.project import load_project
 from etl_resources.errors import PermanentError
 from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
+from etl_resources.partition_sql import Placement
 from tests.databases import new_databases
 from tests.projects import SALES
 
@@ -106,7 +107,7 @@ def test_the_manifest_is_valid_and_true(new: New, shop: str) -> None:
         open_source(shop, setting="ERP_DSN", timeout_s=10) as connection,
         snapshot_of(connection, shop, "ERP_DSN") as snapshot,
     ):
-        snapshot.prove_types(SourceTable(dataset.source, "issued_on"))
+        snapshot.prove_types(SourceTable(dataset.source, Placement("issued_on")))
 
 
 def test_an_existing_manifest_is_kept(new: New) -> None:

@@ -141,7 +141,8 @@ CASES = {
     ),
     "from": (
         ORDERS_FILE, KEY, declared(more=", from: bronze.lines"), AT,
-        "from 'bronze.lines' is not an input that the SQL reads for the same period and partitions: whose rows hold the key; did you",
+        "from 'bronze.lines' is not an input that the SQL reads for the same period and partitions: whose rows hold "
+        "the key; did you",
     ),
     "looked up as well": (
         SALES_FILE, "  lookups:", "  references:\n    silver.rates: {on: {currency: code}}\n  lookups:",

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from etl_resources.calendar import MONTH
 from etl_resources.errors import PermanentError
 from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
 from etl_resources.manifest_columns import Column
 from etl_resources.manifest_sources import Join, PostgresSource
+from etl_resources.partition_sql import Placement
 from tests.databases import new_databases, query
 from tests.integration.drifting import BEFORE, POSTGRES_TYPES, Make
 
@@ -22,7 +24,7 @@ LINES = SourceTable(
         joins=(Join(table="shop.orders", on={"id": "order_id"}, columns={"placed_on": "placed_on"}),),
         columns={n: Column(type=t) for n, t in (("order_id", "bigint"), ("line", "int"), ("placed_on", "date"))},
     ),
-    "placed_on",
+    Placement("placed_on"),
 )
 TABLES = """
 create schema shop;
@@ -98,13 +100,13 @@ def test_control_totals_of_another_period_are_refused(shop: str, day: str) -> No
         snapshot_of(connection, shop, "SHOP_DSN") as snapshot,
     ):
         totals = snapshot.control_totals(
-            "kpi_a/t.sql", "select date '2024-06-01' as month, 1 as n", ["2024-05", "2024-06"]
+            "kpi_a/t.sql", "select date '2024-06-01' as month, 1 as n", ["2024-05", "2024-06"], MONTH
         )
         assert totals == {"2024-05": [], "2024-06": [{"month": "2024-06-01", "n": 1}]}
         with pytest.raises(
             PermanentError, match=r"Control totals of kpi_a/t\.sql: a row has the month .* was asked to be"
         ):
-            snapshot.control_totals("kpi_a/t.sql", f"select {day} as month, 1 as n", ["2024-05", "2024-06"])
+            snapshot.control_totals("kpi_a/t.sql", f"select {day} as month, 1 as n", ["2024-05", "2024-06"], MONTH)
 
 
 @pytest.mark.parametrize("stamp", ["infinity", "-infinity", "0001-12-31 23:59:59+00 BC", "10000-01-01 00:00:00+00"])

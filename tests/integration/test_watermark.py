@@ -14,6 +14,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.extract import watermark
 from etl_resources.extract.watermark import Bound, Changes, find_changes, read_bound
 from etl_resources.manifest_sources import PostgresSource
+from etl_resources.partition_sql import Placement
 from tests.databases import query, server_dsn
 
 pytestmark = pytest.mark.timeout(300)
@@ -49,7 +50,9 @@ class Observer:
 
     def look(self) -> set[str]:
         bound = read_bound(self.connection, "the test")
-        self.last = find_changes(self.connection, SOURCE, "day", bound, self.last.watermark, self.last.digests)
+        self.last = find_changes(
+            self.connection, SOURCE, Placement("day"), bound, self.last.watermark, self.last.digests
+        )
         return set(self.last.partitions)
 
 
@@ -99,7 +102,7 @@ def test_a_watermark_that_ignores_open_transactions_misses_rows(dsn: str, monkey
         (now,) = observer.connection.execute("select clock_timestamp()").fetchone() or (None,)
         bound = Bound(now, now)
         observer.last = find_changes(
-            observer.connection, SOURCE, "day", bound, observer.last.watermark, observer.last.digests
+            observer.connection, SOURCE, Placement("day"), bound, observer.last.watermark, observer.last.digests
         )
         return set(observer.last.partitions)
 
