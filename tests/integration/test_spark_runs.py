@@ -91,7 +91,10 @@ def test_a_run_on_spark_publishes_what_the_embedded_engine_would(lake: Lake, jav
     assert run.success, run.error
     assert lake.published_kpi() == lake.oracle(MONTH)
     prove_whole(lake)
-    engines = lake.platform("select distinct staged ->> 'engine' from etl.intents where asset like 'gdp%'")
+    engines = lake.platform(
+        "select distinct p.staged ->> 'engine' from etl.intent_partitions p join etl.intents i using (attempt) "
+        "where i.asset like 'gdp%'"
+    )
     assert [name.partition(" ")[0] for (name,) in engines] == ["pyspark"]
     shown = " ".join(psutil.Process(SparkContext._gateway.proc.pid).cmdline())
     assert lake.env["ETL_S3_SECRET_KEY"] not in shown
