@@ -195,7 +195,8 @@ class Closure:
         now = (*inputs, *looked_up)
         totals, problem = self._totals(node, partition, now, known)
         now = (*now, *totals)
-        complete = len(totals) == len(node.controls) + (node.adjusts is not None)
+        # totals: at least one for each query, more where several periods were captured
+        complete = len(totals) >= len(node.controls) + (node.adjusts is not None)
         token = None if unknown or not complete else self._token(node, partition, now)
         if known is None:
             return Verdict(node.name, partition, State.NEVER, (), now, token)

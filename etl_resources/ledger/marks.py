@@ -120,7 +120,7 @@ def record_compared(connection: "psycopg.Connection[Any]", asset: str) -> None:
     """All of a source was compared just now by a capture that found it as it is published: no poll is due."""
     connection.execute(
         "insert into etl.source_looks (source, swept_at) values (%s, now()) "
-        "on conflict (source) do update set swept_at = excluded.swept_at",
+        "on conflict (source) do update set swept_at = greatest(source_looks.swept_at, excluded.swept_at)",
         (asset,),
     )
 

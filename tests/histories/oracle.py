@@ -199,4 +199,4 @@ def _customers(state: State, orders: Rows) -> list[tuple[Any, ...]]:
     sums = defaultdict[int, list[Decimal]](list)
     for _, _, customer, _, eur in orders:
         sums[customer].append(eur)
-    return [(c, segment, len(sums[c]), sum(sums[c], Decimal(0))) for c, segment in newest.items()]
+    return [(c, segment, len(sums[c]), sum(sums[c], Decimal("0.00"))) for c, segment in newest.items()]
