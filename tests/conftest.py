@@ -18,7 +18,7 @@ SOURCES = {"ERP_DSN", "ERP_ADMIN_DSN", "CRM_S3_URL", "RATES_URL"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--faults", type=int, default=6, metavar="N", help="random fault schedules to run (default 6)")
-    group.addoption("--histories", type=int, default=2, metavar="N", help="histories of late data (default 2)")
+    group.addoption("--histories", type=int, metavar="N", help="new histories of late data (default: two known ones)")
     group.addoption("--fault-seed", default=None, metavar="S[:I]", help="seed of both; :I runs only the I-th")
     group.addoption("--long", action="store_true", help="every failpoint with every follow-up, and all slow faults")
 
