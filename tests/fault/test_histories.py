@@ -1,6 +1,6 @@
 """Late data: random histories of changes in three kinds of sources, against an oracle and a full restatement.
 
-`--histories N` plays N new ones, `--fault-seed S` the same ones again, S:I only the I-th; without both, always the same.
+`--histories N` plays N new ones, `--fault-seed S` the same ones again, S:I only the I-th; without both: two known ones.
 """
 
 import random
