@@ -11,9 +11,8 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import quote
 from etl_resources.lookups import FOUND, relation_name
 from etl_resources.manifest_columns import DECIMAL
-from etl_resources.quality.conditions import Condition, conditions, row_condition
+from etl_resources.quality.conditions import Condition, conditions, row_condition, type_conditions
 from etl_resources.quality.content_hash import row_digits, row_text
-from etl_resources.sensitive import MASK
 from etl_resources.tables.schema import duckdb_type
 
 REASON = "struct<rule:string,`column`:string,reason:string>"
@@ -111,23 +110,12 @@ def _conditions(asset: str, contract: Contract, produced: Mapping[str, str]) -> 
         return Condition(found.rule, found.column, spark_condition(found.broken, types, what), found.text)
 
     for column in contract.columns:
-        yield from _own(column, produced[column.name])
+        yield from type_conditions(column, from_text=produced[column.name] == "string")
         for rule in column.rules:
             if rule.severity == "reject":
                 yield from map(carried, conditions(column, rule))
     yield from (carried(row_condition(rule)) for rule in contract.rules if rule.severity == "reject")
     yield from (_unknown(n, r) for n, r in enumerate(_rejecting(contract)))
-
-
-def _own(column: ContractColumn, produced: str) -> Iterator[Condition]:
-    raw, typed = f"typed._payload.{quote(column.name)}", f"typed.{quote(column.name)}"
-    if produced == "string" and column.type != "string":
-        unparsed = f"{raw} is not null and {typed} is null"
-        yield Condition("type", column.name, unparsed, f"{column.name} is not a {column.type}")
-    if column.cover and column.cover.mode == "hash" and column.cover.source_type != "string":
-        yield Condition("type", column.name, f"{raw} = '{MASK}'", f"{column.name} is not a {column.cover.source_type}")
-    if not column.nullable:
-        yield Condition("not_null", column.name, f"{raw} is null", column.reason or f"{column.name} is null")
 
 
 def _rejecting(contract: Contract) -> Sequence[ContractReference]:

@@ -8,6 +8,7 @@ from etl_resources.contract import ContractColumn, ContractReference
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.lookups import FOUND, relation_name
 from etl_resources.manifest_columns import DECIMAL, RowRule, Rule
+from etl_resources.sensitive import MASK
 from etl_resources.tables.schema import duckdb_type
 
 _SQL_OPERATORS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -25,6 +26,21 @@ class Condition:
     """DuckDB expression: true where a row breaks it, else false or null. Columns are named as in the contract."""
     text: str
     """What is wrong with such a row."""
+
+
+def type_conditions(column: ContractColumn, *, from_text: bool) -> Iterator[Condition]:
+    """That a value has its type, isn't a hash's mask, and is there. The engine has the row as given in typed._payload.
+
+    from_text: the transform gives text, of which what doesn't parse is null.
+    """
+    raw, typed = f"typed._payload.{quote(column.name)}", f"typed.{quote(column.name)}"
+    if from_text and column.type != "string":
+        unparsed = f"{raw} is not null and {typed} is null"
+        yield Condition("type", column.name, unparsed, f"{column.name} is not a {column.type}")
+    if column.cover and column.cover.mode == "hash" and column.cover.source_type != "string":
+        yield Condition("type", column.name, f"{raw} = '{MASK}'", f"{column.name} is not a {column.cover.source_type}")
+    if not column.nullable:
+        yield Condition("not_null", column.name, f"{raw} is null", column.reason or f"{column.name} is null")
 
 
 def conditions(column: ContractColumn, rule: Rule) -> Iterator[Condition]:

@@ -10,8 +10,7 @@ from etl_resources.contract import Contract, ContractColumn
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_columns import DECIMAL
-from etl_resources.quality.conditions import Condition, conditions, reference_condition, row_condition
-from etl_resources.sensitive import MASK
+from etl_resources.quality.conditions import Condition, conditions, reference_condition, row_condition, type_conditions
 from etl_resources.tables.schema import duckdb_type
 
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
@@ -99,14 +98,7 @@ def _widens(produced: str, wanted: str) -> bool:
 
 def _broken(column: ContractColumn, produced: str) -> Iterator[Condition]:
     """What a row may break in one column: its type, a required value, the rules that reject."""
-    raw, typed = f"typed._payload.{quote(column.name)}", f"typed.{quote(column.name)}"
-    if produced == "VARCHAR" and column.type != "string":
-        unparsed = f"{raw} is not null and {typed} is null"
-        yield Condition("type", column.name, unparsed, f"{column.name} is not a {column.type}")
-    if column.cover and column.cover.mode == "hash" and column.cover.source_type != "string":
-        yield Condition("type", column.name, f"{raw} = '{MASK}'", f"{column.name} is not a {column.cover.source_type}")
-    if not column.nullable:
-        yield Condition("not_null", column.name, f"{raw} is null", column.reason or f"{column.name} is null")
+    yield from type_conditions(column, from_text=produced == "VARCHAR")
     for rule in column.rules:
         if rule.severity == "reject":
             yield from conditions(column, rule)
