@@ -59,9 +59,8 @@ def read_lags(project: Project, connection: "psycopg.Connection[Any]", now: date
     follows = project.platform.keep_fresh.enabled
     zone = zone_of(project.platform.calendar.time_zone)
     lags = []
-    assets = {n.name: (n.dataset, n.upstream) for n in project.tables.values()}
-    assets |= {n.name: (n.table.dataset, (n.table.name,)) for n in project.serving}
-    for name, (dataset, upstream) in assets.items():
+    for node in project.nodes:
+        name, dataset, upstream = node.name, node.dataset, node.upstream
         sight = known.get(name, Sight())
         bounds = [found[u] for u in upstream]
         if not upstream or not follows:
@@ -108,6 +107,5 @@ def _first_missing(project: Project, dataset: Dataset, newest: str, now: datetim
 
 def objectives(project: Project) -> Mapping[str, timedelta]:
     """Asset → what its manifest promises."""
-    found = {n.name: n.dataset for n in project.tables.values()}
-    found |= {n.name: n.table.dataset for n in project.serving}
-    return {name: timedelta(hours=d.freshness.within_hours) for name, d in found.items() if d.freshness}
+    promised = {node.name: node.dataset.freshness for node in project.nodes}
+    return {name: timedelta(hours=f.within_hours) for name, f in promised.items() if f}

@@ -44,8 +44,7 @@ class LedgerCollector:
         self._read_at = float("-inf")
         self._samples: list[Sample] = []
         self._told: frozenset[str] = frozenset()
-        self._tenants = {n.name: n.dataset.tenant for n in project.tables.values()}
-        self._tenants |= {n.name: n.table.dataset.tenant for n in project.serving}
+        self._tenants = {node.name: node.dataset.tenant for node in project.nodes}
 
     def registry(self) -> "CollectorRegistry":
         """With this collector alone."""

@@ -1,6 +1,6 @@
 """The whole project, read and resolved: what the graph and the CLI work from. No Dagster, no data."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -112,6 +112,21 @@ class ServingNode:
         return f"{self.target.store}.{self.target.place}"
 
     @property
+    def dataset(self) -> Dataset:
+        """Whose layer it copies."""
+        return self.table.dataset
+
+    @property
+    def every(self) -> Every | None:
+        """The grain of its partitions, which are the table's; None: it has one."""
+        return self.table.every
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The table."""
+        return (self.table.name,)
+
+    @property
     def key(self) -> tuple[str, ...]:
         """The target's own key, or the table's."""
         return self.target.key or self.table.contract.key
@@ -131,6 +146,11 @@ class Project:
     """Control totals by name (etl_assets/reconciliations): the SQL of each."""
     sensitive: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Table → column that is made of sensitive ones → how: hash, mask, made of hash …"""
+
+    @property
+    def nodes(self) -> Sequence[TableNode | ServingNode]:
+        """Every table, sources first, then every target."""
+        return [*self.tables.values(), *self.serving]
 
     @cached_property
     def business_days(self) -> BusinessDays:

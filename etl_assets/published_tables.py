@@ -37,8 +37,7 @@ def list_tables(runtime: Runtime) -> list[PublishedTable]:
             "select asset, count(*), sum(rows)::bigint, max(published_at) from etl.current_versions group by asset"
         ).fetchall()
     known = {asset: (partitions, total, newest) for asset, partitions, total, newest in rows}
-    nodes: list[TableNode | ServingNode] = [*runtime.project.tables.values(), *runtime.project.serving]
-    return [_entry(runtime, node, *known.get(node.name, (0, 0, None))) for node in nodes]
+    return [_entry(runtime, node, *known.get(node.name, (0, 0, None))) for node in runtime.project.nodes]
 
 
 def _entry(

@@ -154,19 +154,12 @@ def _load(runtime: Runtime, name: str) -> "Table":
         raise PermanentError(f"{name} is not published yet. Materialize it, or run `data-pipeline demo`.") from e
 
 
-def _nodes(runtime: Runtime) -> list[tuple[TableNode | ServingNode, tuple[str, ...]]]:
-    """Every table and target with the names of its inputs, in the order of the flow."""
-    project = runtime.project
-    tables = [(n, n.upstream) for n in project.tables.values()]
-    return [*tables, *((n, (n.table.name,)) for n in project.serving)]
-
-
 def _stale(runtime: Runtime, ledger: Ledger, name: str, rolled: Sequence[str]) -> dict[str, list[str]]:
     """Dependants, direct or not, with the published partitions that read these."""
     affected = {name: set(rolled)}
     found: dict[str, list[str]] = {}
-    for node, inputs in _nodes(runtime):
-        if affected.keys() & set(inputs):
+    for node in runtime.project.nodes:
+        if affected.keys() & set(node.upstream):
             published = sorted(
                 partition
                 for partition, publish in ledger.current(node.name).items()
@@ -181,8 +174,11 @@ def _stuck(runtime: Runtime, ledger: Ledger, name: str, plan: RollbackPlan) -> l
     """Dependants that join the rolled-back table with one of another capture: they refuse to mix moments."""
     found, own = [], runtime.project.tables[name]
     rolled_back = {r.partition: r.after for r in plan.partitions}
-    for node, inputs in _nodes(runtime):
-        same_period = inputs if isinstance(node, ServingNode) else [i for i in node.inputs if i not in node.windows]
+    for node in runtime.project.nodes:
+        if isinstance(node, ServingNode):
+            same_period = [*node.upstream]
+        else:
+            same_period = [i for i in node.inputs if i not in node.windows]
         others = [runtime.project.tables[i] for i in same_period if i != name]
         if name not in same_period or not others:
             continue

@@ -30,9 +30,8 @@ _UNENDED = [
 def running_places(instance: dg.DagsterInstance, project: Project, now: datetime) -> set[Place]:
     """(table or target, partition). A run without a selection is of all assets of its job."""
     jobs = {job_name(every): names for every, names in job_assets(project).items()}
-    names = {asset_key(name): name for name in (*project.tables, *(n.name for n in project.serving))}
-    partitioned = {n: node.dataset.partitions is not None for n, node in project.tables.items()}
-    partitioned |= {n.name: n.table.dataset.partitions is not None for n in project.serving}
+    names = {asset_key(node.name): node.name for node in project.nodes}
+    partitioned = {node.name: node.dataset.partitions is not None for node in project.nodes}
     found: set[Place] = set()
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNENDED), limit=RUNS_MAX):
         run = record.dagster_run

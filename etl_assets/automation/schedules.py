@@ -196,25 +196,14 @@ class Evaluation:
         )
 
 
-@dataclass(frozen=True)
-class _Named:
-    name: str
-    upstream: Sequence[str]
-
-
 def selected(project: Project, terms: Sequence[str]) -> list[str]:
     """Tables and targets of a selection. Raises PermanentError for what doesn't exist."""
-    nodes = [_Named(n.name, n.upstream) for n in project.tables.values()]
-    nodes += [_Named(n.name, (n.table.name,)) for n in project.serving]
-    datasets = {n.name: n.dataset.dataset for n in project.tables.values()}
-    datasets |= {n.name: n.table.dataset.dataset for n in project.serving}
-    return select(nodes, datasets, terms)
+    return select(project.nodes, {node.name: node.dataset.dataset for node in project.nodes}, terms)
 
 
 def _by_grain(project: Project, assets: Sequence[str]) -> Mapping[Every, list[str]]:
     """Whole tables take part in each grain's runs; alone, in those by month."""
-    own: dict[str, Every | None] = {n: node.every for n, node in project.tables.items()}
-    own |= {node.name: node.table.every for node in project.serving}
+    own = {node.name: node.every for node in project.nodes}
     grains = [g for g in EVERY if any(own[a] == g for a in assets)] or ["month"]
     return {grain: [a for a in assets if own[a] in (grain, None)] for grain in grains}
 

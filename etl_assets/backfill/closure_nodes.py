@@ -20,8 +20,7 @@ def closure_nodes(project: Project) -> list[ClosureNode]:
 
 def datasets_of(project: Project) -> Mapping[str, str]:
     """Asset → its dataset, whose target it is or of which it is a layer."""
-    tables = {n.name: n.dataset.dataset for n in project.tables.values()}
-    return tables | {n.name: n.table.dataset.dataset for n in project.serving}
+    return {node.name: node.dataset.dataset for node in project.nodes}
 
 
 def state_of(ledger: Ledger, nodes: Collection[ClosureNode]) -> LedgerState:

@@ -22,8 +22,7 @@ def job_name(every: Every) -> str:
 def job_assets(project: Project) -> Mapping[Every, list[str]]:
     """Grain → tables and targets of its job, in the order of the flow. By month there is one in any case, for tables
     without partitions, unless all have others."""
-    every = {name: node.every for name, node in project.tables.items()}
-    every |= {node.name: node.table.every for node in project.serving}
+    every = {node.name: node.every for node in project.nodes}
     used = set(every.values())
     return {
         grain: [name for name, own in every.items() if own in (grain, None)]

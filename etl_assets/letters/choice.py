@@ -73,8 +73,7 @@ def assets_of(runtime: Runtime, names: Sequence[str] | None) -> list[str]:
     every = list(runtime.letters_addresses)
     if not names:
         return every
-    owner = {name: node.dataset.dataset for name, node in runtime.project.tables.items()}
-    owner |= {node.name: node.table.dataset.dataset for node in runtime.project.serving}
+    owner = {node.name: node.dataset.dataset for node in runtime.project.nodes}
     for name in names:
         if name not in every and name not in owner.values():
             raise PermanentError(f"Unknown table {name!r}; {hint(name, [*every, *dict.fromkeys(owner.values())])}.")

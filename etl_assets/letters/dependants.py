@@ -49,18 +49,18 @@ def _linked(closure: Closure, node: ClosureNode, reached: Collection[str]) -> se
     return found
 
 
-def upstream_of(closure: Closure, name: str) -> set[str]:
+def upstream_of(nodes: Mapping[str, ClosureNode], name: str) -> set[str]:
     """Tables that a table or target is made from, directly or not."""
     found: set[str] = set()
     queue = [name]
     while queue:
-        inputs = closure.nodes[queue.pop()].upstream
+        inputs = nodes[queue.pop()].upstream
         queue += [i for i in inputs if i not in found]
         found |= set(inputs)
     return found
 
 
-def run_ranges(closure: Closure, needed: Mapping[str, Collection[str]]) -> list[RunRange]:
+def run_ranges(nodes: Mapping[str, ClosureNode], needed: Mapping[str, Collection[str]]) -> list[RunRange]:
     """Runs, in order, that ask of each asset exactly its partitions."""
     found: list[RunRange] = []
     group: list[str] = []
@@ -69,7 +69,7 @@ def run_ranges(closure: Closure, needed: Mapping[str, Collection[str]]) -> list[
         group.append(name)
         following = needed[names[i + 1]] if i + 1 < len(names) else None
         if following is None or set(following) != set(needed[name]):
-            ranges = stretches(closure.nodes[name].partitions, needed[name])
+            ranges = stretches(nodes[name].partitions, needed[name])
             found += [RunRange(tuple(group), partitions) for partitions in ranges]
             group = []
     return found

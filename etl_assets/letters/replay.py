@@ -9,6 +9,7 @@ killed one ended.
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from etl_assets.letters.choice import Choice, assets_of, is_discarded
 from etl_assets.letters.dependants import dependants, run_ranges, upstream_of
 from etl_assets.letters.judging import Verdict, compare, judging
 from etl_resources.calendar import WHOLE
-from etl_resources.closure import Closure
+from etl_resources.closure import Closure, ClosureNode
 from etl_resources.dead_letters.discards import load
 from etl_resources.dead_letters.index import LetterFile, files
 from etl_resources.dead_letters.reading import letters
@@ -113,7 +114,7 @@ class _Session:
         begun = _unfinished(self.ledger, asset)
         if not begun and not files(self.ledger.connection, "current", [asset]):
             return
-        if self.pending.keys() & upstream_of(self._closure(), asset):
+        if self.pending.keys() & upstream_of(self._nodes, asset):
             self._flush()
         files_found = _files_to_judge(self.runtime, self.ledger, asset, self.choice)
         if not files_found and not begun:
@@ -140,7 +141,7 @@ class _Session:
 
     def _flush(self) -> None:
         calendar = self.runtime.project.platform.calendar
-        for part in run_ranges(self._closure(), self.pending) if self.run is not None else ():
+        for part in run_ranges(self._nodes, self.pending) if self.run is not None else ():
             assert self.run is not None  # noqa: S101  (as above)
             self.progress(f"recomputing {', '.join(part.assets)}: {in_words(part.partitions)}")
             # what has no partitions takes part in a run of any
@@ -152,8 +153,12 @@ class _Session:
 
     def _closure(self) -> Closure:
         """As the ledger is now: a run in between changes it."""
-        nodes = closure_nodes(self.runtime.project)
+        nodes = [*self._nodes.values()]
         return Closure(nodes, state_of(self.ledger, nodes))
+
+    @cached_property
+    def _nodes(self) -> Mapping[str, ClosureNode]:
+        return {n.name: n for n in closure_nodes(self.runtime.project)}
 
 
 def _files_to_judge(runtime: Runtime, ledger: Ledger, asset: str, choice: Choice) -> list[LetterFile]:

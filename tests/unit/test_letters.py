@@ -117,8 +117,9 @@ def test_what_depends_on_a_partition_is_its_months_windows_and_targets(flow: Flo
     assert found["kpi.history"] == {WHOLE}
     assert dependants(closure, ORDERS, {january})[LINES] == {january}, "they are captured together"
     assert dependants(closure, RATES, {WHOLE})["gdp.sales"] == set(MONTHS)
-    assert upstream_of(closure, "kpi.revenue") == {"gdp.sales", "silver.lines", "silver.orders", ORDERS, LINES, RATES,
-                                                   "silver.rates"}  # fmt: skip
+    assert upstream_of(closure.nodes, "kpi.revenue") == {
+        "gdp.sales", "silver.lines", "silver.orders", ORDERS, LINES, RATES, "silver.rates",
+    }  # fmt: skip
 
 
 def test_what_lacks_an_input_depends_on_nothing(flow: Flow) -> None:
@@ -148,7 +149,7 @@ def test_runs_ask_of_each_table_its_partitions_and_no_others(flow: Flow) -> None
     first, second, _, last = MONTHS
     needed = {"silver.lines": {first, second, last}, "gdp.sales": {last, first, second}, "kpi.history": {WHOLE}}
     both = ("silver.lines", "gdp.sales")
-    assert run_ranges(flow.closure(), needed) == [
+    assert run_ranges(flow.closure().nodes, needed) == [
         RunRange(both, [first, second]), RunRange(both, [last]), RunRange(("kpi.history",), [WHOLE]),
     ]  # fmt: skip
 
