@@ -1,9 +1,12 @@
 """Ivy, which pyspark brings along: what is fetched from a Maven repository is fetched by it."""
 
+import hashlib
 import importlib.util
 import re
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
+
+from etl_resources.errors import PermanentError
 
 _SETTINGS = """<ivysettings>
   <settings defaultResolver="maven"/>
@@ -37,6 +40,20 @@ def ivy_reason(log: str) -> str:
     """Ivy's own words: the first line under ERRORS, or else under WARNINGS."""
     found = re.search(r":::: ERRORS\s+(.+)", log) or re.search(r":::: WARNINGS\s+(.+)", log) or re.search(r"(.+)", log)
     return _shown(re.sub(r"\s+", " ", found[1]).strip())[:300] if found else "it said nothing"
+
+
+def prove_published(path: Path, what: str, sha256: str, repository: str | None, nothing: str) -> None:
+    """A fetched file is the one that was published. nothing: what is true where it isn't, for the error.
+
+    Raises PermanentError.
+    """
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise PermanentError(
+            f"{what} from {repository_name(repository)} has SHA-256 {found} instead of {sha256}: it is "
+            f"not what was published. {nothing}. Check ETL_MAVEN_REPOSITORY."
+        )
 
 
 def repository_name(repository: str | None) -> str:

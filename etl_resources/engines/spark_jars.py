@@ -1,6 +1,5 @@
 """The jars that Spark needs beside its own: fetched once a user, checked against what was published, cached."""
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -8,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from etl_resources.errors import PermanentError, TransientError
-from etl_resources.ivy import ivy_command, ivy_reason, repository_name
+from etl_resources.ivy import ivy_command, ivy_reason, prove_published, repository_name
 from etl_resources.progress import report
 
 ICEBERG = "1.12.0"
@@ -74,13 +73,7 @@ def _fetch(folder: Path, repository: str | None) -> Path:
                 f"{name} {version} can't be fetched from {repository_name(repository)} ({ivy_reason(run.stdout)}). "
                 "Run again, or set ETL_MAVEN_REPOSITORY."
             )
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            raise PermanentError(
-                f"{name} {version} from {repository_name(repository)} has SHA-256 {found} instead of {sha256}: it is "
-                "not what was published. Nothing was kept. Check ETL_MAVEN_REPOSITORY."
-            )
+        prove_published(path, f"{name} {version}", sha256, repository, "Nothing was kept")
     return jars
 
 

@@ -4,7 +4,6 @@ The distribution is the one that Elasticsearch publishes for integration tests: 
 modules (no root endpoint, no reindex), no Java. All projects of a user share it; data and configuration are their own.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etl_resources.errors import PermanentError, TransientError
-from etl_resources.ivy import ivy_command, ivy_reason, repository_name
+from etl_resources.ivy import ivy_command, ivy_reason, prove_published, repository_name
 from etl_resources.stack.account import ELASTICSEARCH, Account, reachable, system_folder
 
 VERSION = "8.19.21"
@@ -103,13 +102,7 @@ def install(target: Path, java: Java, repository: str | None, progress: Callable
     _forget_interrupted(target)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}.") as folder:
         archive = _fetch(Path(folder), java, repository, progress)
-        with archive.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != SHA256:
-            raise PermanentError(
-                f"Elasticsearch {VERSION} from {repository_name(repository)} has SHA-256 {found} instead of {SHA256}: "
-                "it is not what was published. Nothing was unpacked. Check ETL_MAVEN_REPOSITORY."
-            )
+        prove_published(archive, f"Elasticsearch {VERSION}", SHA256, repository, "Nothing was unpacked")
         progress("elasticsearch: unpacking")
         unpacked = _unpack(archive, Path(folder))
         try:
