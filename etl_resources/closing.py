@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.writing import Letters
-from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.capture import write_empty
 from etl_resources.failpoints import failpoint
@@ -27,6 +26,7 @@ from etl_resources.ledger.held import forget
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.pins import pins_of
 from etl_resources.ledger.records import IntendedPartition, Publish
+from etl_resources.runless_attempts import settled_when_failed
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.closing_tags import tag_closings
 from etl_resources.tables.head import read_head
@@ -82,14 +82,12 @@ class Closer:
         return self._commit("reopened", partition, by, reason, run_id, lambda _: None)
 
     def _commit(self, kind: str, partition: str, by: str, note: str, run_id: str, prove: Prove) -> Done:
-        import duckdb
-
         started, asset = time.monotonic(), self.address.asset
         self.store.settle(self.ledger, self.address)
         self.store.pin(self.ledger, self.address, strict=False)  # the ledger knows every publish from here on
         closing, current, made_as = self._intend(kind, partition, by, note, run_id, prove)
         attempt, epoch = closing.attempt, closing.epoch
-        try:
+        with settled_when_failed(self.ledger, attempt, f"{asset}, partition {partition}: {kind}"):
             ids = field_ids(self.store.catalog.load_table(self.address.identifier).schema(), self.address.columns)
             marker = write_empty(
                 self.engine, self.address, partition, epoch=epoch, token=made_as.token, field_ids=ids
@@ -99,12 +97,6 @@ class Closer:
             staged = StagedPartition(partition, made_as.token, epoch, current.version, current.rows, current.epoch)
             written = WrittenPartition(staged, (marker,), _evidence(made_as, time.monotonic() - started))
             batch = self.store.stage(self.ledger, self.address, attempt, run_id, [written])
-        except duckdb.Error as e:
-            self.ledger.settle(attempt, "failed", str(e))
-            raise engine_error(f"{asset}, partition {partition}: {kind}", e) from e
-        except (TransientError, PermanentError) as e:  # an unknown outcome is settled later, from the table
-            self.ledger.settle(attempt, "failed", str(e))
-            raise
         outcome = batch.publish()
         if outcome.fenced:
             raise TransientError(f"{asset}, partition {partition} was published meanwhile. Look at it, and try again.")

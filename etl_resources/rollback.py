@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.writing import Letters
-from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.extract.capture import write_empty
 from etl_resources.ledger.closings import refuse_closed
@@ -21,6 +20,7 @@ from etl_resources.ledger.pins import write_pins
 from etl_resources.ledger.records import IntendedPartition
 from etl_resources.progress import report
 from etl_resources.rollback_plan import RollbackPlan, RollbackPlanner, RolledPartition
+from etl_resources.runless_attempts import settled_when_failed
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
 from etl_resources.tables.publish import PublishOutcome
@@ -84,23 +84,15 @@ class Rollback:
         raise AssertionError("unreachable")
 
     def _commit(self, plan: RollbackPlan, run_id: str, reason: str) -> RollbackOutcome:
-        import duckdb
-
         started, asset = time.monotonic(), self.address.asset
         attempt, epoch = self._intend(plan, run_id, reason)
-        try:
+        with settled_when_failed(self.ledger, attempt, f"Rolling back {asset}"):
             table = self.store.catalog.load_table(self.address.identifier)
             written = [self._written(plan, rolled, epoch, table, started) for rolled in plan.partitions]
             self._carry_letters(plan, attempt, run_id, epoch)
             batch = self.store.stage(
                 self.ledger, self.address, attempt, run_id, written, prove=lambda head: _prove_head(head, asset, plan)
             )
-        except duckdb.Error as e:
-            self.ledger.settle(attempt, "failed", str(e))
-            raise engine_error(f"Rolling back {asset}", e) from e
-        except (TransientError, PermanentError) as e:  # an unknown outcome is settled later, from the table
-            self.ledger.settle(attempt, "failed", str(e))
-            raise
         outcome = batch.publish()
         report(asset, "rolled back", partitions=len(outcome.published), to=plan.version.number, version=outcome.number)
         return RollbackOutcome(plan, attempt, run_id, epoch, outcome)
