@@ -258,9 +258,7 @@ class KeepFresh(Strict):
         default=24, gt=0, description="How often every partition of a Postgres table is compared, stamped or not."
     )
     poll_every_minutes: float = Field(default=60, gt=0, description="How often an HTTP API is asked for its pages.")
-    tries: int = Field(
-        default=5, ge=1, description="Runs of a partition for one state of its inputs, then it is stuck."
-    )
+    tries: int = Field(default=5, ge=1, description="Runs of a partition without a publish, then it is stuck.")
     wait_s: float = Field(
         default=60,
         ge=0,

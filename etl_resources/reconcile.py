@@ -19,6 +19,8 @@ from etl_resources.verdicts import Change, ChangeKind, State
 
 WAIT_S_MAX = 3600.0
 """Longest wait between two tries."""
+CHANGED_WAIT_S_MAX = 300.0
+"""Where the inputs have changed since, which may help."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,14 @@ class Rules:
     follow_logic: bool = False
     """Whether a partition is made again because its logic changed."""
     tries: int = 5
-    """Requests of a partition for one state of its inputs."""
+    """Requests of a partition without a publish, then it is stuck: tried once more each time that its inputs change."""
     wait_s: float = 60.0
     """From the first request to the second; four times as long each time."""
 
-    def due(self, asked: Asked) -> datetime:
-        """When it may be asked for again."""
-        return asked.requested_at + timedelta(seconds=min(WAIT_S_MAX, self.wait_s * 4.0 ** (asked.tries - 1)))
+    def due(self, asked: Asked, *, changed: bool = False) -> datetime:
+        """When it may be asked for again. changed: its inputs have, which a busy source's always have."""
+        most = CHANGED_WAIT_S_MAX if changed and asked.tries < self.tries else WAIT_S_MAX
+        return asked.requested_at + timedelta(seconds=min(most, self.wait_s * 4.0 ** min(asked.tries - 1, 9)))
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Root:
 
     place: Place
     state: str
+    since: str
+    """As Asked.since."""
     tries: int
     """This one included."""
     why: str
@@ -85,7 +90,7 @@ class Decision:
     comparing: dict[Place, str] = field(default_factory=dict)
     """Sources that a run compares, or will; nobody waits for that."""
     stuck: dict[Place, str] = field(default_factory=dict)
-    """Asked for as often as is allowed; only a person, or another input, gets it on."""
+    """Asked for as often as is allowed; only a person, or another input, with which it is tried again, gets it on."""
     kept: dict[Place, str] = field(default_factory=dict)
     """Out of date, and to stay so: pinned, or held until a person accepts it."""
     logic: set[Place] = field(default_factory=set)
@@ -214,16 +219,18 @@ class _Decider:
         return read in self._looked_at and (polled or not self._closure.nodes[read[0]].is_source)
 
     def _ask(self, place: Place, into: dict[Place, Root | None], state: str, why: str) -> None:
-        asked, found = self._facts.asked.get(place), self._found
-        if asked is None or asked.state != state:
-            asked = None
-        if asked is not None and asked.tries >= self._rules.tries and self._facts.now >= self._rules.due(asked):
-            found.stuck[place] = why
-        elif asked is not None and self._facts.now < self._rules.due(asked):
+        asked, found, since = self._facts.asked.get(place), self._found, self._since(place)
+        if asked is None or asked.since != since:
+            into[place] = Root(place, state, since, 1, why)
+        elif self._facts.now < self._rules.due(asked, changed=asked.state != state):
             waiting = found.waiting if into is self._going else found.comparing
+            waiting = waiting if asked.stuck_since is None else found.stuck
             waiting[place] = f"try {asked.tries} of {self._rules.tries} was at {asked.requested_at:%H:%M:%S} UTC"
         else:
-            into[place] = Root(place, state, (asked.tries if asked else 0) + 1, why)
+            if asked.tries >= self._rules.tries:
+                found.stuck[place] = why
+            if asked.tries < self._rules.tries or asked.state != state:
+                into[place] = Root(place, state, since, asked.tries + 1, why)
 
         # the same capture may change its siblings, and what reads them goes, or waits, with it
         for sibling in [(name, place[1]) for name in self._closure.nodes[place[0]].captured_with]:
@@ -249,6 +256,12 @@ class _Decider:
     def _pending_mark(self, place: Place) -> Mark | None:
         mark, known = self._facts.marks.get(place), self._closure.known(*place)
         return mark if mark is not None and known is not None and mark.seen > known.epoch else None
+
+    def _since(self, place: Place) -> str:
+        """Changes when something is published or held, or a capture has looked: then a try has led to something."""
+        mark, known, waiting = self._pending_mark(place), self._closure.known(*place), self._closure.state.waiting
+        held = waiting[place].token if place in waiting else ""
+        return f"{known.epoch if known else 0}/{mark.first_seen if mark else 0}/{held}"
 
     def _is_held(self, place: Place) -> bool:
         """Whether exactly what would be computed waits for a person. What was accepted is to be published."""

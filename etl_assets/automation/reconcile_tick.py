@@ -89,7 +89,8 @@ class _Tick:
         asked = {self._new_key(r): r for r in put.now[:RUNS_MAX]}
         with connection.transaction():
             for key, request in asked.items():
-                requests.ask(connection, key, [(*r.place, r.state, r.tries, r.why) for r in request.roots], now)
+                tried = [(*r.place, r.state, r.since, r.tries, r.why) for r in request.roots]
+                requests.ask(connection, key, tried, now)
             settled = decision.fresh | decision.kept.keys() | self._gone(facts)
             requests.settle(connection, settled & facts.asked.keys(), decision.stuck)
         self._tell(observed)

@@ -25,6 +25,8 @@ class Mark:
     kind: str
     """changed: rows of it were seen to change; sweep: it is its turn to be compared; poll: only a run can tell."""
     marked_at: datetime
+    first_seen: int = 0
+    """As seen, of the first mark that no capture has answered."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def tell_problems(connection: "psycopg.Connection[Any]", sources: Collection[str
 
 def marks(connection: "psycopg.Connection[Any]") -> dict[Place, Mark]:
     """Every mark that no capture has taken away."""
-    rows = connection.execute("select asset, partition, seen, kind, marked_at from etl.marks").fetchall()
+    rows = connection.execute("select asset, partition, seen, kind, marked_at, first_seen from etl.marks").fetchall()
     return {(asset, partition): Mark(*rest) for asset, partition, *rest in rows}
 
 
@@ -99,10 +101,10 @@ def mark(connection: "psycopg.Connection[Any]", asset: str, partitions: Iterable
     """Mark partitions of a bronze table; a change stays one when it is its turn to be compared, too."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into etl.marks (asset, partition, seen, kind) values (%s, %s, %s, %s) "
+            "insert into etl.marks (asset, partition, seen, first_seen, kind) values (%s, %s, %s, %s, %s) "
             "on conflict (asset, partition) do update set seen = excluded.seen, marked_at = now(), "
             "kind = case when etl.marks.kind = 'changed' then 'changed' else excluded.kind end",
-            [(asset, partition, seen, kind) for partition in partitions],
+            [(asset, partition, seen, seen, kind) for partition in partitions],
         )
 
 
@@ -110,10 +112,10 @@ def looked_at(
     connection: "psycopg.Connection[Any]", assets: Iterable[str], partitions: Iterable[str], epoch: int
 ) -> None:
     """A capture of this epoch found these partitions as they are published: what was marked before it is done."""
-    connection.execute(
-        "delete from etl.marks where asset = any(%s) and partition = any(%s) and seen < %s",
-        (list(assets), list(partitions), epoch),
-    )
+    places = {"assets": list(assets), "partitions": list(partitions), "epoch": epoch}
+    of = "asset = any(%(assets)s) and partition = any(%(partitions)s)"
+    connection.execute(f"delete from etl.marks where {of} and seen < %(epoch)s", places)
+    connection.execute(f"update etl.marks set first_seen = seen where {of} and first_seen < %(epoch)s", places)
 
 
 def record_compared(connection: "psycopg.Connection[Any]", asset: str) -> None:

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """The tries of one partition for one state of its inputs."""
+    """The tries of one partition since something of it was published, or looked at."""
 
     state: str
+    """Of its inputs, at the last one."""
+    since: str
+    """What had been published then, and which mark waited: another one begins to count anew."""
     tries: int
     run_key: str
     requested_at: datetime
@@ -47,21 +50,27 @@ class Stuck:
 def asked(connection: "psycopg.Connection[Any]") -> dict[Place, Asked]:
     """Every partition that was asked for and has not been found fresh since."""
     rows = connection.execute(
-        "select asset, partition, state, tries, run_key, requested_at, stuck_since, why, told_at from etl.requests"
+        "select asset, partition, state, since, tries, run_key, requested_at, stuck_since, why, told_at "
+        "from etl.requests"
     ).fetchall()
     return {(asset, partition): Asked(*rest) for asset, partition, *rest in rows}
 
 
 def ask(
-    connection: "psycopg.Connection[Any]", run_key: str, places: Iterable[tuple[str, str, str, int, str]], at: datetime
+    connection: "psycopg.Connection[Any]",
+    run_key: str,
+    places: Iterable[tuple[str, str, str, str, int, str]],
+    at: datetime,
 ) -> None:
-    """Count a try, now, of (asset, partition, state, tries, why)."""
+    """Count a try, now, of (asset, partition, state, since, tries, why). What is stuck stays so while it is tried."""
     with connection.cursor() as cursor:
         cursor.executemany(
-            "insert into etl.requests (asset, partition, state, tries, why, run_key, requested_at, late_since) "
-            "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (asset, partition) do update "
-            "set state = excluded.state, tries = excluded.tries, why = excluded.why, run_key = excluded.run_key, "
-            "requested_at = excluded.requested_at, stuck_since = null, told_at = null",
+            "insert into etl.requests as r (asset, partition, state, since, tries, why, run_key, requested_at, "
+            "late_since) values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (asset, partition) do update "
+            "set state = excluded.state, since = excluded.since, tries = excluded.tries, why = excluded.why, "
+            "run_key = excluded.run_key, requested_at = excluded.requested_at, "
+            "stuck_since = case when r.since = excluded.since then r.stuck_since end, "
+            "told_at = case when r.since = excluded.since then r.told_at end",
             [(*place, run_key, at, at) for place in places],
         )
 

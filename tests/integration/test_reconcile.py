@@ -189,7 +189,8 @@ def test_a_failed_run_is_asked_for_again_then_it_is_stuck(ticker: Ticker, webhoo
     (asked,) = ticker.tick()
     assert (asked.first, asked.last) == (FIRST, FIRST)
     assert asked.key not in keys, "the state is that of the first try: its key would never run again"
-    late_order(lake, FIRST)  # another state of the inputs begins anew, too
+    late_order(lake, FIRST)  # another state of the inputs is tried, too
+    ticker.ahead += timedelta(minutes=1, seconds=1)
     asked = ticker.settle()
     assert stuck(lake).exit_code == 0
 

@@ -32,7 +32,7 @@ def places(request: Request) -> set[Place]:
 def count(decision: Decision, before: Mapping[Place, Asked], now: datetime) -> dict[Place, Asked]:
     """What the ledger remembers of the requests."""
     roots = [(r, request.key) for request in decision.requests for r in request.roots]
-    return {**before, **{r.place: Asked(r.state, r.tries, key, now) for r, key in roots}}
+    return {**before, **{r.place: Asked(r.state, r.since, r.tries, key, now) for r, key in roots}}
 
 
 def run(flow: Flow, requests: Iterable[Request]) -> None:
@@ -127,8 +127,8 @@ def test_what_is_running_is_waited_for(flow: Flow) -> None:
     assert ("gdp.sales", "2024-02") in decision.waiting
 
 
-def test_tries_are_bounded_and_another_input_begins_anew(flow: Flow) -> None:
-    """With growing waits between them; a stuck table doesn't hold what reads it."""
+def test_tries_are_bounded_and_another_input_is_tried_at_once(flow: Flow) -> None:
+    """With growing waits between them; a stuck table doesn't hold what reads it, and counts until it is published."""
     flow.lines["2024-02"] += 1
     flow.run({LINES: ["2024-02"]})
     now, asked, waits = START, dict[Place, Asked](), []
@@ -152,8 +152,33 @@ def test_tries_are_bounded_and_another_input_begins_anew(flow: Flow) -> None:
     flow.run({LINES: ["2024-02"]})
     decision = decide(flow.closure(), Facts(now, asked=asked), FOLLOW)
     assert {(r.place, r.tries) for request in decision.requests for r in request.roots} >= {
-        (("silver.lines", "2024-02"), 1)
+        (("silver.lines", "2024-02"), 6)
     }
+    run(flow, decision.requests)
+    flow.lines["2024-02"] += 1
+    flow.run({LINES: ["2024-02"]})
+    (first, *_) = decide(flow.closure(), Facts(now, asked=asked), FOLLOW).requests
+    assert {(r.place, r.tries) for r in first.roots} == {(("silver.lines", "2024-02"), 1)}, "published since"
+
+
+@pytest.mark.parametrize("kind", [CHANGED, SWEEP, POLL])
+def test_a_source_that_changes_all_the_time_and_never_gets_captured_is_stuck(flow: Flow, kind: str) -> None:
+    """Each new mark is another state. Ten hours of ticks: five tries, told as stuck, then one an hour."""
+    place, now, asked = (RATES, "all"), START, dict[Place, Asked]()
+    tried, stuck = [], []
+    for i in range(1200):
+        marked = {place: Mark(100 + i, kind, now, first_seen=100)}
+        decision = decide(flow.closure(), Facts(now, marks=marked, asked=asked), FOLLOW)
+        tried += [now - START for r in decision.requests for root in r.roots if root.place == place]
+        stuck += [now - START] if place in decision.stuck else []
+        asked = count(decision, asked, now)
+        now += timedelta(seconds=30)
+    assert [t.total_seconds() / 60 for t in tried[:7]] == [0, 1, 5, 10, 15, 75, 135]
+    assert stuck == tried[5:], "somebody is told, and it is tried again with what is new"
+    assert len(tried) == 14
+    looked = {place: replace(marked[place], first_seen=1300)}
+    (request,) = decide(flow.closure(), Facts(now, marks=looked, asked=asked), FOLLOW).requests
+    assert [r.tries for r in request.roots if r.place == place] == [1], "a capture has looked since"
 
 
 def with_state(closure: Closure, **changed: object) -> Closure:
