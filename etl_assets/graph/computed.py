@@ -17,6 +17,7 @@ from etl_assets.graph.outcome import (
     raise_failures,
 )
 from etl_resources.dead_letters.index import WrittenLetters
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, held_back
@@ -37,6 +38,8 @@ class Computed:
     error: Exception | None = None
     letters: WrittenLetters | None = None
     """What was rejected of it."""
+    measures: SparkMeasures | None = None
+    """What Spark did for it; None: the embedded engine computed it."""
 
 
 def hold_back_linked(computed: list[Computed], the_plan: Plan) -> list[Computed]:
@@ -95,6 +98,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                     **c.written.evidence["counts"],
                     "rejected_share": rejected_share(c.written.evidence["counts"]),
                     **ReadVolume(**c.written.evidence["reads"]).as_metadata(),
+                    **(c.measures.as_metadata() if c.measures else {}),
                     **c.written.evidence.get("accepted", {}),
                     **told_restatement(c.written.evidence.get("restatement")),
                 },

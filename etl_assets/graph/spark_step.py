@@ -12,6 +12,7 @@ from etl_assets.project import TableNode
 from etl_resources.business_days import DAYS, DAYS_COLUMNS
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS, WHOLE, period_relation
 from etl_resources.engines.spark_inputs import SparkRelation, given_rows, lookup, no_rows, relation_columns, scan
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_sql import spark_condition
 from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
@@ -48,8 +49,13 @@ class SparkTransforms:
         folder: str,
         keep_rejected: "Callable[[duckdb.DuckDBPyConnection], Mapping[str, int]]",
         write_empty: "Callable[[], str]",
+        measures: SparkMeasures,
     ) -> TransformResult:
-        """As run_transform. engine: audits afterwards, and finds there what it would have found then."""
+        """As run_transform. engine: audits afterwards, and finds there what it would have found then.
+
+        measures: what Spark does is added to it, also when it fails.
+        """
+        what = f"{self._node.name}, partition {planned.partition}"
         self._prepare_audit(engine, the_plan, planned)
 
         def keep(paths: Sequence[str]) -> Mapping[str, int]:
@@ -64,9 +70,9 @@ class SparkTransforms:
         try:
             inputs, output = self._inputs(engine, the_plan, planned), self._output(folder)
             with spark_session(self._runtime.settings, self._size) as spark:
-                return run_on_spark(spark, self._transform, inputs, output, keep, write_empty)
+                return run_on_spark(spark, self._transform, inputs, output, keep, write_empty, measures, what)
         except Exception as e:
-            known = spark_error(e, f"{self._node.name}, partition {planned.partition}")
+            known = spark_error(e, what)
             if known is None:
                 raise
             raise known from e

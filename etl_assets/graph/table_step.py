@@ -34,6 +34,7 @@ from etl_resources.conventions import staged_folder
 from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.transform import JUDGED, TransformResult, engine_error, engine_name, run_transform
 from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import write_empty
@@ -41,6 +42,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.io_managers.failure import failing_clearly
 from etl_resources.ledger.held import release
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.ledger.measures import record_measures
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
@@ -79,6 +81,7 @@ class TableStep:
         spark = runtime.spark_size(node)
         numbers = field_numbers(table.schema(), self._address.columns)
         self._spark = SparkTransforms(runtime, node, self._transform, spark, numbers) if spark is not None else None
+        self._measures: dict[str, SparkMeasures] = {}
 
     def plan(self, requested: Sequence[str]) -> Plan:
         """Settle what crashed before, then plan."""
@@ -215,7 +218,8 @@ class TableStep:
             "engine": engine_name(spark=self._spark is not None),
             "stage_s": round(time.monotonic() - started, 3),
         }
-        return Computed(planned, WrittenPartition(staged, paths, evidence), checks, letters=self._kept(planned))
+        written = WrittenPartition(staged, paths, evidence)
+        return Computed(planned, written, checks, letters=self._kept(planned), measures=result.measures)
 
     def _transformed(
         self, engine: "duckdb.DuckDBPyConnection", the_plan: Plan, planned: PlannedPartition, folder: str
@@ -225,7 +229,11 @@ class TableStep:
 
         if self._spark is not None:
             empty = partial(self._marker, engine, planned)
-            return self._spark.run(engine, the_plan, planned, folder, keep, empty)
+            measures = self._measures.setdefault(planned.partition, SparkMeasures())
+            try:
+                return self._spark.run(engine, the_plan, planned, folder, keep, empty, measures)
+            finally:  # also of what failed, and before anything else can
+                record_measures(self._ledger, the_plan.attempt or "", planned.partition, measures.as_json())
         inputs = self._relations(the_plan, planned)
         return run_transform(engine, self._transform, inputs, f"{folder}/part-0.parquet", keep)
 

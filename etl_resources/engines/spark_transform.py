@@ -15,6 +15,7 @@ from uuid import uuid4
 from etl_resources.calendar import PERIOD
 from etl_resources.engines.spark_inputs import SparkRelation
 from etl_resources.engines.spark_judging import judged
+from etl_resources.engines.spark_metrics import SparkMeasures, measuring
 from etl_resources.engines.spark_sql import spark_condition, spark_literal, spark_view, to_spark
 from etl_resources.engines.spark_writer import WriterPlan, Written, write_rows
 from etl_resources.engines.transform import Transform, TransformResult
@@ -47,24 +48,28 @@ def run_on_spark(
     output: SparkOutput,
     keep_rejected: Callable[[Sequence[str]], Mapping[str, int]],
     write_empty: Callable[[], str],
+    measures: SparkMeasures,
+    what: str,
 ) -> TransformResult:
     """Write the good rows of one partition, and hand the paths of the rejected ones to keep_rejected.
 
     keep_rejected: Parquet files with the columns, _reasons and _payload → reason → rows. write_empty: makes the rowless
-    file that keeps the epoch of a partition without rows. Raises PermanentError naming what doesn't carry over.
+    file that keeps the epoch of a partition without rows. measures: what Spark did is added to it, also when it fails.
+    what: the partition, for Spark's own pages. Raises PermanentError naming what doesn't carry over.
     """
     started = time.monotonic()
-    with _views(spark, transform, inputs):
+    with measuring(spark, what, measures), _views(spark, transform, inputs):
         result = _counted(spark, transform, inputs)
         produced = _produced(spark, transform, inputs)
         produced.createOrReplaceTempView("produced")
         rows = spark.sql(judged(transform.asset, transform.contract, dict(produced.dtypes), transform.deduplicate_by))
-        measures = transform.conserve.sums if transform.conserve is not None else {}
-        written = _write(rows, transform, output, tuple(measures))
+        sums = transform.conserve.sums if transform.conserve is not None else {}
+        written = _write(rows, transform, output, tuple(sums))
+    result.measures = measures
     result.produced, result.rejected = written.produced, written.rejected
     result.written, result.deduplicated = written.written, written.deduplicated
     result.version = version_of_sum(written.written, written.digits)
-    for measure in measures:
+    for measure in sums:
         before = result.sums[measure][0]
         result.sums[measure] = (before, Decimal(written.sums.get(measure, "0")))
     result.paths = tuple(sorted(written.paths)) or (write_empty(),)

@@ -11,6 +11,7 @@ from etl_resources.adjustments import SCHEMA
 from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.manifest_tables import ROWS, Conserve, Filter
@@ -43,6 +44,8 @@ class TransformResult:
     """Conserved measure → its sum over the rows read, and over what was made of them."""
     reasons: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    measures: SparkMeasures | None = None
+    """What Spark did for it, over all tries; None: the embedded engine computed it."""
 
     @property
     def content(self) -> tuple[str, int]:

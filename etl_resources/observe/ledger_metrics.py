@@ -49,6 +49,41 @@ select v.* from (
     ('etl_last_publish_timestamp_seconds', asset, '', newest::float8)
 ) v
 """
+_SPARK = """
+with told as (
+    select i.asset, i.created_at, p.measures as m from etl.intent_partitions p join etl.intents i using (attempt)
+    where p.measures is not null
+), sums as (
+    select asset, sum((m ->> 'stages')::bigint) as stages, sum((m ->> 'stages_failed')::bigint) as stages_failed,
+           sum((m ->> 'tasks')::bigint) as tasks, sum((m ->> 'tasks_failed')::bigint) as failed,
+           sum((m ->> 'tasks_killed')::bigint) as killed, sum((m ->> 'tasks_speculative')::bigint) as speculative,
+           sum((m ->> 'input_bytes')::bigint) as input_bytes, sum((m ->> 'input_rows')::bigint) as input_rows,
+           sum((m ->> 'shuffle_read_bytes')::bigint) as read, sum((m ->> 'shuffle_write_bytes')::bigint) as written,
+           sum((m ->> 'memory_spilled_bytes')::bigint) as memory, sum((m ->> 'disk_spilled_bytes')::bigint) as disk,
+           sum((m ->> 'executor_run_s')::float8) as run, sum((m ->> 'executor_cpu_s')::float8) as cpu,
+           sum((m ->> 'gc_s')::float8) as gc
+    from told group by asset
+), newest as (
+    select asset, max((m ->> 'skew')::float8) as skew, max((m ->> 'peak_task_memory_bytes')::float8) as peak
+    from (select *, rank() over (partition by asset order by created_at desc) as nth from told) t
+    where nth = 1 group by asset
+)
+select v.* from sums join newest using (asset) cross join lateral (values
+    ('etl_spark_stages', asset, 'done', (stages - stages_failed)::float8),
+    ('etl_spark_stages', asset, 'failed', stages_failed::float8),
+    ('etl_spark_tasks', asset, 'done', (tasks - failed - killed)::float8),
+    ('etl_spark_tasks', asset, 'failed', failed::float8), ('etl_spark_tasks', asset, 'killed', killed::float8),
+    ('etl_spark_speculative_tasks', asset, '', speculative::float8),
+    ('etl_spark_input_bytes', asset, '', input_bytes::float8), ('etl_spark_input_rows', asset, '', input_rows::float8),
+    ('etl_spark_shuffle_bytes', asset, 'read', read::float8),
+    ('etl_spark_shuffle_bytes', asset, 'write', written::float8),
+    ('etl_spark_spilled_bytes', asset, 'memory', memory::float8),
+    ('etl_spark_spilled_bytes', asset, 'disk', disk::float8),
+    ('etl_spark_executor_seconds', asset, 'run', run), ('etl_spark_executor_seconds', asset, 'cpu', cpu),
+    ('etl_spark_executor_seconds', asset, 'gc', gc), ('etl_spark_skew_ratio', asset, '', skew),
+    ('etl_spark_peak_task_memory_bytes', asset, '', peak)
+) v
+"""
 _PRUNED = """
 select v.* from (select asset, sum(pruned) as n, sum(size_bytes) as size from etl.prunes group by 1) p
 cross join lateral (values
@@ -87,6 +122,7 @@ GROUPS: Mapping[str, str] = {
     "attempts": _ATTEMPTS,
     "open_attempts": _OPEN,
     "publishes": _PUBLISHES,
+    "spark": _SPARK,
     "pruned": _PRUNED,
     "dead_letters": _LETTERS,
     "waiting": _WAITING,

@@ -9,6 +9,7 @@ import pytest
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.engines.embedded import connect_offline
 from etl_resources.engines.spark_inputs import SparkRelation
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
 from etl_resources.engines.transform import JUDGED, Transform, TransformResult, run_transform
@@ -95,6 +96,8 @@ class Judged:
             output,
             keep,
             lambda: str(self._folder / "ours.parquet"),
+            SparkMeasures(),
+            "judged",
         )
         return (ours, kept, self._good(ours)), (theirs, theirs_kept, self._good(theirs))
 
@@ -161,4 +164,13 @@ def test_what_cant_be_judged_is_refused(sql: str, message: str, judged: Judged) 
     relation = SparkRelation(f"select * from parquet.`file://{folder / 'read.parquet'}`", READ)
     output = SparkOutput(str(folder), {n: i for i, n in enumerate(CONTRACT.names, 1)}, {}, one_file=True)
     with pytest.raises(PermanentError, match=message):
-        run_on_spark(spark, transform(sql=sql), {"bronze.deliveries": relation}, output, lambda _: {}, lambda: "")
+        run_on_spark(
+            spark,
+            transform(sql=sql),
+            {"bronze.deliveries": relation},
+            output,
+            lambda _: {},
+            lambda: "",
+            SparkMeasures(),
+            "refused",
+        )

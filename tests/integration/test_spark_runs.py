@@ -13,6 +13,7 @@ from etl_assets.graph.spark_step import SparkTransforms
 from etl_assets.project import TableNode
 from etl_assets.transforms import transform_of
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.transform import JUDGED
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.records import Publish
@@ -48,6 +49,7 @@ def recomputed(runtime: Runtime, ledger: Ledger, node: TableNode, published: Pub
             folder,
             lambda e: dict(e.execute(f"select 'rows', count(*) from {JUDGED}").fetchall()),
             lambda: "",
+            SparkMeasures(),
         )
         reread = read_back(engine, node.contract, parquet_scan([*found.paths], read_schema(schema)))
     return found.version, found.written, found.rejected, found.deduplicated, reread.version
