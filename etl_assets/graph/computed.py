@@ -17,7 +17,7 @@ from etl_assets.graph.outcome import (
     raise_failures,
 )
 from etl_resources.dead_letters.index import WrittenLetters
-from etl_resources.engines.spark_metrics import SparkMeasures
+from etl_resources.engines.spark_metrics import SparkMeasures, stages_table
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import Plan, PlannedPartition, held_back
@@ -98,7 +98,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                     **c.written.evidence["counts"],
                     "rejected_share": rejected_share(c.written.evidence["counts"]),
                     **ReadVolume(**c.written.evidence["reads"]).as_metadata(),
-                    **(c.measures.as_metadata() if c.measures else {}),
+                    **told_measures(c.measures),
                     **c.written.evidence.get("accepted", {}),
                     **told_restatement(c.written.evidence.get("restatement")),
                 },
@@ -107,6 +107,13 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
             )
         )
     return sorted(found, key=lambda o: o.partition)
+
+
+def told_measures(measures: SparkMeasures | None) -> dict[str, Any]:
+    """Numbers, which the web UI plots over the partitions, and the longest stages as a table."""
+    if measures is None:
+        return {}
+    return {**measures.as_metadata(), "spark_stages_longest": dg.MetadataValue.md(stages_table(measures))}
 
 
 def rejected_share(counts: Mapping[str, int]) -> float:

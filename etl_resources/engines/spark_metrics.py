@@ -1,7 +1,7 @@
 """What Spark did for one partition, in figures, from its status store: the one that its web UI and REST API show.
 
-Jobs are found by a tag of the thread that starts them, so that partitions that are computed side by side, on sessions of
-one Spark, don't mix. The store forgets old stages (`spark.ui.retainedStages`); how many is told, and nothing is guessed.
+Jobs are found by a tag of the thread that starts them, so that partitions that are computed side by side, on sessions
+of one Spark, don't mix. The store forgets old stages (`spark.ui.retainedStages`); that is told, and nothing is guessed.
 """
 
 import json
@@ -121,7 +121,7 @@ def _read(spark: "SparkSession", tag: str) -> SparkMeasures:
     context = spark.sparkContext
     try:
         context.removeJobTag(tag)
-        context.setJobDescription(None)  # type: ignore[arg-type]  (None takes it away)
+        context.setJobDescription(None)  # type: ignore[arg-type]  # None takes it away
         return measures_of(*_Store(context).jobs_and_stages(tag))
     except (Py4JError, OSError, AttributeError):  # the JVM is gone, and with it what it knew
         return SparkMeasures(tries=1)
@@ -237,6 +237,19 @@ def _seconds(stage: Mapping[str, Any]) -> float:
         return 0.0
     form = "%Y-%m-%dT%H:%M:%S.%fGMT"
     return max(0.0, (datetime.strptime(end, form) - datetime.strptime(begin, form)).total_seconds())  # noqa: DTZ007  (both are GMT)
+
+
+def stages_table(measures: SparkMeasures) -> str:
+    """The stages that took longest, in Markdown."""
+    times = ("stage", "s", "tasks", "median task s", "longest task s")
+    head = (*times, "input bytes", "shuffle read", "shuffle write", "spilled to disk")
+    lines = [f"| {' | '.join(head)} |", f"|{'---:|' * len(head)}"]
+    for s in measures.by_stage:
+        sizes = (s.input_bytes, s.shuffle_read_bytes, s.shuffle_write_bytes, s.disk_spilled_bytes)
+        name = f"{s.stage}.{s.attempt}" if s.attempt else str(s.stage)
+        took = f"{s.seconds:.1f} | {s.tasks} | {s.median_task_s:.2f} | {s.longest_task_s:.2f}"
+        lines.append(f"| {name} | {took} | {' | '.join(f'{size:,}' for size in sizes)} |")
+    return "\n".join(lines)
 
 
 def _longest(stages: Iterable[StageMeasures]) -> list[StageMeasures]:

@@ -27,7 +27,7 @@ def settings(stack: object, java: object) -> Iterator[Settings]:
 
 
 def shuffled(spark: "SparkSession", rows: int, parts: int) -> None:
-    """One query that reads `rows` in `parts` tasks, joins 10 more rows by broadcast, from another thread, and shuffles."""
+    """A query that reads `rows` in `parts` tasks, joins 10 more by broadcast, from another thread, and shuffles."""
     spark.range(0, rows, 1, parts).createOrReplaceTempView("many")
     spark.range(0, 10, 1, 1).createOrReplaceTempView("few")
     spark.sql(
@@ -65,10 +65,14 @@ def test_figures_of_partitions_side_by_side_dont_mix(settings: Settings) -> None
 def test_what_failed_is_told_as_well(settings: Settings) -> None:
     """The stages before it, too: that is what one wants to see then."""
     found = SparkMeasures()
-    with pytest.raises(Exception, match="too many"), spark_session(settings, SIZE) as spark:
-        with measuring(spark, "fails", found):
+
+    def fail() -> None:
+        with spark_session(settings, SIZE) as spark, measuring(spark, "fails", found):
             shuffled(spark, 100, 2)
             spark.sql("select raise_error('too many') from range(0, 10, 1, 1)").collect()
+
+    with pytest.raises(Exception, match="too many"):
+        fail()
     assert (found.tries, found.stages_failed, found.tasks_failed) == (1, 1, 1)
     assert found.stages == 4
     assert found.input_rows >= 110
@@ -101,7 +105,5 @@ assert gone.jobs == 0
 @pytest.mark.long
 def test_stages_that_spark_forgot_are_counted(java: object) -> None:
     """Figures that lack something must not look whole; and nothing that can't be measured hides what happened."""
-    done = subprocess.run(  # noqa: S603  (our own code)
-        [sys.executable, "-c", FORGETFUL], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", FORGETFUL], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -22,9 +22,8 @@ def stage(number: int, status: str = "COMPLETE", attempt: int = 0, **figures: An
     names = ("inputBytes", "shuffleReadBytes", "shuffleWriteBytes", "memoryBytesSpilled", "diskBytesSpilled")
     times = {"executorRunTime": 1000, "jvmGcTime": 100}
     begun = {"firstTaskLaunchedTime": "2026-11-30T22:12:24.625GMT", "completionTime": "2026-11-30T22:12:25.125GMT"}
-    return {
-        **dict.fromkeys(names, 10), **times, **begun, "stageId": number, "attemptId": attempt, "status": status, **figures
-    }  # fmt: skip
+    which = {"stageId": number, "attemptId": attempt, "status": status}
+    return {**dict.fromkeys(names, 10), **times, **begun, **which, **figures}
 
 
 def tasks(median_ms: float, longest_ms: float, peak: float = 0.0) -> dict[str, Any]:
