@@ -6,6 +6,7 @@ From manifests and SQL alone. A table's SQL is looked at when one of its columns
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from etl_assets.project import Project, TableNode
 from etl_resources.business_days import GIVEN_COLUMNS
@@ -13,6 +14,9 @@ from etl_resources.errors import PermanentError
 from etl_resources.lookups import LookupTable
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.suggest import hint
+
+if TYPE_CHECKING:
+    from etl_resources.sql_lineage import MadeColumn
 
 
 @dataclass(frozen=True, order=True)
@@ -128,10 +132,22 @@ class ColumnLineage:
         except PermanentError as e:
             raise PermanentError(f"{node.name}: {e}") from e
         lookups = {lookup.name: lookup for lookup in node.lookups}
+        if node.function is not None:
+            return self._by_function(node, found, lookups)
         return {
             name: _made(name, found[name].expression, found[name].sources, lookups)
             for name in node.contract.names
             if name in found
+        }
+
+    @staticmethod
+    def _by_function(
+        node: TableNode, given: Mapping[str, "MadeColumn"], lookups: Mapping[str, LookupTable]
+    ) -> Mapping[str, Made]:
+        """Any column may be made of any that the function is given: more isn't known, and less isn't claimed."""
+        sources = tuple(dict.fromkeys(source for made in given.values() for source in made.sources))
+        return {
+            name: _made(name, f"{node.function}({', '.join(given)})", sources, lookups) for name in node.contract.names
         }
 
 

@@ -26,6 +26,7 @@ from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.manifest_tables import Window
 from etl_resources.manifest_targets import AnyTarget
+from etl_resources.python_source import BatchFunction
 from etl_resources.quality.audit import RECONCILED, check_name
 from etl_resources.sensitive import HashKey, hashes
 from etl_resources.settings import load_settings
@@ -60,6 +61,8 @@ class TableNode:
     """Whether its SQL reads calendar.days."""
     adjusted: Adjusted | None = None
     """The table whose closed periods its rows adjust; None: it is no table of adjustments."""
+    function: BatchFunction | None = None
+    """What makes its columns of those of the SQL; None: the SQL gives them."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -261,6 +264,7 @@ def _table(
         queries={**queries, **{r.check: files.controls[r.control].text for r in declared}},
         hash_key=key,
         days=days.digest if reads_days else None,
+        function=draft.function.logic if draft.function else None,
     )
     inputs = tuple(r.name for r in draft.references)
     dataset = draft.file.model
@@ -280,6 +284,7 @@ def _table(
         logic.parts,
         reads_days,
         _adjusted(files, draft, drafts),
+        draft.function,
     )
 
 

@@ -1,7 +1,8 @@
 """The engine's own opinion of every transform: bound against empty tables, its column types against the contract.
 
 sqlglot knows names but is more lenient than DuckDB, and it knows no result types: a `/` on decimals is a double, which
-the contract of an amount forbids. Loads DuckDB, so it belongs to `validate`, not to loading the definitions.
+the contract of an amount forbids. A Python function is called without rows. Loads the engine and runs a user's module,
+so it belongs to `validate`, not to loading the definitions.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from etl_assets.project import Project, TableNode
 from etl_assets.project_files import MANIFEST
 from etl_resources.business_days import DAYS
 from etl_resources.calendar import PERIOD, period_relation
+from etl_resources.engines.batch_function import BatchStep
+from etl_resources.engines.function_modules import FunctionError
 from etl_resources.errors import ManifestError, PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.lookups import SCHEMA
@@ -46,6 +49,8 @@ def binding_errors(project: Project) -> Iterator[ManifestError]:
                 _bind(engine, node)
             except duckdb.Error as e:
                 yield ManifestError(str(e).splitlines()[0], file=_file(project, node), line=1)
+            except FunctionError as e:
+                yield _manifest(project, node).error(str(e), node.layer, "python")
             except PermanentError as e:
                 yield ManifestError(str(e), file=_file(project, node), line=1)
 
@@ -81,8 +86,11 @@ def _bind(engine: "duckdb.DuckDBPyConnection", node: TableNode) -> None:
         engine.execute(f"create table {quote_qualified(lookup.name)} as from {no_rows(lookup.contract)}")
     for query in node.queries.values():
         engine.execute(f"describe select * from ({query}\n)")
-    described = engine.execute(f"describe {node.sql}").fetchall()
-    typed_columns(node.name, node.contract, {name: kind for name, kind, *_ in described})
+    described = {name: kind for name, kind, *_ in engine.execute(f"describe {node.sql}").fetchall()}
+    if node.function is not None:
+        BatchStep.of(node.name, node.function, described, node.contract)
+    else:
+        typed_columns(node.name, node.contract, described)
 
 
 def _file(project: Project, node: TableNode) -> str:

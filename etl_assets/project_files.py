@@ -9,6 +9,7 @@ from etl_assets.reconciliations import reconciliations
 from etl_resources.errors import ManifestError, ManifestErrors
 from etl_resources.manifest import Dataset, Platform
 from etl_resources.manifest_file import ManifestFile, read_manifest, shown
+from etl_resources.python_source import BatchFunction, read_function
 
 MANIFEST = "manifest.yaml"
 
@@ -34,6 +35,8 @@ class ProjectFiles:
     datasets: Mapping[str, ManifestFile[Dataset]]
     transforms: Mapping[tuple[str, str], SqlFile]
     """(dataset, layer): the transform that the manifest names."""
+    functions: Mapping[tuple[str, str], BatchFunction]
+    """(dataset, layer): the Python function that the manifest names."""
     controls: Mapping[str, SqlFile]
     """Control totals by name (etl_assets/reconciliations): the SQL of each."""
     queries: Mapping[tuple[str, str, int], SqlFile]
@@ -71,12 +74,15 @@ def read_files(root: Path) -> tuple[ProjectFiles | None, list[ManifestError]]:
             sql = _read_sql(file, found.rule.sql, errors, *found.at, "sql")
             if sql:
                 controls[found.control] = sql
+    functions = _read_functions(root, datasets, errors)
     added = list(adjustment_files(datasets, errors))
     datasets |= {file.model.dataset: file for _, file in added}
     adjusted = {file.model.dataset: table for table, file in added}
     files = None
     if platform:
-        files = ProjectFiles(root, platform, datasets, transforms, controls, queries, adjusted, frozenset(unreadable))
+        files = ProjectFiles(
+            root, platform, datasets, transforms, functions, controls, queries, adjusted, frozenset(unreadable)
+        )
     return files, errors
 
 
@@ -101,14 +107,43 @@ def _read_datasets(folder: Path, errors: list[ManifestError], unreadable: set[st
     return datasets
 
 
+def _read_functions(
+    root: Path, datasets: Mapping[str, ManifestFile[Dataset]], errors: list[ManifestError]
+) -> dict[tuple[str, str], BatchFunction]:
+    """(dataset, layer): the Python function that the manifest names, with the modules that it imports."""
+    found = {}
+    for dataset, file in datasets.items():
+        for layer in file.model.layers:
+            given = None if layer == "bronze" else file.model.table(layer).python
+            if given is None:
+                continue
+            name, _, function = given.partition(":")
+            try:
+                read, problems = read_function(root / "datasets", file.path.parent / name, function)
+            except (OSError, UnicodeDecodeError) as e:
+                errors.append(_unreadable(file, name, e, layer, "python"))
+                continue
+            errors += problems
+            if read is not None:
+                found[dataset, layer] = read
+    return found
+
+
 def _read_sql(file: ManifestFile[Dataset], name: str, errors: list[ManifestError], *at: str | int) -> SqlFile | None:
     path = file.path.parent / name
     try:
         return SqlFile(path, path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        there = ", ".join(sorted(p.name for p in path.parent.glob("*.sql"))) or "none"
-        errors.append(file.error(f"{name} doesn't exist in {shown(path.parent)}; .sql files there: {there}", *at))
     except (OSError, UnicodeDecodeError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "not UTF-8 text"
-        errors.append(file.error(f"{name} can't be read: {reason}", *at))
+        errors.append(_unreadable(file, name, e, *at))
     return None
+
+
+def _unreadable(
+    file: ManifestFile[Dataset], name: str, error: OSError | UnicodeDecodeError, *at: str | int
+) -> ManifestError:
+    folder, suffix = file.path.parent, Path(name).suffix
+    if isinstance(error, FileNotFoundError):
+        there = ", ".join(sorted(p.name for p in folder.glob(f"*{suffix}"))) or "none"
+        return file.error(f"{name} doesn't exist in {shown(folder)}; {suffix} files there: {there}", *at)
+    reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+    return file.error(f"{name} can't be read: {reason}", *at)

@@ -15,6 +15,7 @@ from etl_resources.manifest import Calendar, Dataset
 from etl_resources.manifest_file import ManifestFile
 from etl_resources.manifest_sources import Source
 from etl_resources.manifest_tables import Check, Reference
+from etl_resources.python_source import BatchFunction
 from etl_resources.sql_check import SqlProblem, TableReference, parse_select, referenced_tables
 
 GIVEN_SCHEMAS = (PERIOD.partition(".")[0], SCHEMA)
@@ -37,6 +38,8 @@ class TableDraft:
     """Tables that the SQL names, those of the project and unknown ones."""
     given: tuple[TableReference, ...]
     """Relations of the platform that it names: calendar.period, lookup.…"""
+    function: BatchFunction | None = None
+    """What makes the columns of those of the SQL."""
 
     @property
     def dataset(self) -> str:
@@ -152,15 +155,20 @@ def _draft(files: ProjectFiles, name: str, layer: str) -> TableDraft:
     references = referenced_tables(query) if query else ()
     given = tuple(r for r in references if r.name.partition(".")[0] in GIVEN_SCHEMAS)
     others = tuple(r for r in references if r not in given)
-    return TableDraft(layer, file, contract, sql_file, sql, query, tuple(problems), others, given)
+    function = files.functions.get((name, layer))
+    return TableDraft(layer, file, contract, sql_file, sql, query, tuple(problems), others, given, function)
 
 
 def _generated_sql(files: ProjectFiles, dataset: Dataset, layer: str) -> str | None:
-    """A silver without sql takes its columns from bronze as they are; adjustments have those of what they adjust."""
+    """A silver without sql takes columns from bronze as they are; adjustments have those of what they adjust."""
     if (adjusted := files.adjusted.get(dataset.dataset)) is not None:
         of = files.datasets[adjusted.partition(".")[2]].model
         return lineage_sql(Adjusted(adjusted, resolve_contract(of, layer, files.platform.model.calendar), ()))
     if layer != "silver" or dataset.silver is None or dataset.silver.sql:
         return None
-    columns = ",\n".join(f'    "{name}"' for name in dataset.silver.columns)
+    names = list(dataset.silver.columns)
+    if dataset.silver.python:  # what is masked has one value, which would mark whatever a function makes
+        bronze = resolve_contract(dataset, "bronze", files.platform.model.calendar)
+        names = [c.name for c in bronze.columns if c.cover is None or c.cover.mode != "mask"]
+    columns = ",\n".join(f'    "{name}"' for name in names)
     return f"select\n{columns}\nfrom bronze.{dataset.dataset}\n"

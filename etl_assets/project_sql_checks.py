@@ -86,21 +86,31 @@ def _columns(draft: TableDraft, schema: Schema) -> Iterator[ManifestError]:
         return  # generated: a column that the source lacks is reported as a column without a type
     columns, problems = resolve_columns(draft.sql, schema)
     yield from (draft.sql_error(p.message, p.line) for p in problems)
-    if not problems:
+    if problems:
+        return
+    yield from _names(draft, columns)
+    if draft.function is None:  # what a function gives is known when it is called
         yield from _result(draft, draft.sql_file.path.name, columns)
+
+
+def _names(draft: TableDraft, columns: tuple[OutputColumn, ...]) -> Iterator[ManifestError]:
+    names = [c.name for c in columns]
+    expected = draft.contract.names
+    for i, column in enumerate(columns):
+        if not column.name:
+            message = f"column {i + 1} of the result has no name: add `as <name>`"
+            missing = [n for n in expected if n not in names]
+            yield draft.sql_error(f"{message}; {hint('', missing or expected)}", column.line)
+        elif column.name in names[:i]:
+            yield draft.sql_error(f"column {column.name!r} is given twice: keep one", column.line)
 
 
 def _result(draft: TableDraft, sql_name: str, columns: tuple[OutputColumn, ...]) -> Iterator[ManifestError]:
     expected = draft.contract.names
     names = [c.name for c in columns]
     missing = [n for n in expected if n not in names]
-    for i, column in enumerate(columns):
-        if not column.name:
-            message = f"column {i + 1} of the result has no name: add `as <name>`"
-            yield draft.sql_error(f"{message}; {hint('', missing or expected)}", column.line)
-        elif column.name in names[:i]:
-            yield draft.sql_error(f"column {column.name!r} is given twice: keep one", column.line)
-        elif column.name not in expected:
+    for column in columns:
+        if column.name and column.name not in expected:
             message = f"column {column.name!r} is not in the contract of {draft.name}"
             yield draft.sql_error(f"{message}; {hint(column.name, expected)}", column.line)
     for name in missing:

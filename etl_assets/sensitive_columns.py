@@ -69,6 +69,18 @@ def _captured(draft: TableDraft) -> Iterator[tuple[str, Mark]]:
 def _made(draft: TableDraft, drafts: Mapping[str, TableDraft], marks: Marks) -> dict[str, Mark]:
     if draft.query is None or draft.sql is None or not any(name in marks for name in draft.upstream):
         return {}
+    given = _given(draft, drafts, marks)
+    if draft.function is None or not given:
+        return given
+    mark = Mark(frozenset().union(*(m.modes for m in given.values())), is_taken=False)
+    return dict.fromkeys(draft.contract.names, mark)  # any column may be made of any that the function is given
+
+
+def _given(draft: TableDraft, drafts: Mapping[str, TableDraft], marks: Marks) -> dict[str, Mark]:
+    """The columns of the SQL."""
+    assert draft.sql is not None  # noqa: S101  (looked at by the caller)
+    if draft.sql_file is None and draft.function is not None:
+        return {n: m for n, m in marks[f"bronze.{draft.dataset}"].items() if MASK not in m.modes}
     if draft.sql_file is None:  # its columns are those of bronze
         taken = marks[f"bronze.{draft.dataset}"]
         return {name: taken[name] for name in draft.contract.names if name in taken}

@@ -1,4 +1,4 @@
-"""The transform of a table as the engine runs it, from its node: the same for a step and for a test of the SQL."""
+"""The transform of a table as the engine runs it, from its node: the same for a step and for a test."""
 
 from etl_assets.project import TableNode
 from etl_resources.adjustments import adjustments_sql
@@ -20,6 +20,7 @@ def transform_of(node: TableNode, field_ids: str) -> Transform:
         filters=table.filters,
         conserve=table.conserve if isinstance(table, Derived) else None,
         lookups={lookup.name: lookup.missed for lookup in node.lookups},
+        function=node.function,
     )
 
 

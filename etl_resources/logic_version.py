@@ -48,11 +48,12 @@ def table_logic(
     queries: Mapping[str, str] | None = None,
     hash_key: str | None = None,
     days: str | None = None,
+    function: Mapping[str, Any] | None = None,
 ) -> Logic:
     """Prose, owner, runner, tenant and the first and last partition are not part.
 
     queries: SQL of checks by name. hash_key: identity of the key by which columns are hashed.
-    days: digest of calendar.days, where the SQL reads it.
+    days: digest of calendar.days, where the SQL reads it. function: of a Python transform (BatchFunction.logic).
     """
     parts: dict[str, Any] = {
         "format": FORMAT,
@@ -74,6 +75,8 @@ def table_logic(
     }
     if days:
         parts["calendar.days"] = days
+    if function:
+        parts["python"] = function
     if queries:
         parts["queries"] = sorted(map(normalise_sql, queries.values()))
     if dataset.kpi and dataset.kpi.accept and layer == "kpi":

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from etl_resources.manifest_columns import Bounds, Columns, RowRule, RowSeverity
 from etl_resources.manifest_targets import AnyTarget
-from etl_resources.manifest_types import FileName, Identifier, Strict, TableName
+from etl_resources.manifest_types import FileName, FunctionName, Identifier, Strict, TableName
 
 PERIODS_MAX = 1_100
 """Longest look back of a window: three years of days."""
@@ -138,7 +138,12 @@ class Table(Strict):
     load: Literal["overwrite_partition"] = Field(
         default="overwrite_partition", description="A run replaces its partitions, whole."
     )
-    sql: FileName = Field(description="One SELECT in DuckDB's dialect that gives the columns.")
+    sql: FileName = Field(description="One SELECT in DuckDB's dialect that gives the columns, or what `python` gets.")
+    python: FunctionName | None = Field(
+        default=None,
+        description="Function from polars frame to polars frame that makes the columns of what the SQL gives, batch by "
+        "batch.",
+    )
     version: int = Field(default=1, ge=1, description="A change of meaning is a new version.")
     grain: TableName | None = Field(
         default=None, description="Input of which each row gives one row, e.g. silver.sales_lines."
@@ -264,7 +269,8 @@ class Silver(Table):
     """Cleaned and deduplicated by key, from the bronze table of the same dataset."""
 
     sql: FileName | None = Field(  # type: ignore[assignment]  # wider than Table: there is a convention
-        default=None, description="One SELECT; omitted: the columns as they are in bronze."
+        default=None,
+        description="One SELECT; omitted: the columns as they are in bronze, with `python` all that aren't masked.",
     )
 
 

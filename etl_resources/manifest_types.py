@@ -32,6 +32,13 @@ QualifiedName = Annotated[
 ]
 SecretReference = Annotated[str, _word(r"^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "a reference, env:NAME or file:PATH")]
 FileName = Annotated[str, _word(r"^[A-Za-z0-9_-]+\.sql$", "a .sql file beside the manifest, without folders")]
+FunctionName = Annotated[
+    str,
+    _word(
+        r"^[A-Za-z_][A-Za-z0-9_]*\.py:[A-Za-z_][A-Za-z0-9_]*$",
+        "a .py file beside the manifest, without folders, and a function of it, e.g. clean.py:clean",
+    ),
+]
 Month = Annotated[str, _word(r"^\d{4}-(0[1-9]|1[0-2])$", "a month, e.g. 2024-01")]
 PeriodKey = Annotated[
     str,

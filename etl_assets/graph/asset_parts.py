@@ -60,6 +60,8 @@ def table_metadata(project: Project, node: TableNode, place: str) -> dict[str, A
     }
     if node.sql:
         metadata["sql"] = dg.MetadataValue.md(f"```sql\n{node.sql}\n```")
+    if node.function:
+        metadata["python"] = dg.MetadataValue.md(f"```python\n{node.function.sources[node.function.module]}\n```")
     return metadata
 
 

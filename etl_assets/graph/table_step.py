@@ -1,4 +1,4 @@
-"""The step of every SQL-made table: plan, compute partitions in parallel, audit, stage, publish, tell Dagster."""
+"""The step of a table made from others: plan, compute partitions in parallel, audit, stage, publish, tell Dagster."""
 
 import queue
 import time
@@ -34,6 +34,7 @@ from etl_resources.conventions import staged_folder
 from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.function_modules import FunctionError
 from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.transform import JUDGED, TransformResult, engine_error, engine_name, run_transform
 from etl_resources.errors import PermanentError
@@ -195,6 +196,8 @@ class TableStep:
                 paths = (self._marker(engine, planned),)
         except duckdb.Error as e:
             raise engine_error(what, e) from e
+        except FunctionError as e:
+            raise FunctionError(f"partition {planned.partition} of {e}") from e
         except UnicodeDecodeError as e:  # the engine's error quotes what it couldn't read
             raise PermanentError(f"{what}: a stored file was damaged or replaced while it was read. Run again.") from e
         blocked = [c for c in checks if c.blocks]
@@ -215,7 +218,7 @@ class TableStep:
             "reads": self._sizes.read_by(planned.inputs).as_json(),
             **judged.evidence,
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
-            "engine": engine_name(spark=self._spark is not None),
+            "engine": engine_name(spark=self._spark is not None, function=self._node.function),
             "stage_s": round(time.monotonic() - started, 3),
         }
         written = WrittenPartition(staged, paths, evidence)

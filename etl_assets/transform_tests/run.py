@@ -10,7 +10,7 @@ from etl_assets.transform_tests.cases import Case, RejectedCase
 from etl_assets.transform_tests.differences import Difference, Outcome, differences
 from etl_assets.transforms import transform_of
 from etl_resources.engines.embedded import connect_offline
-from etl_resources.engines.transform import JUDGED, engine_error, run_transform
+from etl_resources.engines.transform import JUDGED, Transform, engine_error, run_transform
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.audit import account_of, audit_transform, read_back
@@ -18,6 +18,10 @@ from etl_resources.quality.rules import REASON_TEXTS
 
 if TYPE_CHECKING:
     import duckdb
+
+
+BATCHES = (1, 2)
+"""Rows of a batch in which a Python function is given the rows again: it must make the same of them."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,25 @@ def _run(engine: "duckdb.DuckDBPyConnection", case: Case, path: str) -> list[Dif
         return {}
 
     result = run_transform(engine, transform, case.inputs, path, keep_rejected)
+    whole = sorted(map(repr, rejected))
+    for rows in BATCHES if transform.function else ():
+        rejected.clear()
+        cut = run_transform(engine, transform, case.inputs, f"{path}.cut", keep_rejected, batch_rows=rows)
+        if (cut.content, cut.produced, sorted(map(repr, rejected))) != (result.content, result.produced, whole):
+            return [Difference(_cut_differs(transform, rows))]
     scan = f"read_parquet({literal(path)})"
     columns = ", ".join(map(quote, contract.names))
     found = differences(case, Outcome(_rows(engine, f"select {columns} from {scan}"), rejected))
     stored = read_back(engine, contract, scan)
     checks = audit_transform(result, stored, account_of(result, transform), ())
     return [*found, *(Difference(f"check {check}") for check in checks if not check.passed)]
+
+
+def _cut_differs(transform: Transform, rows: int) -> str:
+    return (
+        f"{transform.function} makes other rows when it is given {rows} at a time: an engine cuts batches where it "
+        "likes. Make each row of its row alone; what needs several rows belongs into the SQL."
+    )
 
 
 def _rejected(engine: "duckdb.DuckDBPyConnection", key: Sequence[str]) -> Iterator[RejectedCase]:

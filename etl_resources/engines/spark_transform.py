@@ -1,4 +1,4 @@
-"""Run one partition of a SQL transform on Spark: as engines.transform does, on the executors.
+"""Run one partition of a transform on Spark: as engines.transform does, on the executors.
 
 Rows never come to the driver: a task writes what it was given and answers with paths and counts. One pass decides,
 counts and writes, so that what is counted is what is written also where a part of it was computed twice.
@@ -13,11 +13,19 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from etl_resources.calendar import PERIOD
+from etl_resources.engines.batch_function import offline_step
 from etl_resources.engines.spark_inputs import SparkRelation
 from etl_resources.engines.spark_judging import judged
 from etl_resources.engines.spark_metrics import SparkMeasures, measuring
-from etl_resources.engines.spark_sql import spark_condition, spark_literal, spark_view, to_spark
-from etl_resources.engines.spark_writer import WriterPlan, Written, write_rows
+from etl_resources.engines.spark_sql import (
+    spark_columns,
+    spark_condition,
+    spark_literal,
+    spark_type,
+    spark_view,
+    to_spark,
+)
+from etl_resources.engines.spark_writer import WriterPlan, Written, task_name, write_rows
 from etl_resources.engines.transform import Transform, TransformResult
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import quote
@@ -149,14 +157,20 @@ def _prove(asset: str, name: str, told: str, planned: str | None) -> None:
 
 
 def _produced(spark: "SparkSession", transform: Transform, inputs: Mapping[str, SparkRelation]) -> "DataFrame":
-    carried = to_spark(transform.sql, {name: relation.columns for name, relation in inputs.items()})
+    relations = {name: relation.columns for name, relation in inputs.items()}
+    carried = to_spark(transform.sql, relations)
     if carried.problems:
         first = carried.problems[0]
         raise PermanentError(
             f"{transform.asset}, line {first.line} of its SQL: {first.message}. "
             "Change it, or give the dataset a size without Spark."
         )
-    return spark.sql(carried.text)
+    if transform.function is None:
+        return spark.sql(carried.text)
+    step = offline_step(transform.asset, transform.sql, transform.function, transform.contract, relations)
+    given = spark.sql(f"select {spark_columns(step.given)} from ({carried.text})")
+    made = ", ".join(f"`{name}` {spark_type(kind)}" for name, kind in step.made.items())
+    return given.mapInArrow(lambda batches: step.apply(batches, task_name()), made)
 
 
 def _write(rows: "DataFrame", transform: Transform, output: SparkOutput, sums: tuple[str, ...]) -> Written:

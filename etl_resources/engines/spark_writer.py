@@ -69,6 +69,14 @@ class Written:
         return whole
 
 
+def task_name() -> str:
+    """Which task this is, for errors."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    return f" of task {context.partitionId()}" if context is not None else ""
+
+
 def write_rows(plan: WriterPlan, batches: "Iterable[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
     """Body of mapInArrow: one answer (column `answer`) per task that saw rows."""
     import pyarrow as pa

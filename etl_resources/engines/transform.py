@@ -1,4 +1,4 @@
-"""Run one partition of a SQL transform: inputs in, one sorted Parquet file out, every row accounted for."""
+"""Run one partition of a transform: inputs in, one sorted Parquet file out, every row accounted for."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,10 +11,12 @@ from etl_resources.adjustments import SCHEMA
 from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
+from etl_resources.engines.batch_function import BATCH_ROWS, produce
 from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.manifest_tables import ROWS, Conserve, Filter
+from etl_resources.python_source import FRAMES, BatchFunction
 from etl_resources.quality.content_hash import content_hash, row_text, version_of
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 
@@ -72,6 +74,8 @@ class Transform:
     """What an aggregate must not lose."""
     lookups: Mapping[str, str] = field(default_factory=dict)
     """Relation of a lookup → SQL that is true of a key that found nothing."""
+    function: BatchFunction | None = None
+    """What is made of the rows of the SQL, batch by batch."""
 
 
 def run_transform(
@@ -80,10 +84,12 @@ def run_transform(
     inputs: Mapping[str, str],
     path: str,
     keep_rejected: Callable[["duckdb.DuckDBPyConnection"], Mapping[str, int]],
+    batch_rows: int = BATCH_ROWS,
 ) -> TransformResult:
     """Write the good rows of one partition to `path` and hand the rejected ones to keep_rejected.
 
     inputs: name in SQL → DuckDB table expression. The file is written even without rows: it keeps the epoch.
+    batch_rows: most rows that a Python function is given at once.
     """
     started = time.monotonic()
     result = TransformResult(paths=(path,))
@@ -91,7 +97,10 @@ def run_transform(
         create_views(engine, {name: e for name, e in inputs.items() if name not in transform.lookups})
         look_up(engine, {name: e for name, e in inputs.items() if name in transform.lookups})
         _count_inputs(engine, transform, inputs, result)
-        engine.execute(f"create or replace temp table produced as {transform.sql}")
+        if transform.function is None:
+            engine.execute(f"create or replace temp table produced as {transform.sql}")
+        else:
+            produce(engine, transform.asset, transform.sql, transform.function, transform.contract, batch_rows)
         result.produced = _count(engine, "select count(*) from produced")
         _judge(engine, transform)
         if transform.conserve is not None:
@@ -194,10 +203,10 @@ def _count(engine: "duckdb.DuckDBPyConnection", query: str) -> int:
     return int(row[0])
 
 
-def engine_name(*, spark: bool) -> str:
+def engine_name(*, spark: bool, function: BatchFunction | None = None) -> str:
     """Engine and version, for evidence: what the rows of a partition were computed by."""
-    name = "pyspark" if spark else "duckdb"
-    return f"{name} {version(name)}"
+    names = ["pyspark" if spark else "duckdb", *([FRAMES] if function else [])]
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def engine_error(what: str, error: Exception) -> Exception:
