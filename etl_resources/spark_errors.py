@@ -6,7 +6,7 @@ from etl_resources.engines.function_modules import FunctionError
 from etl_resources.errors import DataPipelineError, PermanentError, RestartError, TransientError
 
 _STATE = re.compile(r"SQLSTATE: (\w{5})")
-_FUNCTION = re.compile(r"\.FunctionError: (.+)")
+_FUNCTION = re.compile(r"\.function_modules\.FunctionError: (.+)")
 """What a batch function met in an executor's Python."""
 _OF_THE_SQL = ("0A", "21", "22", "42", "P0", "KD")
 """Classes of SQLSTATE that say: the statement or a value is wrong, and will be again."""
@@ -27,12 +27,14 @@ def spark_error(error: BaseException, what: str) -> DataPipelineError | None:
         return error
     library = type(error).__module__.partition(".")[0]
     text = f"{type(error).__name__}: {error}"
+    if library in ("pyspark", "py4j") and (
+        function := _FUNCTION.search(text)
+    ):  # whose own words may be any of those below
+        return FunctionError(function[1])
     if library in ("pyspark", "py4j", "builtins") and any(mark in text for mark in _LOST):
         return RestartError(f"{what}: Spark ended while it was at work. Its log tells why, if memory was short.")
     if library not in ("pyspark", "py4j"):
         return None
-    if function := _FUNCTION.search(text):
-        return FunctionError(function[1])
     told = _told(text)
     if any(mark in text for mark in _MEMORY):
         return PermanentError(f"{what}: Spark ran out of memory: {told}. Choose a larger size.")

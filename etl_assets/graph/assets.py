@@ -166,7 +166,7 @@ def _table(project: Project, runtime: Runtime, node: TableNode) -> dg.AssetsDefi
         body,
         declared,
         group_name=node.layer,
-        kinds={"iceberg", "duckdb", "sql"},
+        kinds={"iceberg", "duckdb", "python" if node.function else "sql"},
         description=node.dataset.description,
         metadata=table_metadata(project, node, runtime_table(project, node)),
         io_manager_key=TABLES,

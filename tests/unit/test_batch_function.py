@@ -238,7 +238,7 @@ def test_an_error_in_an_executor_is_told_as_one_of_the_embedded_engine() -> None
     """Spark wraps it in its own, with the trace of two languages."""
     text = (
         "An exception was thrown from the Python worker.\nTraceback (most recent call last):\n"
-        '  File "x.py", line 1, in f\nZeroDivisionError: division by zero\n\nDuring handling:\n'
+        '  File "x.py", line 1, in f\nConnectionRefusedError: no network\n\nDuring handling:\n'
         "etl_resources.engines.function_modules.FunctionError: silver.rows: clean.py:f, in rows 1 to 2 of task 0\n"
     )
     error = type("PythonException", (Exception,), {"__module__": "pyspark.errors"})(text)
