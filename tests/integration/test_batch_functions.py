@@ -17,7 +17,7 @@ from tests.projects import SALES
 from tests.unit.project_edits import ORDERS, edit
 
 pytest_plugins = ["tests.lake"]
-MONTH, SILVER = "2024-05", "silver/sales_orders"
+MONTH, OTHER_MONTH, SILVER = "2024-05", "2024-06", "silver/sales_orders"
 CLEAN = """\
 import polars as pl
 
@@ -76,7 +76,7 @@ def test_what_python_makes_is_what_sql_would(lake: Lake, java: object) -> None:
     """The KPI is that of the ERP; computed again by Spark, the rows that DuckDB published have the same hash."""
     run = lake.materialize(MONTH)
     assert run.success, run.error
-    assert lake.published_kpi() == lake.oracle(MONTH)
+    assert lake.published_kpi(MONTH) == lake.oracle(MONTH)
     prove_whole(lake)
     runtime = lake.runtime
     node = runtime.project.tables["silver.sales_orders"]
@@ -104,6 +104,19 @@ def test_an_error_of_a_function_publishes_nothing_and_says_where(lake: Lake, jav
         assert f"partition {MONTH} of silver.sales_orders: clean.py:clean, in rows 1 to " in run.error, run.error
         assert f"{of_task}, failed: AssertionError: refused ({root}/datasets/sales_orders/clean.py:8" in run.error
     assert lake.rows(SILVER, "count(*), max(order_id)") == before
+    prove_whole(lake)
+
+
+def test_a_function_that_kills_its_process_leaves_nothing(lake: Lake, tmp_path: Path) -> None:
+    """As a crash of a library that it calls would; the next run, by the mended function, publishes."""
+    deadly = CLEAN.replace(
+        "    return frame", "    if frame.height:\n        os.kill(os.getpid(), 9)\n    return frame"
+    )
+    root = with_python(tmp_path, f"import os\n{deadly}")
+    assert lake.spawn(OTHER_MONTH, ETL_PROJECT=str(root)).wait() is None
+    run = lake.materialize(OTHER_MONTH)
+    assert run.success, run.error
+    assert lake.published_kpi(OTHER_MONTH) == lake.oracle(OTHER_MONTH)
     prove_whole(lake)
 
 
