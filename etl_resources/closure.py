@@ -137,6 +137,22 @@ class Closure:
                 found.setdefault(partition, set()).update(others)
         return found
 
+    def made_with(self, asset: str, partitions: Collection[str]) -> set[str]:
+        """Published partitions that exchanged rows with these, directly or through others: all are made, or none."""
+        found, queue = set[str](), set(partitions)
+        while queue:
+            others = {o for linked in self.linked(asset, queue).values() for o in linked}
+            queue = {o for o in others - found - set(partitions) if self.known(asset, o)}
+            found |= queue
+        return found
+
+    def awaits_person(self, asset: str, partition: str) -> bool:
+        """Whether exactly what would be computed waits for a person. What was accepted is to be published."""
+        waiting = self.state.waiting.get((asset, partition))
+        if waiting is None or waiting.accepted_by is not None:
+            return False
+        return waiting.token == self.verdict(asset, partition).token
+
     def _epochs_read(self, asset: str, partition: str, name: str) -> dict[str, int]:
         known = self.known(asset, partition)
         return {i.partition: i.epoch for i in known.inputs if i.asset == name and not i.looked_up} if known else {}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from etl_resources.closure import Closure, ClosureNode
+from etl_resources.exchanged import held_back
 from etl_resources.ledger.state import Place
 from etl_resources.run_token import InputVersion
 from etl_resources.verdicts import Change, State, Verdict
@@ -45,6 +46,10 @@ class Action(StrEnum):
     def changes(self) -> bool:
         """Whether what is made from it may change."""
         return self in (Action.COMPUTE, Action.MAY_CHANGE)
+
+
+_STOPPED = (Action.HELD, Action.BLOCKED)
+"""Of which a run publishes nothing, and so nothing of what goes with it."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +180,9 @@ class _Planner:
                 step, action=Action.BLOCKED, note=f"needs {told}, which isn't published and isn't in the plan"
             )
         if verdict.state in (State.STALE, State.NEVER):
-            waiting = state.waiting.get(place)
-            if waiting and not waiting.accepted_by and not because and waiting.token == verdict.token:
-                return replace(
-                    step, action=Action.HELD, note=f"waits for a person since {waiting.held_at:%Y-%m-%d %H:%M} UTC"
-                )
+            if not because and self._closure.awaits_person(*place):
+                since = state.waiting[place].held_at
+                return replace(step, action=Action.HELD, note=f"waits for a person since {since:%Y-%m-%d %H:%M} UTC")
             return replace(step, action=Action.COMPUTE)
         if because or verdict.state is State.UNKNOWN:
             return replace(step, action=Action.MAY_CHANGE)
@@ -203,10 +206,24 @@ class _Planner:
 
     def _add_linked(self, node: ClosureNode) -> None:
         """Partitions that exchanged rows with one that is computed, since they were last read: all or none."""
-        found = [s.partition for s in self._of(node) if s.action.changes]
+        found, together = [s.partition for s in self._of(node) if s.action.changes], dict[str, set[str]]()
         while found:
             linked = self._closure.linked(node.name, found, self._is_changing)
             found = [o for partition, others in linked.items() for o in self._link(node, partition, sorted(others))]
+            pairs = ((p, o) for p, others in linked.items() for o in others if (node.name, o) in self.steps)
+            for partition, other in pairs:
+                together.setdefault(partition, set()).add(other)
+                together.setdefault(other, set()).add(partition)
+        for step in [s for s in self._of(node) if s.partition in together and s.action in _STOPPED]:
+            for partition in held_back(together, [step.partition]):
+                self._stop(node, partition, step)
+
+    def _stop(self, node: ClosureNode, partition: str, by: PlannedStep) -> None:
+        """It goes with one that nothing is made of, as a run finds, too."""
+        step = self.steps.get((node.name, partition))
+        if step is not None and step.action.changes:
+            why = "waits for a person" if by.action is Action.HELD else "can't be made"
+            self._block(replace(step, action=by.action, note=f"exchanged rows with {by.partition}, which {why}"))
 
     def _link(self, node: ClosureNode, partition: str, others: Iterable[str]) -> Iterator[str]:
         for other in others:
@@ -218,9 +235,11 @@ class _Planner:
                 held = self.steps[node.name, partition]
                 self._block(replace(held, action=Action.BLOCKED, note=f"exchanged rows with {other}, which is {pin}"))
             elif step is None or not step.action.changes:
-                linked = PlannedStep(node.name, other, Action.COMPUTE, self._closure.verdict(node.name, other))
-                if any(w.same_period for w in node.windows.values()):  # it may have read what moved, and be fresh
-                    linked = self._step(node, other)
+                linked = self._step(node, other)
+                if linked.action in _STOPPED:
+                    self._add(linked)
+                elif not any(w.same_period for w in node.windows.values()):  # else it may have read what moved
+                    linked = replace(linked, action=Action.COMPUTE)
                 if linked.action.changes:
                     self._add(replace(linked, note=note))
                     yield other

@@ -62,3 +62,16 @@ def beside(window: InputWindow | None, partition: str) -> Iterator[tuple[str, li
         for q in window.read_by(partition):
             if is_wider(q, partition):
                 yield q, window.readers_of(q, partition)
+
+
+def held_back(linked: Mapping[str, Collection[str]], failed: Collection[str]) -> set[str]:
+    """Partitions that must wait because one that they exchanged rows with failed, directly or through others."""
+    held: set[str] = set()
+    queue = list(failed)
+    while queue:
+        partition = queue.pop()
+        for other in linked.get(partition, ()):
+            if other not in held and other not in failed:
+                held.add(other)
+                queue.append(other)
+    return held

@@ -301,16 +301,3 @@ def _changed_beside(ledger: Ledger, table: PinnedTable, window: InputWindow | No
     newest = ledger.current(table.asset, [q for q, _ in found]) if found else {}
     changed = [r for q, r in found if q in newest and newest[q].version != table.publishes[q].version]
     return {reader for readers in changed for reader in readers}
-
-
-def held_back(linked: Mapping[str, Collection[str]], failed: Collection[str]) -> set[str]:
-    """Partitions that must wait because one that they exchanged rows with failed, directly or through others."""
-    held: set[str] = set()
-    queue = list(failed)
-    while queue:
-        partition = queue.pop()
-        for other in linked.get(partition, ()):
-            if other not in held and other not in failed:
-                held.add(other)
-                queue.append(other)
-    return held

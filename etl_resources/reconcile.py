@@ -92,7 +92,7 @@ class Decision:
     stuck: dict[Place, str] = field(default_factory=dict)
     """Asked for as often as is allowed; only a person, or another input, with which it is tried again, gets it on."""
     kept: dict[Place, str] = field(default_factory=dict)
-    """Out of date, and to stay so: pinned, or held until a person accepts it."""
+    """Out of date, and to stay so: pinned, held until a person accepts it, or without an input."""
     logic: set[Place] = field(default_factory=set)
     """Made by an earlier logic, and nothing else is wrong with them."""
     unsettled: set[Place] = field(default_factory=set)
@@ -180,8 +180,8 @@ class _Decider:
             return
         upstream = next((r for r in (*pending, *(r for r in reads if r in self._facts.running)) if r), None)
         elsewhere = next((r for r in via if r[1] != partition), None)
-        if not via and not pending and self._is_held(place):
-            found.kept[place] = "held: somebody has to accept it (`data-pipeline acceptance list`)"
+        if not via and not pending and (kept := self._kept_because(place)):
+            found.kept[place] = kept
         elif place in self._facts.running:
             found.waiting[place] = "it is being computed"
         elif upstream is not None:
@@ -263,12 +263,21 @@ class _Decider:
         held = waiting[place].token if place in waiting else ""
         return f"{known.epoch if known else 0}/{mark.first_seen if mark else 0}/{held}"
 
-    def _is_held(self, place: Place) -> bool:
-        """Whether exactly what would be computed waits for a person. What was accepted is to be published."""
-        waiting = self._closure.state.waiting.get(place)
-        if waiting is None or waiting.accepted_by is not None:
-            return False
-        return waiting.token == self._closure.verdict(*place).token
+    def _kept_because(self, place: Place) -> str | None:
+        """Why no run would publish it, however often it is asked for; None where one would."""
+        (asset, partition), state = place, self._closure.state
+        if self._closure.awaits_person(*place):
+            return "held: somebody has to accept it (`data-pipeline acceptance list`)"
+        if missing := self._closure.verdict(*place).missing:
+            return f"{_named(missing[0])} isn't published"
+        if not any(asset == a for a, _ in (*state.pins, *state.waiting)):
+            return None
+        for other in sorted(self._closure.made_with(asset, [partition])):
+            if pin := state.pins.get((asset, other)):
+                return f"exchanged rows with {other}, which is {pin}"
+            if self._closure.awaits_person(asset, other):
+                return f"exchanged rows with {other}, which waits for a person"
+        return None
 
     def _state_of(self, place: Place) -> str:
         verdict, mark = self._closure.verdict(*place), self._pending_mark(place)

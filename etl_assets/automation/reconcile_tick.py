@@ -221,7 +221,7 @@ def _summary(decision: Decision, observed: Observed) -> str:
     lines = [f"waiting: {len(told)} (first {told[0][0]} {told[0][1]}: {decision.waiting[told[0]]})"] if told else []
     lines += [f"being compared with their source: {len(decision.comparing)}"] if decision.comparing else []
     lines += [f"stuck: {len(decision.stuck)}"] if decision.stuck else []
-    lines += [f"pinned or held: {len(decision.kept)}"] if decision.kept else []
+    lines += [f"pinned, held or without an input: {len(decision.kept)}"] if decision.kept else []
     lines += [f"made by an earlier logic: {len(decision.logic)}"] if decision.logic else []
     lines += [f"{name} isn't observed: {why}" for name, why in observed.problems.items()]
     if age := max(observed.watermark_age_s.values(), default=0.0):

@@ -13,12 +13,12 @@ from etl_assets.project import TableNode
 from etl_resources.conventions import parse_staged_path
 from etl_resources.engines.embedded import connect
 from etl_resources.errors import PermanentError, RestartError
+from etl_resources.exchanged import held_back
 from etl_resources.extract.capture import CapturedPartition, write_empty
 from etl_resources.extract.postgres import SourceTable
 from etl_resources.identifiers import quote
 from etl_resources.ledger.lineage import source_asset
 from etl_resources.ledger.records import Publish
-from etl_resources.planning import held_back
 from etl_resources.quality.audit import UNIQUE_KEY, CheckResult, accounted
 from etl_resources.quality.conservation import Account
 from etl_resources.retries import retry_transient

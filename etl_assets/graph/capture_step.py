@@ -19,6 +19,7 @@ from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
+from etl_resources.exchanged import held_back
 from etl_resources.extract.capture import CapturedPartition, capture_table, describe_captured
 from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
@@ -30,7 +31,6 @@ from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.prunes import record_pruned
 from etl_resources.ledger.records import IntendedPartition, Logic
 from etl_resources.manifest_sources import PostgresSource
-from etl_resources.planning import held_back
 from etl_resources.progress import report
 from etl_resources.quality.content_hash import version_of
 from etl_resources.retries import retry_transient

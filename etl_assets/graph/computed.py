@@ -19,8 +19,9 @@ from etl_assets.graph.outcome import (
 from etl_resources.dead_letters.index import WrittenLetters
 from etl_resources.engines.spark_metrics import SparkMeasures, stages_table
 from etl_resources.errors import PermanentError
+from etl_resources.exchanged import held_back
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.planning import Plan, PlannedPartition, held_back
+from etl_resources.planning import Plan, PlannedPartition
 from etl_resources.progress import report
 from etl_resources.quality.audit import CheckResult
 from etl_resources.run_token import InputVersion

@@ -29,24 +29,13 @@ def dependants(closure: Closure, asset: str, touched: Collection[str]) -> dict[s
             planned = {n: sorted(partitions) for n, partitions in found.items()}
             reached = {p for p in node.partitions if _depends(closure, (name, p), planned)}
             if reached:
-                found[name] = reached | _linked(closure, node, reached)
+                found[name] = reached | closure.made_with(name, reached)
     return found
 
 
 def _depends(closure: Closure, place: Place, planned: Mapping[str, Sequence[str]]) -> bool:
     changed = {(name, p) for name, p in closure.reads(*place, planned) if p in planned.get(name, ())}
     return bool(changed) and all(closure.known(*r) for r in {*closure.made_from(*place)} - changed)
-
-
-def _linked(closure: Closure, node: ClosureNode, reached: Collection[str]) -> set[str]:
-    """Published partitions that exchanged rows with these, directly or through others."""
-    found: set[str] = set()
-    queue = set(reached)
-    while queue:
-        others = {o for linked in closure.linked(node.name, queue).values() for o in linked}
-        queue = {o for o in others - found - set(reached) if closure.known(node.name, o)}
-        found |= queue
-    return found
 
 
 def upstream_of(nodes: Mapping[str, ClosureNode], name: str) -> set[str]:

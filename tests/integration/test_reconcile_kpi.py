@@ -38,7 +38,7 @@ def test_a_held_kpi_waits_and_other_totals_alone_compare_it_again(kpi: RefusedKp
     for _ in range(3):
         ticker.ahead += timedelta(hours=2)
         assert ticker.tick() == []
-    assert "pinned or held: 1" in ticker.skipped
+    assert "pinned, held or without an input: 1" in ticker.skipped
 
     kpi.correct()
     ticker.ahead += timedelta(hours=25)

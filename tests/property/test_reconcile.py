@@ -205,6 +205,34 @@ def test_a_pin_is_respected_and_a_held_kpi_waits_for_a_person(flow: Flow) -> Non
         assert kpi in {r.place for request in decision.requests for r in request.roots}
 
 
+def test_what_exchanged_rows_with_what_a_person_keeps_is_not_asked_for(flow: Flow) -> None:
+    """A run publishes both or none: five tries of the open month would fail, and an alert would follow."""
+    silver, (january, february) = "silver.orders", MONTHS[:2]
+    flow.orders |= {january: 5, february: 6}
+    flow.run({ORDERS: MONTHS, LINES: MONTHS})
+    closure = flow.closure()
+    moved = {ORDERS: [(january, flow.epoch, [february]), (february, flow.epoch, [january])]}
+    token = closure.verdict(silver, january).token or ""
+    pin = Pin(silver, january, number=1, reason="disputed", epoch=9, attempt="a", pinned_at=START)
+    for kept in ({"waiting": {(silver, january): Waiting(token, START, None)}}, {"pins": {(silver, january): pin}}):
+        decision = decide(with_state(closure, exchanged=moved, **kept), Facts(START), FOLLOW)
+        assert (decision.requests, set(decision.kept)) == ([], {(silver, january), (silver, february)})
+        assert decision.kept[silver, february].startswith("exchanged rows with 2024-01, which ")
+    accepted = {(silver, january): Waiting(token, START, "ana")}
+    decision = decide(with_state(closure, exchanged=moved, waiting=accepted), Facts(START), FOLLOW)
+    assert {(silver, january), (silver, february)} <= {r.place for q in decision.requests for r in q.roots}
+
+
+def test_what_lacks_an_input_is_not_asked_for_until_that_is_there(flow: Flow) -> None:
+    """A calendar that goes on a month gives the last week an input that isn't published yet: no run can make it."""
+    closure = flow.closure()
+    published = {n: dict(p) for n, p in closure.state.published.items()}
+    del published["silver.lines"][MONTHS[0]]
+    decision = decide(with_state(closure, published=published), Facts(START), FOLLOW)
+    assert (decision.requests, decision.stuck) == ([], {})
+    assert decision.kept == {("gdp.sales", MONTHS[0]): "silver.lines, partition 2024-01 isn't published"}
+
+
 def test_a_sweep_asks_for_bronze_alone_and_a_change_for_all_that_is_made_from_it(flow: Flow) -> None:
     """Comparing isn't changing; a mark that a capture has answered asks for nothing."""
     closure = flow.closure()

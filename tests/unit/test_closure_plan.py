@@ -96,6 +96,24 @@ def test_what_waits_for_a_person_is_left_until_its_inputs_change(flow: Flow) -> 
     assert actions(plan(flow, ALL, waiting=held), REVENUE)[JANUARY] is Action.COMPUTE
 
 
+def test_what_exchanged_rows_with_what_waits_for_a_person_waits_as_well(flow: Flow) -> None:
+    """A row moved from a closed January to February, and on to March: a run publishes all three or none."""
+    flow.orders |= {JANUARY: 3, FEBRUARY: 4, MARCH: 5}
+    flow.run({ORDERS: MONTHS})
+    links = {JANUARY: [FEBRUARY], FEBRUARY: [JANUARY, MARCH], MARCH: [FEBRUARY]}
+    exchanged = {ORDERS: [(p, flow.epoch, others) for p, others in links.items()]}
+    token = plan(flow, {SILVER: MONTHS}).steps[SILVER, JANUARY].verdict.token or ""
+    waiting = {(SILVER, JANUARY): Waiting(token, AT, None)}
+    for asked in ((MARCH,), MONTHS[:3]):
+        made = plan(flow, {SILVER: asked, REVENUE: asked}, exchanged=exchanged, waiting=waiting)
+        assert actions(made, SILVER) == dict.fromkeys(MONTHS[:3], Action.HELD)
+        assert made.steps[SILVER, MARCH].note == "exchanged rows with 2024-01, which waits for a person"
+        assert set(actions(made, REVENUE).values()) == {Action.PRUNE}
+    accepted = {(SILVER, JANUARY): Waiting(token, AT, "ana")}
+    made = plan(flow, {SILVER: (MARCH,)}, exchanged=exchanged, waiting=accepted)
+    assert actions(made, SILVER) == dict.fromkeys(MONTHS[:3], Action.COMPUTE)
+
+
 def test_a_missing_input_is_planned_first_or_blocks() -> None:
     """A plan whose run would fail says so, and what is missing."""
     empty = Flow(dict.fromkeys(MONTHS, 1), dict.fromkeys(MONTHS, 1), {})
