@@ -44,7 +44,7 @@ def adjustment_files(files: Files, errors: list[ManifestError]) -> Iterator[tupl
 def _dataset(of: Dataset, layer: str, declared: PeriodClose, name: str, partitions: Partitions) -> Dataset:
     table = of.table(layer)
     own = {n: Column(type=kind, nullable=False, description=told) for n, (kind, told) in OWN.items()}
-    plain = {"check": (), "reason": None, "renamed_from": None}
+    plain = {"check": (), "reason": None}
     theirs = {n: column.model_copy(update=plain) for n, column in table.columns.items() if n not in own}
     derived = type(table).model_construct(
         key=KEY, load="overwrite_partition", sql="adjustments.sql", columns={**own, **theirs}

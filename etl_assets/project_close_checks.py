@@ -31,6 +31,14 @@ def close_errors(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterato
             f"column {name!r} has the name of a column of adjustments; rename it, or let late data wait for approval"
         )
         yield draft.file.error(message, draft.layer, "columns", name)
+    for table in (draft, *_behind(draft, drafts)):
+        by = table.contract.partition_column
+        if by is not None and by not in table.contract.key:
+            message = (
+                f"a row that moves from a closed period of {draft.name} to an open one stays in both, under one key of "
+                f"{table.name}: add {by!r} to that key, or let late data wait for approval"
+            )
+            yield draft.file.error(message, *at, "late_data")
     for reader in _behind(draft, drafts):
         if any(r.layer == reader.layer for r in reconciliations(reader.file.model)):
             what = f"{reader.name} is made of {draft.name} and must equal the control totals of now"

@@ -62,7 +62,7 @@ def restated_version(table: str, partition: str, version: str, restated: str | N
 def adjustments_contract(adjusted: Adjusted) -> Contract:
     """Columns of adjustments: their own, then the table's without its rules, which negated measures don't keep."""
     own = [ContractColumn(n, t, nullable=False, description=told) for n, (t, told) in OWN.items()]
-    theirs = [replace(c, rules=(), reason=None, renamed_from=None) for c in adjusted.contract.columns]
+    theirs = [replace(c, rules=(), reason=None) for c in adjusted.contract.columns]
     return Contract((*own, *theirs), KEY, PERIOD_COLUMN)
 
 

@@ -84,6 +84,33 @@ def test_a_dataset_of_the_name_is_in_the_way(root: Path) -> None:
 
 def test_what_equals_totals_of_now_may_not_read_closed_figures(root: Path) -> None:
     """It would be refused for ever: the ERP goes on, and what it reads doesn't."""
+    manifest = root / "datasets" / "sales" / "manifest.yaml"
+    manifest.write_text(
+        manifest.read_text().replace("key: [order_id, line_number]", "key: [order_id, line_number, order_date]")
+    )
     found = problem(root, "{late_data: adjustment, measures: [amount]}", "sales")
     assert "kpi.revenue is made of gdp.sales and must equal the control totals of now" in found
     assert "say it of kpi.revenue, or `approval` here" in found
+
+
+def test_a_row_may_not_be_in_two_periods_under_one_key(root: Path) -> None:
+    """It moves from a closed month to an open one, and the closed figures stay: a target would refuse it for ever."""
+    with pytest.raises(ManifestErrors) as found:
+        declared(root, "{late_data: adjustment, measures: [amount]}", "sales")
+    assert "under one key of gdp.sales: add 'order_date' to that key, or let late data wait" in str(found.value)
+
+
+def test_a_renamed_column_is_renamed_in_the_adjustments(root: Path) -> None:
+    """As in the table: what was booked under the former name stays what was booked."""
+    manifest = root / "datasets" / "revenue" / "manifest.yaml"
+    text = (
+        manifest.read_text()
+        .replace("    lines: {", "    sold: {renamed_from: lines, ")
+        .replace('lines: "0"', 'sold: "0"')
+    )
+    manifest.write_text(text)
+    for name in ("revenue.sql", "reconcile.sql"):
+        file = manifest.with_name(name)
+        file.write_text(file.read_text().replace("as lines", "as sold"))
+    node = declared(root, ADJUSTMENT.replace("lines", "sold")).tables["kpi.revenue_adjustments"]
+    assert {c.name: c.renamed_from for c in node.contract.columns}["sold"] == "lines"
