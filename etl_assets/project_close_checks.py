@@ -26,7 +26,13 @@ def close_errors(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterato
             yield draft.file.error(message, *at, "measures", i)
     if declared.late_data != "adjustment":
         return
-    for name in (n for n in contract.names if n in OWN):
+    yield from _adjustment_errors(draft, drafts)
+
+
+def _adjustment_errors(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterator[ManifestError]:
+    """Of a table whose closed figures stay."""
+    at = (draft.layer, "period_close", "late_data")
+    for name in (n for n in draft.contract.names if n in OWN):
         message = (
             f"column {name!r} has the name of a column of adjustments; rename it, or let late data wait for approval"
         )
@@ -38,12 +44,12 @@ def close_errors(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterato
                 f"a row that moves from a closed period of {draft.name} to an open one stays in both, under one key of "
                 f"{table.name}: add {by!r} to that key, or let late data wait for approval"
             )
-            yield draft.file.error(message, *at, "late_data")
+            yield draft.file.error(message, *at)
     for reader in _behind(draft, drafts):
         if any(r.layer == reader.layer for r in reconciliations(reader.file.model)):
             what = f"{reader.name} is made of {draft.name} and must equal the control totals of now"
             message = f"{what}, which closed figures don't: say it of {reader.name}, or `approval` here"
-            yield draft.file.error(message, *at, "late_data")
+            yield draft.file.error(message, *at)
 
 
 def _behind(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> list[TableDraft]:

@@ -1,10 +1,11 @@
 """`data-pipeline versions`, `release`, `diff`, `rollback`, `pins` and `unpin`: what they do, for one project."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from etl_assets.graph.relations import input_windows
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import ServingNode, TableNode
 from etl_resources.calendar import WHOLE, Every, every_of, keys_between, stretches
@@ -14,12 +15,14 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.pins import Pin, current_pins
 from etl_resources.ledger.pins import unpin as remove_pins
+from etl_resources.ledger.records import Publish
 from etl_resources.rollback import Rollback, RollbackOutcome
 from etl_resources.rollback_plan import RollbackPlan
 from etl_resources.run_token import InputVersion
 from etl_resources.suggest import hint
 from etl_resources.tables.diff import TableDiff, diff_versions
 from etl_resources.tables.versions import Version, find_version, release, versions
+from etl_resources.windows import InputWindow
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
@@ -123,26 +126,34 @@ def unpin(runtime: Runtime, name: str, partitions: Collection[str], *, dry_run: 
         return wanted if dry_run else remove_pins(ledger.connection, name, wanted)
 
 
-def commands(assets: Iterable[str], partitions: Iterable[str]) -> list[str]:
-    """What to type to materialize partitions of assets, as few lines as there are contiguous ranges."""
-    select = ",".join(a.replace(".", "/") for a in assets)
-    command = f"dagster asset materialize -m etl_assets.definitions --select '{select}'"
-    by_grain: dict[Every, list[str]] = {}
-    for partition in sorted(set(partitions) - {WHOLE}):
-        by_grain.setdefault(every_of(partition), []).append(partition)
+def commands(outdated: Mapping[str, Collection[str]], select: str | None = None) -> list[str]:
+    """What to type to materialize assets (→ partitions), inputs first: as few lines as there are kinds of partitions
+    and contiguous ranges, as a run has one kind. select: Dagster's name of all of them, where one kind is enough."""
+    by_grain: dict[Every, set[str]] = {}
+    for partition in sorted({p for partitions in outdated.values() for p in partitions} - {WHOLE}):
+        by_grain.setdefault(every_of(partition), set()).add(partition)
+    flow = list(dict.fromkeys(every_of(p) for partitions in outdated.values() for p in partitions if p != WHOLE))
     found = []
-    for keys in by_grain.values():
+    for every in flow:
+        names = [n for n, p in outdated.items() if WHOLE in p or by_grain[every].intersection(p)]
+        command = _materialize(select if select and len(flow) == 1 else ",".join(names))
+        keys = sorted(by_grain[every])
         for first, last in ((s[0], s[-1]) for s in stretches(keys_between(keys[0], keys[-1]), keys)):
             span = f"--partition {first}" if first == last else f"--partition-range {first}...{last}"
             found.append(f"{command} {span}")
-    return found or [command]  # assets without partitions take no span, but bear one beside others
+    # assets without partitions take no span, but bear one beside others
+    return found or [_materialize(select or ",".join(outdated))]
+
+
+def _materialize(select: str) -> str:
+    return f"dagster asset materialize -m etl_assets.definitions --select '{select.replace('.', '/')}'"
 
 
 def to_follow(runtime: Runtime, name: str, partitions: Sequence[str]) -> list[str]:
     """What to type to materialize partitions of a table and everything that is made from them."""
     with Ledger.open(runtime.settings) as ledger:
         stale = _stale(runtime, ledger, name, partitions)
-    return commands([f"{name}*"], {*partitions, *(p for some in stale.values() for p in some)})
+    return commands({name: partitions, **stale}, f"{name}*")
 
 
 def _load(runtime: Runtime, name: str) -> "Table":
@@ -172,26 +183,29 @@ def _stale(runtime: Runtime, ledger: Ledger, name: str, rolled: Sequence[str]) -
 
 def _stuck(runtime: Runtime, ledger: Ledger, name: str, plan: RollbackPlan) -> list[str]:
     """Dependants that join the rolled-back table with one of another capture: they refuse to mix moments."""
-    found, own = [], runtime.project.tables[name]
+    found, project = [], runtime.project
     rolled_back = {r.partition: r.after for r in plan.partitions}
-    for node in runtime.project.nodes:
-        if isinstance(node, ServingNode):
-            same_period = [*node.upstream]
-        else:
-            same_period = [i for i in node.inputs if i not in node.windows]
-        others = [runtime.project.tables[i] for i in same_period if i != name]
-        if name not in same_period or not others:
+    for node in project.nodes:
+        windows = {} if isinstance(node, ServingNode) else input_windows(project, node)
+        inputs = node.upstream if isinstance(node, ServingNode) else node.inputs
+        joined = [project.tables[i] for i in inputs if i not in windows or windows[i].same_period]
+        others = ", ".join(i.name for i in joined if i.name != name)
+        if name not in inputs or len(joined) < 2:
             continue
-        current = {i.name: ledger.current(i.name) for i in others}
-        for partition in sorted({*ledger.current(node.name), *rolled_back}):
-            after = rolled_back.get(own.read_by(partition))
-            beside = [current[i.name].get(i.read_by(partition)) for i in others]
-            if after is None or None in beside:
+        current: dict[str, Mapping[str, Publish | None]] = {i.name: ledger.current(i.name) for i in joined}
+        current[name] = {**current[name], **rolled_back}
+        for partition in sorted({*ledger.current(node.name), *(() if name in windows else rolled_back)}):
+            places = [(i.name, p) for i in joined for p in _read_of(i, windows.get(i.name), partition)]
+            read = [publish for i, p in places if (publish := current[i].get(p)) is not None]
+            if len(read) < len(places) or not any((name, p) in places for p in rolled_back):
                 continue
-            read = [InputVersion(p.asset, p.partition, p.version, p.epoch) for p in (after, *beside) if p]
-            if not all(capture_epochs(ledger.connection, read).values()):
-                found.append(
-                    f"{node.name} {partition} can't follow: {', '.join(i.name for i in others)} comes from another "
-                    "capture. Roll that back as well."
-                )
+            used = [InputVersion(p.asset, p.partition, p.version, p.epoch) for p in read]
+            if not all(capture_epochs(ledger.connection, used).values()):
+                why = f"{others} comes from another capture. Roll that back as well."
+                found.append(f"{node.name} {partition} can't follow: {why}")
     return found
+
+
+def _read_of(node: TableNode, window: InputWindow | None, partition: str) -> list[str]:
+    """Partitions of an input that a partition reads for its own period."""
+    return [node.read_by(partition)] if window is None else window.read_by(partition)

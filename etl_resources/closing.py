@@ -26,6 +26,7 @@ from etl_resources.ledger.held import forget
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.pins import pins_of
 from etl_resources.ledger.records import IntendedPartition, Publish
+from etl_resources.run_token import run_token
 from etl_resources.runless_attempts import settled_when_failed
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.closing_tags import tag_closings
@@ -128,7 +129,7 @@ class Closer:
             elif before is None:
                 raise PermanentError(f"{asset}, partition {partition} is not closed.")
             elif current.restated is not None:  # its inputs gave another content since: it is out of date again
-                made_as = ledger.at_epochs(asset, {partition: before.epoch}).get(partition, current)
+                made_as = ledger.at_epochs(asset, {partition: before.epoch}).get(partition) or self._of_nothing(current)
             epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
             attempt = ledger.open_attempt(asset, run_id)
             ledger.intend(attempt, [IntendedPartition(partition, epoch, made_as.token, made_as.inputs)])
@@ -136,6 +137,16 @@ class Closer:
             closing = Closing(asset, partition, epoch, attempt, by, note, version, rows, tag, now, None)
             write_closing(ledger.connection, kind, closing)
         return closing, current, made_as
+
+    def _of_nothing(self, current: Publish) -> Publish:
+        """As what was closed is known where the ledger lost from what it was made: whatever its inputs are, they are
+        others, so that it is out of date."""
+        token = run_token(
+            tenant=self.address.tenant, asset=current.asset, partition=current.partition,
+            logic_version=self.address.logic_version, inputs=[],
+        )  # fmt: skip
+        account = {k: v for k, v in (current.account or {}).items() if not k.startswith("restated")}
+        return replace(current, token=token, inputs=(), account=account)
 
 
 def _free_name(partition: str, taken: set[str]) -> str:

@@ -1,6 +1,6 @@
 """Versions, differences, rollbacks and pins as text and as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from etl_assets.cli.rows import plain, text_of, write_table
@@ -139,7 +139,7 @@ def rollback_json(done: RolledBack) -> dict[str, Any]:
         "fenced": list(done.outcome.published.fenced) if done.outcome else [],
         "stale": {name: list(partitions) for name, partitions in done.stale.items()},
         "stuck": list(done.stuck),
-        "commands": _commands(done.stale),
+        "commands": commands(done.stale),
     }
 
 
@@ -161,10 +161,6 @@ def print_rollback(done: RolledBack, out: TextIO) -> None:
         print("out of date by this:", file=out)
         for name, partitions in done.stale.items():
             print(f"  {name}  {_some(partitions)}", file=out)
-        print("let them follow:", *_commands(done.stale), sep="\n  ", file=out)
+        print("let them follow:", *commands(done.stale), sep="\n  ", file=out)
     for line in done.stuck:
         print(f"note: {line}", file=out)
-
-
-def _commands(stale: Mapping[str, Sequence[str]]) -> list[str]:
-    return commands(stale, {p for partitions in stale.values() for p in partitions})

@@ -23,7 +23,9 @@ select jsonb_build_object(
     'pins', (select jsonb_agg(to_jsonb(p)) from etl.pins p where p.attempt = i.attempt),
     'closings', (select jsonb_agg(to_jsonb(c)) from etl.closings c join mine on mine.partition = c.partition
                  where c.asset = i.asset and (c.attempt = i.attempt or c.attempt in (
-                     select k.attempt from etl.known_closings k where k.asset = i.asset)))
+                     select k.attempt from etl.known_closings k where k.asset = i.asset))),
+    'notices', (select jsonb_agg(to_jsonb(n)) from (
+                    select * from etl.notices where asset = i.asset order by sent_at desc limit %(most)s) n)
 )::text, (select max(epoch) from mine)
 from etl.intents i where i.attempt = %(attempt)s
 """
@@ -51,15 +53,22 @@ insert into etl.closings select r.* from
 (select jsonb_array_elements(nullif(%(doc)s::jsonb -> 'closings', 'null')) as row) d,
 jsonb_populate_record(null::etl.closings, d.row) r on conflict do nothing
 """
+_RESTORED_NOTICES = """
+insert into etl.notices select r.* from
+(select jsonb_array_elements(nullif(%(doc)s::jsonb -> 'notices', 'null')) as row) d,
+jsonb_populate_record(null::etl.notices, d.row) r on conflict do nothing
+"""
+NOTICES_MAX = 1_000
+"""Of a table, the newest: consumers were told of so many restatements."""
 
 
 def attempt_record(connection: "psycopg.Connection[Any]", attempt: str) -> tuple[int, str]:
-    """(epoch, record) of a staged attempt: its intent, partitions, pins, the closings of them, and the totals of its
-    capture.
+    """(epoch, record) of a staged attempt: its intent, partitions, pins, the closings of them, the totals of its
+    capture, and of which restatements of its table consumers were told.
 
     Raises TransientError when the ledger lost the attempt meanwhile: what has no evidence isn't published.
     """
-    row = connection.execute(_OF_ATTEMPT, {"attempt": attempt}).fetchone()
+    row = connection.execute(_OF_ATTEMPT, {"attempt": attempt, "most": NOTICES_MAX}).fetchone()
     if row is None or row[1] is None:
         raise TransientError(f"The ledger lost the intent of attempt {attempt}: it may not publish. Run again.")
     return int(row[1]), str(row[0])
@@ -87,6 +96,7 @@ def restore_attempt(connection: "psycopg.Connection[Any]", record: str, current:
         )
     connection.execute(_RESTORED_PINS, {"doc": record, "current": list(current)})
     connection.execute(_RESTORED_CLOSINGS, {"doc": record})
+    connection.execute(_RESTORED_NOTICES, {"doc": record})
 
 
 def raise_epoch(connection: "psycopg.Connection[Any]", above: int) -> None:

@@ -180,13 +180,15 @@ def test_maintenance_keeps_what_was_closed(books: ClosedBooks, monkeypatch: pyte
 
 
 def test_a_lost_ledger_knows_what_was_closed(books: ClosedBooks) -> None:
-    """From the evidence of what is published since; a reopened month is not closed again."""
+    """From the evidence of what is published since; a reopened month is not closed again, and nobody is told twice."""
     books.close()
     books.close(FEB)
     books.reopen(FEB)
     books.sell("1.00", line=3)
     assert not books.run().success
     assert books.accept().published
+    assert books.send() == 1
+    books.run("2024-03")
     before = {(c, p) for c, p in books.lake.platform("select partition, by_whom from etl.current_closings")}
     assert before == {(JAN, "ana")}
 
@@ -194,6 +196,7 @@ def test_a_lost_ledger_knows_what_was_closed(books: ClosedBooks) -> None:
     recover(books.lake.runtime)
 
     assert {(c, p) for c, p in books.lake.platform("select partition, by_whom from etl.current_closings")} == before
+    assert books.send() == 0
     books.sell("2.00", line=4)
     assert "closed_period" in books.run().error
 

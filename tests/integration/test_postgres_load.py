@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from etl_resources.calendar import WHOLE
 from etl_resources.contract import Contract
 from etl_resources.errors import PermanentError
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.settings import load_settings
 from etl_resources.sinks.postgres_sink import PostgresSink
-from etl_resources.sinks.postgres_tables import STAGING_TABLES
+from etl_resources.sinks.postgres_tables import COMMITS, STAGING_TABLES
+from etl_resources.tables.stage import StagedPartition
 from tests.property.test_content_hash import CONTRACT, ROWS, SCHEMA, Row
 
 MONTH = "2024-05"
@@ -137,6 +139,20 @@ def test_a_fenced_attempt_writes_no_more(sink: PostgresSink, attempt: str) -> No
         assert left.fetchone() == (0,)
     with pytest.raises(PermanentError, match="does not exist"):
         write(sink, attempt, engine_with([]))
+
+
+def test_a_target_forgets_the_partitions_that_it_had_by_another_grain(sink: PostgresSink) -> None:
+    """No run writes them again: `verify` would miss the rows of weeks in a table by month for ever."""
+    former = ("week-2024-05-13", "quarter-2024-04", WHOLE)
+    with sink.connection() as connection:
+        for partition in (MONTH, "2024-06", *former):
+            connection.execute(
+                f"insert into {COMMITS} (target, partition, epoch) values (%s, %s, 1)", (sink.target, partition)
+            )
+        staged: Any = StagedPartition(MONTH, "token", 2, "version", 0)
+        batch: Any = SimpleNamespace(attempt="run-a", run_id="run")
+        sink._record_commits(connection, batch, [staged], {MONTH: "{}"})
+    assert sink.published_epochs() == {MONTH: 2, "2024-06": 1}
 
 
 def test_an_upsert_touches_what_changed_only(stack: object) -> None:

@@ -134,7 +134,7 @@ def test_a_rollback_pins_the_whole_table_and_says_which_months_follow(published:
 
 def test_a_command_for_tables_without_partitions_names_none() -> None:
     """Dagster refuses --partition when nothing that is selected has partitions."""
-    assert commands(["gdp.gdp_nations"], [WHOLE]) == [
+    assert commands({"gdp.gdp_nations": [WHOLE]}) == [
         "dagster asset materialize -m etl_assets.definitions --select 'gdp/gdp_nations'"
     ]
 
