@@ -145,8 +145,7 @@ class Closer:
             tenant=self.address.tenant, asset=current.asset, partition=current.partition,
             logic_version=self.address.logic_version, inputs=[],
         )  # fmt: skip
-        account = {k: v for k, v in (current.account or {}).items() if not k.startswith("restated")}
-        return replace(current, token=token, inputs=(), account=account)
+        return replace(current, token=token, inputs=(), account=current.own_account)
 
 
 def _free_name(partition: str, taken: set[str]) -> str:

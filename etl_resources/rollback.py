@@ -123,7 +123,7 @@ class Rollback:
         staged = StagedPartition(partition, token, epoch, rolled.version, rolled.rows, rollback_to=plan.version.number)
         evidence = {
             "counts": dict(after.counts) if after else {},
-            "account": after.account if after else None,
+            "account": after.own_account if after else None,
             "linked": list(rolled.linked),
             "fingerprint": after.fingerprint if after else None,
             "inputs": [vars(i) for i in rolled.inputs],

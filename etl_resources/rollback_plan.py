@@ -48,11 +48,16 @@ class RolledPartition:
 
     @property
     def inputs(self) -> tuple[InputVersion, ...]:
-        return self.after.inputs if self.after else ()
+        return self._made_as.inputs if self._made_as else ()
+
+    @property
+    def _made_as(self) -> Publish | None:
+        """The publish by which its content was made: not one that kept closed figures, whose inputs gave others."""
+        return self.after if self.after and self.after.restated is None else None
 
     def token(self, address: TableAddress) -> str:
-        """Of the version's own publish; an emptied partition was computed from nothing."""
-        return self.after.token if self.after else run_token(
+        """Of the version's own publish; an emptied partition, and one that was closed, are as if made from nothing."""
+        return self._made_as.token if self._made_as else run_token(
             tenant=address.tenant, asset=address.asset, partition=self.partition,
             logic_version=address.logic_version, inputs=[],
         )  # fmt: skip

@@ -37,6 +37,13 @@ class Publish:
         """Content that its inputs give, where the partition is closed and keeps another one; else None."""
         return (self.account or {}).get("restated")
 
+    @property
+    def own_account(self) -> Mapping[str, Any] | None:
+        """The account of its content alone: whoever puts that back, puts nothing back of what its inputs gave."""
+        if self.account is None:
+            return None
+        return {k: v for k, v in self.account.items() if k not in ("restated", "restated_path")}
+
 
 @dataclass(frozen=True)
 class IntendedPartition:
