@@ -153,6 +153,17 @@ class Closure:
             return False
         return waiting.token == self.verdict(asset, partition).token
 
+    def kept_with(self, asset: str, partition: str) -> str | None:
+        """With what a person keeps it exchanged rows, so that a run would publish nothing of it; None: with nothing."""
+        if not any(asset == a for a, _ in (*self.state.pins, *self.state.waiting)):
+            return None
+        for other in sorted(self.made_with(asset, [partition])):
+            if pin := self.state.pins.get((asset, other)):
+                return f"exchanged rows with {other}, which is {pin}"
+            if self.awaits_person(asset, other):
+                return f"exchanged rows with {other}, which waits for a person"
+        return None
+
     def _epochs_read(self, asset: str, partition: str, name: str) -> dict[str, int]:
         known = self.known(asset, partition)
         return {i.partition: i.epoch for i in known.inputs if i.asset == name and not i.looked_up} if known else {}

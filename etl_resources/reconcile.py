@@ -265,19 +265,11 @@ class _Decider:
 
     def _kept_because(self, place: Place) -> str | None:
         """Why no run would publish it, however often it is asked for; None where one would."""
-        (asset, partition), state = place, self._closure.state
         if self._closure.awaits_person(*place):
             return "held: somebody has to accept it (`data-pipeline acceptance list`)"
         if missing := self._closure.verdict(*place).missing:
             return f"{_named(missing[0])} isn't published"
-        if not any(asset == a for a, _ in (*state.pins, *state.waiting)):
-            return None
-        for other in sorted(self._closure.made_with(asset, [partition])):
-            if pin := state.pins.get((asset, other)):
-                return f"exchanged rows with {other}, which is {pin}"
-            if self._closure.awaits_person(asset, other):
-                return f"exchanged rows with {other}, which waits for a person"
-        return None
+        return self._closure.kept_with(*place)
 
     def _state_of(self, place: Place) -> str:
         verdict, mark = self._closure.verdict(*place), self._pending_mark(place)

@@ -114,7 +114,7 @@ def why(runtime: Runtime, asset: str, partition: str) -> Why:
             pin,
             waiting,
             ended,
-            _captured_apart(ledger.connection, verdict),
+            _captured_apart(ledger.connection, verdict) or _kept_with(closure, verdict),
             closing,
         )
 
@@ -178,6 +178,10 @@ def _dated(
         )
     since = content_since(connection, change.asset, change.partition) if change.asset in closure.nodes else None
     return DatedChange(change, *since) if since else DatedChange(change)
+
+
+def _kept_with(closure: Closure, verdict: Verdict) -> str | None:
+    return None if verdict.state is State.FRESH else closure.kept_with(verdict.asset, verdict.partition)
 
 
 def _captured_apart(connection: "psycopg.Connection[Any]", verdict: Verdict) -> str | None:

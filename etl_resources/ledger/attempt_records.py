@@ -21,9 +21,10 @@ select jsonb_build_object(
     'control_totals', (select jsonb_agg(to_jsonb(t)) from etl.control_totals t
                        where (epoch, partition) in (select epoch, partition from mine)),
     'pins', (select jsonb_agg(to_jsonb(p)) from etl.pins p where p.attempt = i.attempt),
-    'closings', (select jsonb_agg(to_jsonb(c)) from etl.closings c join mine on mine.partition = c.partition
-                 where c.asset = i.asset and (c.attempt = i.attempt or c.attempt in (
-                     select k.attempt from etl.known_closings k where k.asset = i.asset))),
+    'closings', (select jsonb_agg(to_jsonb(c) || jsonb_build_object('state', k.state))
+                 from etl.closings c join mine on mine.partition = c.partition
+                 left join etl.known_closings k using (attempt, asset, partition)
+                 where c.asset = i.asset and (c.attempt = i.attempt or k.attempt is not null)),
     'notices', (select jsonb_agg(to_jsonb(n)) from (
                     select * from etl.notices where asset = i.asset order by sent_at desc limit %(most)s) n)
 )::text, (select max(epoch) from mine)
@@ -51,7 +52,10 @@ where r.partition = any(%(current)s) on conflict do nothing
 _RESTORED_CLOSINGS = """
 insert into etl.closings select r.* from
 (select jsonb_array_elements(nullif(%(doc)s::jsonb -> 'closings', 'null')) as row) d,
-jsonb_populate_record(null::etl.closings, d.row) r on conflict do nothing
+jsonb_populate_record(null::etl.closings, d.row) r
+where d.row ->> 'state' is distinct from 'open' or r.tag = any(%(tags)s)
+      or r.attempt = %(doc)s::jsonb -> 'intent' ->> 'attempt'
+on conflict do nothing
 """
 _RESTORED_NOTICES = """
 insert into etl.notices select r.* from
@@ -82,11 +86,14 @@ def partition_records(connection: "psycopg.Connection[Any]", attempt: str) -> Ma
     return records
 
 
-def restore_attempt(connection: "psycopg.Connection[Any]", record: str, current: Collection[str]) -> None:
+def restore_attempt(
+    connection: "psycopg.Connection[Any]", record: str, current: Collection[str], tags: Collection[str] = ()
+) -> None:
     """Put back rows that are missing; those that are there stay as they are.
 
     current: partitions that the attempt is the newest publish of. Only their pins come back: a partition that was
-    published again was unpinned.
+    published again was unpinned. tags: of the table. A closing by somebody else that was under way comes back only if
+    it came to its tag: this attempt may have fenced it.
     """
     for table, rows in _RESTORED.items():
         connection.execute(
@@ -95,7 +102,7 @@ def restore_attempt(connection: "psycopg.Connection[Any]", record: str, current:
             (record,),
         )
     connection.execute(_RESTORED_PINS, {"doc": record, "current": list(current)})
-    connection.execute(_RESTORED_CLOSINGS, {"doc": record})
+    connection.execute(_RESTORED_CLOSINGS, {"doc": record, "tags": list(tags)})
     connection.execute(_RESTORED_NOTICES, {"doc": record})
 
 

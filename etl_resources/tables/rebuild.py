@@ -82,6 +82,11 @@ class LostPublishes:
         return ObjectStore.of(self.catalog, self.address.location)
 
     @cached_property
+    def _tags(self) -> frozenset[str]:
+        refs = self.catalog.load_table(self.address.identifier).refs()
+        return frozenset(name for name, ref in refs.items() if ref.snapshot_ref_type == "tag")
+
+    @cached_property
     def _objects(self) -> frozenset[str]:
         return frozenset(o.path for o in self._store.list(FOLDER))
 
@@ -97,7 +102,7 @@ class LostPublishes:
             for name, path in self._evidence.items():
                 if name.attempt == publish.attempt:
                     current = [p for p, epoch in publish.epochs.items() if heads.get(p) == epoch]
-                    restore_attempt(connection, self._store.read(path).decode(), current)
+                    restore_attempt(connection, self._store.read(path).decode(), current, self._tags)
             self.ledger.record_published(publish.attempt, list(publish.epochs), publish.snapshot_id, publish.number)
             rows = connection.execute(
                 "update etl.publishes p set published_at = coalesce(%s, i.created_at) from etl.intents i "

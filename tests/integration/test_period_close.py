@@ -16,7 +16,10 @@ from etl_assets.maintain import maintain
 from etl_assets.query import run_query
 from etl_assets.recover import recover
 from etl_assets.versions import roll_back
+from etl_resources.closing import Closer
+from etl_resources.engines.embedded import connect
 from etl_resources.errors import PermanentError
+from etl_resources.ledger.ledger import Ledger
 from tests.closed_books import CLOSED_JAN, FEB, JAN, REVENUE, SERVED, ClosedBooks, closed_books
 from tests.property.tiny_sales import State
 from tests.ticks import Ticker
@@ -199,6 +202,24 @@ def test_a_lost_ledger_knows_what_was_closed(books: ClosedBooks) -> None:
     assert books.send() == 0
     books.sell("2.00", line=4)
     assert "closed_period" in books.run().error
+
+
+@pytest.mark.long
+def test_a_closing_that_was_fenced_is_none_in_a_rebuilt_ledger(books: ClosedBooks) -> None:
+    """The publish that was faster remembers a closing that was under way, and never came to be."""
+    with Ledger.open(books.lake.settings) as ledger, connect(books.lake.settings) as engine:
+        runtime = books.lake.runtime
+        closer = Closer(runtime.store, ledger, engine, runtime.addresses[REVENUE], runtime.letters_addresses[REVENUE])
+        closer._intend("closed", JAN, "ana", "", "close-test", lambda _: None)
+        books.show(State({**books.state.orders, 3: (date(2024, 1, 9), "EUR")}, books.state.lines))
+        before = books.publishes()
+        run = books.run()
+        assert run.success, run.error
+        assert len(books.publishes()) > len(before)
+    books.lake.platform("drop schema etl cascade")
+    recover(books.lake.runtime)
+    assert not books.closed()
+    assert books.close().closing.tag == "close-2024-01"
 
 
 def test_the_commands_close_tell_and_reopen(books: ClosedBooks) -> None:
