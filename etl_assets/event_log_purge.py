@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
-from etl_assets.automation.schedules import SCHEDULE_TAG
+from etl_assets.automation.schedules import SCHEDULE_TAG, last_run
 
 PAGE = 500
 """Runs, and events, fetched or deleted at once."""
@@ -62,10 +62,9 @@ def runs_with_latest_events(instance: dg.DagsterInstance, checks: Sequence[dg.As
 
 
 def _newest_of_schedules(instance: dg.DagsterInstance) -> set[str]:
-    """The newest run of each schedule: it tells until when the schedule's work is done."""
+    """The run of each schedule's newest occurrence: it tells until when the schedule's work is done."""
     names = dict(instance.get_run_tags(tag_keys=[SCHEDULE_TAG])).get(SCHEDULE_TAG, ())
-    newest = (instance.get_run_records(dg.RunsFilter(tags={SCHEDULE_TAG: name}), limit=1) for name in names)
-    return {record.dagster_run.run_id for records in newest for record in records}
+    return {run.run_id for name in names if (run := last_run(instance, name)) is not None}
 
 
 def _latest_runs_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[str]:

@@ -7,7 +7,7 @@ missed: each occurrence is run once, and one that was missed is made up for.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 SCHEDULE_TAG, OCCURRENCE_TAG = "data-pipeline/schedule", "data-pipeline/occurrence"
 """Tags of the runs of a schedule: its name, and when it was due, by the calendar's wall clock where no offset is told.
-The newest run of each schedule is never purged (event_log_purge): it tells what was done."""
+The run of each schedule's newest occurrence is never purged (event_log_purge): it tells what was done."""
+RUNS_LOOKED_AT = 100
+"""Newest runs of a schedule among which that of its newest occurrence is."""
 LOOK_BACK = timedelta(days=LOOK_BACK_DAYS)
 
 
@@ -152,8 +154,8 @@ class Evaluation:
 
     def _done_until(self) -> datetime | None:
         """When the newest occurrence was due that had a run, or the schedule was turned on; None: neither is known."""
-        records = self.instance.get_run_records(dg.RunsFilter(tags={SCHEDULE_TAG: self.timetable.name}), limit=1)
-        done = [self._moment(r.dagster_run.tags[OCCURRENCE_TAG]) for r in records]
+        run = last_run(self.instance, self.timetable.name)
+        done = [self._moment(run.tags[OCCURRENCE_TAG])] if run is not None else []
         return max([*done, *self._turned_on()], default=None)
 
     def _turned_on(self) -> Iterator[datetime]:
@@ -194,6 +196,17 @@ class Evaluation:
                 LAST: periods[-1],
             },
         )
+
+
+def last_run(instance: dg.DagsterInstance, schedule: str) -> dg.DagsterRun | None:
+    """That of the newest occurrence that had one: an older one that is executed again bears the tags that it had."""
+
+    def moment(run: dg.DagsterRun) -> datetime:
+        found = datetime.fromisoformat(run.tags[OCCURRENCE_TAG])
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+    records = instance.get_run_records(dg.RunsFilter(tags={SCHEDULE_TAG: schedule}), limit=RUNS_LOOKED_AT)
+    return max((r.dagster_run for r in records), key=moment, default=None)
 
 
 def selected(project: Project, terms: Sequence[str]) -> list[str]:

@@ -23,7 +23,8 @@ select jsonb_build_object(
     'pins', (select jsonb_agg(to_jsonb(p)) from etl.pins p where p.attempt = i.attempt),
     'closings', (select jsonb_agg(to_jsonb(c) || jsonb_build_object('state', k.state))
                  from etl.closings c join mine on mine.partition = c.partition
-                 left join etl.known_closings k using (attempt, asset, partition)
+                 left join etl.known_closings k
+                     on (k.attempt, k.asset, k.partition) = (c.attempt, c.asset, c.partition)
                  where c.asset = i.asset and (c.attempt = i.attempt or k.attempt is not null)),
     'notices', (select jsonb_agg(to_jsonb(n)) from (
                     select * from etl.notices where asset = i.asset order by sent_at desc limit %(most)s) n)

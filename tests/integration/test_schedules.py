@@ -143,6 +143,21 @@ def test_a_tick_that_dies_half_way_asks_for_the_rest(definitions: dg.Definitions
     assert [r.run_key for r in daemon.schedule.evaluate_tick(context).run_requests or ()] == [second.run_key]
 
 
+def test_an_old_run_that_is_executed_again_brings_nothing_back(
+    definitions: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    """It bears the tags of its first execution: what was done since isn't done again, also when one run is left."""
+    daemon = Daemon(definitions, instance, "closing")
+    daemon.asked(local("2024-05-01 00:00"), local("2024-06-10 00:00"))
+    first = instance.get_run_records()[-1].dagster_run
+    create_run_for_test(instance, "all_layers", tags=first.tags)
+    assert daemon.tick(local("2024-06-11 06:00")).run_requests == []
+    for record in instance.get_run_records():
+        instance.report_run_failed(record.dagster_run)
+    purge_events(instance, [], before=datetime.now(UTC) + timedelta(days=1))
+    assert daemon.tick(local("2024-06-28 06:00")).run_requests == []
+
+
 def test_the_purge_of_old_runs_forgets_no_occurrence(definitions: dg.Definitions, instance: dg.DagsterInstance) -> None:
     """A monthly run is older than the purge's limit when the next month begins: it must not seem never to have been."""
     daemon = Daemon(definitions, instance, "closing")
