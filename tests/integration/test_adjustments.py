@@ -121,13 +121,14 @@ def test_the_sensor_books_what_comes_late(books: ClosedBooks) -> None:
 def test_a_reopened_month_takes_its_adjustments_back(books: ClosedBooks, lost: bool) -> None:
     """The figures are in the month itself then, once; closed again, later changes are booked on top. lost: the ledger
     no longer knows from what the closed figures were made, as when it was rebuilt after their version expired."""
-    epoch = books.close().closing.epoch
+    attempt = books.close().closing.attempt
     books.sell("1.00", line=3)
     assert books.run().success
     assert len(booked(books)) == 2
 
     if lost:
-        books.lake.platform("delete from etl.publishes where asset = %s and epoch = %s", REVENUE, epoch)
+        for table in ("publishes", "intent_partitions", "versions", "intents"):
+            books.lake.platform(f"delete from etl.{table} where attempt = %s", attempt)
     books.reopen()
     run = books.run()
 
