@@ -33,6 +33,7 @@ from etl_resources.sinks.postgres_tables import (
     create_staging,
     distinct_rows,
     ensure_target,
+    forget_former,
     served_rows,
 )
 from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
@@ -283,16 +284,7 @@ class PostgresSink:
                 "published_at = now(), evidence = %s where target = %s and partition = %s",
                 rows,
             )
-        self._forget_former(connection)
-
-    def _forget_former(self, connection: "psycopg.Connection[Any]") -> None:
-        """Commit rows of partitions of another kind, which the target had before: their rows are, or will be, replaced
-        by days, and no run would ever write these again."""
-        found = connection.execute(f"select partition from {COMMITS} where target = %s", (self.target,)).fetchall()
-        former = [p for (p,) in found if not self.contract.has_partition(p)]
-        if former:
-            rows = (self.target, former)
-            connection.execute(f"delete from {COMMITS} where target = %s and partition = any(%s)", rows)
+        forget_former(connection, self.target, self.contract)
 
     def _read_back(self, batch: ServingBatch) -> PublishOutcome | None:
         """What a transaction with an unknown end did; None when it didn't commit, and no longer can."""

@@ -79,6 +79,16 @@ def ensure_target(connection: "psycopg.Connection[Any]", target: str, contract: 
             connection.execute(f"alter table {quote_qualified(target)} alter column {quote(name)} drop not null")
 
 
+def forget_former(connection: "psycopg.Connection[Any]", target: str, contract: Contract) -> None:
+    """Forget commit rows of partitions of another kind, which the target had before: their rows are, or will be,
+    replaced by those of the same days, and no run would ever write these partitions again."""
+    found = connection.execute(f"select partition from {COMMITS} where target = %s", (target,)).fetchall()
+    former = [partition for (partition,) in found if not contract.has_partition(partition)]
+    if former:
+        rows = (target, former)
+        connection.execute(f"delete from {COMMITS} where target = %s and partition = any(%s)", rows)
+
+
 def _widen(connection: "psycopg.Connection[Any]", target: str, column: ContractColumn, kind: str) -> None:
     """Give a column a type that holds all its values with the same text: what is served stays what was published.
 
