@@ -26,7 +26,7 @@ from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger import marks, requests
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.liveness import alone, clock
-from etl_resources.ledger.state import Place, read_state
+from etl_resources.ledger.state import UNPUBLISHED, Place, read_state
 from etl_resources.reconcile import Decision, Facts, Request, Rules, decide
 from etl_resources.retries import retries_of_tick
 
@@ -188,11 +188,13 @@ def _cursor(text: str | None) -> Mapping[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-_LEVELS = """
-select asset, 'published', max(epoch), count(*) from etl.publishes group by 1
-union all select asset, 'ended', count(*), 0 from etl.intents where state in ('failed', 'abandoned') group by 1
-union all select asset, 'pinned', max(epoch), count(*) from etl.current_pins group by 1
-union all select asset, 'waiting', max(epoch), count(accepted_at) from etl.waiting group by 1
+_LEVELS = f"""
+select asset, 'published', sum(epoch)::text, count(*) from etl.newest_publishes group by 1
+union all select asset, 'ended', sum(epoch)::text, count(*) from ({UNPUBLISHED}) n cross join lateral (
+    select from etl.intents where attempt = n.attempt and state in ('failed', 'abandoned') limit 1
+) i group by 1
+union all select asset, 'pinned', max(epoch)::text, count(*) from etl.current_pins group by 1
+union all select asset, 'waiting', max(epoch)::text, count(accepted_at) from etl.waiting group by 1
 """
 
 

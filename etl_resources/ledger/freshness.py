@@ -26,8 +26,14 @@ class Sight:
 
 
 _SIGHTS = """
-with published as (select asset, max(partition) as newest, max(published_at) as at from etl.publishes group by 1),
-pruned as (select asset, max(pruned_at) as at from etl.prunes group by 1),
+with published as (
+    select asset, max(partition) as newest, max(published_at) as at from etl.current_versions group by 1
+),
+pruned as (
+    select asset, last.at from published cross join lateral (
+        select pruned_at as at from etl.prunes p where p.asset = published.asset order by pruned_at desc limit 1
+    ) last
+),
 wanting as (
     select asset, min(at) as since from (
         select asset, marked_at as at from etl.marks where kind = 'changed'
@@ -37,7 +43,7 @@ wanting as (
 )
 select asset, newest, greatest(published.at, pruned.at), looked_at, coalesce(watermarked, false), since
 from published
-full join pruned using (asset)
+left join pruned using (asset)
 full join wanting using (asset)
 full join (
     select source as asset, case when problem is null then looked_at end as looked_at,

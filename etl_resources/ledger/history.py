@@ -49,28 +49,30 @@ class History:
 
 
 _ATTEMPTS = """
-with recent as (
-    select asset, attempt, extract(epoch from settled_at - created_at)::float8 as seconds, newest from (
-        select asset, attempt, settled_at, created_at,
-               row_number() over (partition by asset order by settled_at desc) as newest
-        from etl.intents where asset = any(%(assets)s) and state = 'published' and settled_at > created_at
-    ) i where newest <= %(most)s
-)
-select asset, seconds, sum(coalesce((p.counts ->> 'read')::bigint, p.rows))::bigint, count(*)
-from recent join etl.publishes p using (asset, attempt) group by asset, attempt, seconds, newest order by asset, newest
+select i.asset, extract(epoch from i.settled_at - i.created_at)::float8, made.rows, made.partitions
+from unnest(%(assets)s::text[]) as wanted(asset)
+cross join lateral (
+    select * from etl.intents
+    where asset = wanted.asset and state = 'published' and settled_at > created_at
+    order by settled_at desc limit %(most)s
+) i
+cross join lateral (
+    select sum(coalesce((p.counts ->> 'read')::bigint, p.rows))::bigint as rows, count(*) as partitions
+    from etl.intent_partitions t
+    join etl.publishes p on p.asset = i.asset and p.partition = t.partition and p.epoch = t.epoch
+    where t.attempt = i.attempt and p.attempt = i.attempt
+) made
+where made.partitions > 0 order by i.asset, i.settled_at desc
 """
 _DRIFT = """
 select c.asset, percentile_cont(array[0.1, 0.9]) within group (order by c.rows::float8 / b.rows)
-from (
-    select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2
-) newest
-join etl.publishes c using (asset, partition, epoch)
+from etl.newest_publishes join etl.publishes c using (asset, partition, epoch)
 cross join lateral (
     select rows from etl.publishes x
     where x.asset = c.asset and x.partition = c.partition and x.epoch < c.epoch and x.version <> c.version
     order by epoch desc limit 1
 ) b
-where b.rows > 0 group by c.asset
+where asset = any(%(assets)s) and b.rows > 0 group by c.asset
 """
 _BACKFILLS = """
 select how, estimate, actual from etl.backfills

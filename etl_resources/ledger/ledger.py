@@ -147,7 +147,10 @@ class Ledger:
         """What the attempt will publish, before it writes anything."""
         from psycopg.types.json import Jsonb
 
-        rows = [(attempt, p.partition, p.epoch, p.token, Jsonb(inputs_as_json(p.inputs))) for p in partitions]
+        rows = [
+            (attempt, p.partition, p.epoch, p.token, Jsonb(inputs_as_json(p.inputs)))
+            for p in sorted(partitions, key=lambda p: p.partition)  # as the ledger's triggers take them
+        ]
         with self._connection.cursor() as cursor:
             cursor.executemany(
                 "insert into etl.intent_partitions (attempt, partition, epoch, token, inputs) "

@@ -92,7 +92,7 @@ class LedgerState:
     remembered: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
     """(definition of a lookup, source's version, looked-up table's version) → version of what is found."""
     whole_versions: Mapping[tuple[str, int], str] = field(default_factory=dict)
-    """(asset without partitions, epoch) → content that it published."""
+    """(asset without partitions, epoch that something current was made from) → content that it published."""
     newest_totals: Mapping[Place, int] = field(default_factory=dict)
     """(input of control totals, partition) → newest capture that took them."""
     open_attempts: int = 0
@@ -107,33 +107,27 @@ class LedgerState:
         return {p: others for p, others in found.items() if others}
 
 
+UNPUBLISHED = """
+select n.* from etl.newest_intents n left join etl.newest_publishes c using (asset, partition)
+where c.epoch is null or n.epoch > c.epoch
+"""
+"""SQL of the newest attempts at partitions of which nothing newer is published."""
 _PUBLISHED = """
-select asset, partition, epoch, token, version, rows,
-       case when alias_of is null then size_bytes else (
-           select max(x.size_bytes) from etl.publishes x
-           where x.asset = p.asset and x.partition = p.partition and x.version = p.version
-       ) end,
+select asset, partition, epoch, token, version, rows, n.size_bytes,
        coalesce((counts ->> 'read')::bigint, rows), inputs, fingerprint, run_id, published_at,
        account ->> 'restated'
-from (
-    select asset, partition, max(epoch) as epoch from etl.publishes where asset = any(%(assets)s) group by 1, 2
-) newest
-join etl.publishes p using (asset, partition, epoch)
+from etl.newest_publishes n join etl.publishes p using (asset, partition, epoch) where asset = any(%(assets)s)
 """
 _WAITING = (
     "select distinct on (asset, partition) asset, partition, epoch, token, held_at, accepted_by from etl.held "
     "where asset = any(%(assets)s) order by asset, partition, epoch desc"
 )
-_ENDED = """
-select distinct on (i.asset, p.partition) i.asset, p.partition, p.epoch, p.token, i.state, i.reason, i.run_id,
-       coalesce(i.settled_at, i.created_at)
-from etl.intents i
-join etl.intent_partitions p using (attempt)
-left join (select asset, partition, max(epoch) as epoch from etl.publishes
-           where asset = any(%(assets)s) group by 1, 2) c
-       on c.asset = i.asset and c.partition = p.partition
-where i.asset = any(%(assets)s) and (c.epoch is null or p.epoch > c.epoch)
-order by i.asset, p.partition, p.epoch desc, i.created_at desc
+_ENDED = f"""
+select n.asset, n.partition, n.epoch, p.token, i.state, i.reason, i.run_id, coalesce(i.settled_at, i.created_at)
+from ({UNPUBLISHED}) n
+cross join lateral (select * from etl.intents where attempt = n.attempt limit 1) i
+join etl.intent_partitions p on p.attempt = n.attempt and p.partition = n.partition
+where n.asset = any(%(assets)s)
 """
 _EXCHANGED = (
     "select asset, partition, epoch, linked from etl.publishes "
@@ -142,10 +136,27 @@ _EXCHANGED = (
 _REMEMBERED = (
     "select definition, source, looked_up, version from etl.lookup_versions where definition = any(%(lookups)s)"
 )
-_WHOLE = "select asset, epoch, version from etl.publishes where asset = any(%(assets)s) and partition = %(whole)s"
-_TOTALS = (
-    "select control, partition, max(epoch) from etl.control_totals where control = any(%(controls)s) group by 1, 2"
+_WHOLE = """
+select asset, epoch, version from etl.publishes
+where partition = %(whole)s and (asset, epoch) in (select * from unnest(%(read)s::text[], %(epochs)s::bigint[]))
+"""
+_TOTALS = """
+with recursive taken as (
+    select control, n.partition from unnest(%(controls)s::text[]) as wanted(control) cross join lateral (
+        select partition from etl.control_totals o where o.control = wanted.control order by 1 limit 1
+    ) n
+    union all
+    select control, n.partition from taken t cross join lateral (
+        select partition from etl.control_totals o
+        where o.control = t.control and o.partition > t.partition order by 1 limit 1
+    ) n
 )
+select control, partition, (
+    select epoch from etl.control_totals n
+    where n.control = t.control and n.partition = t.partition order by epoch desc limit 1
+) from taken t
+"""
+"""From one partition to the next, however many captures took totals of it."""
 _OPEN = "select count(*) from etl.intents where asset = any(%(assets)s) and state = 'open'"
 
 
@@ -159,15 +170,19 @@ def read_state(
 
     lookups: definitions of their lookups; controls: keys of the control totals that they are compared with.
     """
-    values = {"assets": list(assets), "lookups": list(lookups), "controls": list(controls), "whole": WHOLE}
+    values = {"assets": list(assets), "lookups": list(lookups), "controls": list(controls)}
 
-    def rows(query: str) -> list[tuple[Any, ...]]:
-        return connection.execute(query.encode(), values).fetchall()
+    def rows(query: str, **more: Any) -> list[tuple[Any, ...]]:
+        return connection.execute(query.encode(), {**values, **more}).fetchall()
 
     published: dict[str, dict[str, Known]] = {}
-    for asset, partition, epoch, token, version, n, size, read, inputs, *rest in rows(_PUBLISHED):
-        known = Known(epoch, token, version, n, size, read, tuple(InputVersion(**i) for i in inputs), *rest)
+    for asset, partition, epoch, token, version, n, size, n_read, inputs, *rest in rows(_PUBLISHED):
+        known = Known(epoch, token, version, n, size, n_read, tuple(InputVersion(**i) for i in inputs), *rest)
         published.setdefault(asset, {})[partition] = known
+    whole = {
+        (i.asset, i.epoch) for of in published.values() for k in of.values() for i in k.inputs if i.partition == WHOLE
+    }
+    read, epochs = [asset for asset, _ in whole], [epoch for _, epoch in whole]
     exchanged: dict[str, list[tuple[str, int, Sequence[str]]]] = {}
     for asset, *link in rows(_EXCHANGED):
         exchanged.setdefault(asset, []).append((link[0], link[1], link[2]))
@@ -182,7 +197,7 @@ def read_state(
         {(a, p): Ended(*rest) for a, p, *rest in rows(_ENDED)},
         exchanged,
         {(d, s, t): v for d, s, t, v in rows(_REMEMBERED)},
-        {(a, e): v for a, e, v in rows(_WHOLE)},
+        {(a, e): v for a, e, v in rows(_WHOLE, whole=WHOLE, read=read, epochs=epochs)},
         {(control_input(c), p): e for c, p, e in rows(_TOTALS)},
         int(rows(_OPEN)[0][0]),
         current_closings(connection, list(assets)),
