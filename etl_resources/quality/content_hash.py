@@ -38,17 +38,26 @@ def row_text(contract: Contract, dialect: Dialect) -> str:
 
 def content_hash(contract: Contract, dialect: Dialect) -> str:
     """SQL aggregate giving the hash of a set of rows as 16 hex digits (of the empty set: 16 zeros)."""
-    text = row_text(contract, dialect)
     if dialect == "duckdb":
-        total = f"coalesce(sum(('0x' || substr(md5({text}), 1, 16))::ubigint), 0) % {_MODULUS}::hugeint"
-        return f"printf('%016x', ({total})::ubigint)"
+        return sum_of_numbers(row_number(contract))
     if dialect == "spark":
         total = f"cast(coalesce(sum({row_digits(contract)}), 0) % {_MODULUS} as string)"
         return f"lpad(lower(conv({total}, 10, 16)), 16, '0')"
+    text = row_text(contract, dialect)
     number = f"('x' || substr(md5({text}), 1, 16))::bit(64)::bigint"  # summed as numeric, without a numeric per row
     total = f"mod(mod(coalesce(sum({number}), 0), {_MODULUS}) + {_MODULUS}, {_MODULUS})"  # mod: % is a placeholder
     high, low = f"div({total}, 4294967296)::bigint", f"mod({total}, 4294967296)::bigint"
     return f"lpad(to_hex({high}), 8, '0') || lpad(to_hex({low}), 8, '0')"
+
+
+def row_number(contract: Contract) -> str:
+    """DuckDB expression of what a row adds to the hash: 64 bits as ubigint."""
+    return f"('0x' || substr(md5({row_text(contract, 'duckdb')}), 1, 16))::ubigint"
+
+
+def sum_of_numbers(number: str) -> str:
+    """DuckDB aggregate giving the hash of rows whose `row_number` is known, as 16 hex digits."""
+    return f"printf('%016x', (coalesce(sum({number}), 0) % {_MODULUS}::hugeint)::ubigint)"
 
 
 def row_digits(contract: Contract) -> str:
@@ -64,6 +73,11 @@ def version_of_sum(rows: int, total: int) -> str:
 def version_of(rows: int, hash_digits: str) -> str:
     """Version of a partition's content: row count, hash and hash scheme, e.g. 1896-00f3…-h2."""
     return f"{rows}-{hash_digits}-{SCHEME}"
+
+
+def hash_of(version: str) -> str:
+    """The hash in a version, 16 hex digits."""
+    return version.split("-")[1]
 
 
 def _canonical(column: ContractColumn, dialect: Dialect) -> str:

@@ -6,6 +6,8 @@
     orders-anchor                       hidden index; its alias orders--v12 says that 12 changes were published
     orders-documents                    index of a target that is upserted
     orders-documents--fill-17-3f0c9b2a6d1e  alias through which the attempt that holds the target writes
+    orders-documents--begun-17  alias: requests of the attempt at epoch 17 may be under way
+    orders-documents--ended-17  alias: every request of it was answered
 
 A target's name has no hyphen, so that `orders-*` never means another target's indexes.
 """
@@ -18,6 +20,7 @@ from etl_resources.errors import PermanentError
 _TARGET = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 _FILLED = re.compile(r"^([a-z][a-z0-9_]*)-((?:[a-z-]+-)?\d{4}-\d{2}(?:-\d{2})?|all)-(\d+)-([0-9a-f]{12})$")
 _HOLDER = re.compile(r"--fill-(\d+)-([0-9a-f]{12})$")
+_BEGUN, _ENDED = re.compile(r"--begun-(\d+)$"), re.compile(r"--ended-(\d+)$")
 _VERSION = re.compile(r"--v(\d+)$")
 
 
@@ -93,3 +96,25 @@ def holder_of(alias: str) -> tuple[int, str] | None:
     """(epoch, mark) of a holder's alias; None for another alias."""
     found = _HOLDER.search(alias)
     return (int(found[1]), found[2]) if found else None
+
+
+def begun_alias(target: str, epoch: int) -> str:
+    """Alias that says that an attempt began to write."""
+    return f"{documents(target)}--begun-{epoch}"
+
+
+def ended_alias(target: str, epoch: int) -> str:
+    """Alias that says that an attempt ended, and has no request under way."""
+    return f"{documents(target)}--ended-{epoch}"
+
+
+def begun_epoch(alias: str) -> int | None:
+    """Epoch of a begun_alias; None for another alias."""
+    found = _BEGUN.search(alias)
+    return int(found[1]) if found else None
+
+
+def ended_epoch(alias: str) -> int | None:
+    """Epoch of an ended_alias; None for another alias."""
+    found = _ENDED.search(alias)
+    return int(found[1]) if found else None

@@ -76,7 +76,8 @@ class ReplacingSink(ElasticsearchSink):
         }
         create_index(self.client, str(index), body)
         failpoint("elasticsearch.index_created", what)
-        refused, expected = self.send(engine, letters, planned, scan, Loader(self.client, index.fill, self.asset))
+        refused = self.send(engine, planned, scan, Loader(self.client, index.fill, self.asset))
+        expected = self.set_aside(engine, letters, planned, scan)
         retry_transient(lambda: self.client.indices.refresh(index=str(index)), what)
         return self.staged(str(index), reread(self.client, engine, self.contract, str(index)), refused, expected)
 

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import duckdb
     from elasticsearch import Elasticsearch
 
-_REFUSED = "etl_refused"
+REFUSED = "etl_refused"
+"""Table of the engine: ids of the documents that were refused (etl_id), and why (etl_reason)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class ServedPartition:
     evidence: str | None
     rows: int | None = None
     """Documents that it had then."""
+    written: int | None = None
+    """Epoch at which all of them were last written; upserted targets, unless an earlier build published it."""
+    form: str | None = None
+    """How rows are written as documents (elasticsearch_changes.form_of); likewise."""
 
 
 def attempts_of(served: Mapping[str, ServedPartition]) -> dict[str, tuple[int, str]]:
@@ -198,57 +203,72 @@ class ElasticsearchSink(ABC):
     def send(
         self,
         engine: "duckdb.DuckDBPyConnection",
-        letters: Letters,
         planned: PlannedPartition,
         scan: str,
         loader: Loader,
         extra: str = "",
         condition: str = "",
-    ) -> tuple[int, str | None]:
-        """Send every row; keep each refused one as a dead letter. (refused rows, version of the others or None).
+    ) -> int:
+        """Send every row of a table expression. How many the server refused: they are kept in the engine.
 
         extra: fields in front of each document's own, as SQL. condition: JSON after `_id` in the line before it.
         """
         identity, text = document_id(self.key), document(self.contract, extra)
-        engine.execute(f"create or replace temp table {_REFUSED} (etl_id varchar, etl_reason varchar)")
+        engine.execute(f"create or replace temp table {REFUSED} (etl_id varchar, etl_reason varchar)")
         reason = literal(f"its key has more than {ID_BYTES_MAX} bytes: no document can be named so")
         engine.execute(
-            f"insert into {_REFUSED} select {identity}, {reason} from {scan} where strlen({identity}) > {ID_BYTES_MAX}"
+            f"insert into {REFUSED} select {identity}, {reason} from {scan} where strlen({identity}) > {ID_BYTES_MAX}"
         )
         failpoint("elasticsearch.sending", f"{self.asset}, partition {planned.partition}")
         for rejected in loader.load(_chunks(engine, identity, text, scan, condition)):
-            engine.execute(f"insert into {_REFUSED} values (?, ?)", [rejected.id, rejected.reason])
+            engine.execute(f"insert into {REFUSED} values (?, ?)", [rejected.id, rejected.reason])
         failpoint("elasticsearch.filled", f"{self.asset}, partition {planned.partition}")
-        refused = engine.execute(f"select count(*) from {_REFUSED}").fetchone()
-        assert refused is not None  # noqa: S101  (an aggregate always returns a row)
-        if not refused[0]:
-            return 0, None
+        return count(engine, REFUSED)
+
+    def set_aside(
+        self, engine: "duckdb.DuckDBPyConnection", letters: Letters, planned: PlannedPartition, scan: str
+    ) -> str | None:
+        """Keep each row of a partition that was refused as a dead letter. Version of the others; None: none was.
+
+        Raises PermanentError when that is no fault of single rows.
+        """
+        refused = count(engine, REFUSED)
+        if not refused:
+            return None
+        identity = document_id(self.key)
         keys = Contract(
             tuple(c for c in self.contract.columns if c.name in self.key), self.key, self.contract.partition_column
         )
         letters.write_refused(
             engine,
             f"select etl_reason, {document(keys)}, {document(self.contract)} "
-            f"from {scan} join {_REFUSED} on etl_id = {identity}",
+            f"from {scan} join {REFUSED} on etl_id = {identity}",
             partition=planned.partition,
             epoch=planned.epoch,
             token=planned.token,
         )
         accepted = engine.execute(
             f"select count(*), {content_hash(self.contract, 'duckdb')} from {scan} "
-            f"where {identity} not in (select etl_id from {_REFUSED})"
+            f"where {identity} not in (select etl_id from {REFUSED})"
         ).fetchone()
         assert accepted is not None  # noqa: S101  (an aggregate always returns a row)
-        common = engine.execute(f"select mode(etl_reason) from {_REFUSED}").fetchone()
+        common = engine.execute(f"select mode(etl_reason) from {REFUSED}").fetchone()
         assert common is not None  # noqa: S101  (an aggregate always returns a row)
-        prove_accepted(f"{self.asset}, partition {planned.partition}", int(accepted[0]), int(refused[0]), common[0])
-        return int(refused[0]), version_of(int(accepted[0]), accepted[1])
+        prove_accepted(f"{self.asset}, partition {planned.partition}", int(accepted[0]), refused, common[0])
+        return version_of(int(accepted[0]), accepted[1])
 
     def staged(self, index: str, found: StoredContent, refused: int, expected: str | None) -> StagedRows:
         """What was written, as the step audits it. A key can't be twice in an index: it is the document's name."""
         stats = retry_transient(lambda: self.client.indices.stats(index=index, metric="store"), index)
         size = int(stats["_all"]["total"]["store"]["size_in_bytes"])
         return StagedRows(found.rows, found.rows, found.version, size, refused, expected)
+
+
+def count(engine: "duckdb.DuckDBPyConnection", rows: str) -> int:
+    """Rows of a table expression."""
+    found = engine.execute(f"select count(*) from {rows}").fetchone()
+    assert found is not None  # noqa: S101  (an aggregate always returns a row)
+    return int(found[0])
 
 
 def _chunks(

@@ -8,8 +8,9 @@ wrote or deleted. (`update` with `doc_as_upsert` takes no condition, and costs a
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
 
 from etl_resources.calendar import WHOLE
 from etl_resources.dead_letters.writing import Letters
@@ -31,22 +32,26 @@ from etl_resources.sinks.elasticsearch_aliases import (
     others_in_alias,
     read_state,
 )
-from etl_resources.sinks.elasticsearch_bulk import Chunk, Loader
+from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, REFUSED_SHARE_MAX, Loader
+from etl_resources.sinks.elasticsearch_changes import find_changes, form_of, indexed_among
 from etl_resources.sinks.elasticsearch_documents import EPOCH_FIELD, PARTITION_FIELD, mapping
-from etl_resources.sinks.elasticsearch_names import (
-    documents,
-    holder_alias,
-    holder_of,
-    mark_of,
-    version_alias,
-)
+from etl_resources.sinks.elasticsearch_holding import Holding, end, fence, take
+from etl_resources.sinks.elasticsearch_names import documents, holder_alias, holder_of, version_alias
 from etl_resources.sinks.elasticsearch_pages import Page, pages
 from etl_resources.sinks.elasticsearch_reread import reread
-from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition, attempts_of
+from etl_resources.sinks.elasticsearch_sink import (
+    REFUSED,
+    ElasticsearchSink,
+    ServedPartition,
+    attempts_of,
+    count,
+)
+from etl_resources.sinks.elasticsearch_versioned import Deleter, Upserter, deletions
 from etl_resources.sinks.elasticsearch_written import (
     epochs_of,
     foreign_documents,
     forget,
+    read_record,
     read_records,
     read_written,
 )
@@ -61,8 +66,29 @@ _CONFLICT, _NOT_FOUND = 409, 404
 
 
 @dataclass(frozen=True)
+class Write:
+    """What an attempt did with a partition's documents."""
+
+    epoch: int
+    """At which all of them were last written."""
+    vanished: Sequence[str] | None
+    """Ids that have no row any more, where documents were left alone; None: whatever the attempt didn't write."""
+
+
+@dataclass
+class Writes:
+    """What a sink's attempts wrote, until it is committed, by partition and epoch."""
+
+    done: dict[tuple[str, int], Write] = field(default_factory=dict)
+    unanswered: set[tuple[str, int]] = field(default_factory=set)
+    """Begun and not done: requests may be under way."""
+
+
+@dataclass(frozen=True)
 class UpsertingSink(ElasticsearchSink):
     """One index for all partitions; each document says which attempt wrote it last, and for which partition."""
+
+    writes: Writes = field(default_factory=Writes, compare=False, repr=False)
 
     @property
     def writers(self) -> int:
@@ -83,17 +109,8 @@ class UpsertingSink(ElasticsearchSink):
         )
 
     def begin(self, attempt: str, epoch: int) -> None:
-        """Take the target from older attempts. Raises FencedError when a newer one holds it."""
-        mine, index = holder_alias(self.target, epoch, attempt), documents(self.target)
-
-        def decide(state: TargetState) -> list[Action]:
-            others = [a for a in state.indexes.get(index, ()) if holder_of(a)]
-            if any((holder_of(a) or (0, ""))[0] > epoch for a in others):
-                raise FencedError(f"{self.asset}: a newer attempt than epoch {epoch} holds it.")
-            taken: list[Action] = [{"remove": {"index": index, "alias": a, "must_exist": True}} for a in others]
-            return [*taken, {"add": {"index": index, "alias": mine, "is_hidden": True}}]
-
-        change(self.client, self.target, decide, lambda state: mine in state.indexes.get(index, ()))
+        """Take the target from older attempts. Raises FencedError when a newer one holds it, or held it."""
+        take(self.client, self.asset, self.target, attempt, epoch)
         failpoint("elasticsearch.held", self.asset)
 
     def write(
@@ -104,16 +121,47 @@ class UpsertingSink(ElasticsearchSink):
         planned: PlannedPartition,
         scan: str,
     ) -> StagedRows:
-        """Upsert the rows of a partition and read back what this attempt wrote of it."""
+        """Upsert the rows of a partition whose documents differ, and read back what this attempt wrote of it."""
         epoch, partition = planned.epoch, planned.partition
-        extra = literal(f'"{EPOCH_FIELD}":{epoch},"{PARTITION_FIELD}":{json.dumps(partition)},') + " || "
-        condition = f',"version":{epoch},"version_type":"external_gte"'
-        loader = _Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset)
-        refused, expected = self.send(engine, letters, planned, scan, loader, extra, condition)
+        place = (partition, epoch)
+        self.writes.unanswered.add(place)
+        mine = [{"term": {PARTITION_FIELD: partition}}]
+        loader = Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset)
+        changes, before = None, read_record(self.client, self.target, partition)
+        if before is not None and self._may_leave(before, epoch):
+            older = {"bool": {"filter": [*mine, {"range": {EPOCH_FIELD: {"lt": epoch}}}]}}
+            changes = find_changes(self.client, engine, self.contract, self.key, scan, documents(self.target), older)
+        if changes is not None:
+            refused = self._send(engine, planned, changes.changed, loader)
+            if refused and refused > REFUSED_SHARE_MAX * count(engine, changes.changed):
+                changes = None  # a fault of single rows? The whole partition tells
+        if changes is None:
+            refused = self._send(engine, planned, scan, loader)
+        expected = self.set_aside(engine, letters, planned, scan)
         index = documents(self.target)
         retry_transient(lambda: self.client.indices.refresh(index=index), self.asset)
-        written = {"bool": {"filter": [{"term": {PARTITION_FIELD: partition}}, {"term": {EPOCH_FIELD: epoch}}]}}
-        return self.staged(index, reread(self.client, engine, self.contract, index, written), refused, expected)
+        written = {"bool": {"filter": [*mine, {"term": {EPOCH_FIELD: epoch}}]}}
+        found = reread(self.client, engine, self.contract, index, written)
+        if changes is None or before is None:
+            self.writes.done[place] = Write(epoch, None)
+        else:
+            found = changes.with_written(found)
+            gone = [*changes.vanished, *(indexed_among(engine, f"select etl_id from {REFUSED}") if refused else ())]
+            self.writes.done[place] = Write(before.written or 0, gone)
+        self.writes.unanswered.discard(place)
+        return self.staged(index, found, refused, expected)
+
+    def _may_leave(self, before: ServedPartition, epoch: int) -> bool:
+        """Whether documents of a partition that are as their rows may be left alone: no request that would change them
+        can be under way, and they are written as they would be now."""
+        under_way = Holding(retry_transient(lambda: read_state(self.client, self.target), self.asset)).under_way(epoch)
+        written = before.written or 0
+        return under_way is not None and under_way < written and before.form == form_of(self.contract, self.key)
+
+    def _send(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition, rows: str, loader: Loader) -> int:
+        epoch, partition = planned.epoch, planned.partition
+        extra = literal(f'"{EPOCH_FIELD}":{epoch},"{PARTITION_FIELD}":{json.dumps(partition)},') + " || "
+        return self.send(engine, planned, rows, loader, extra, f',"version":{epoch},"version_type":"external_gte"')
 
     def served(self) -> Mapping[str, ServedPartition]:
         return read_records(self.client, self.target)
@@ -157,29 +205,21 @@ class UpsertingSink(ElasticsearchSink):
                 committed.append(p)
         if committed:
             forget(self.client, self.target, before, committed[0].epoch)
+            if not self.writes.unanswered:
+                end(self.client, self.target, batch.attempt, committed[0].epoch)
         return committed
 
     def fence(self, attempts: Sequence[str]) -> None:
         """Take the target from them."""
-        marks, index = set(map(mark_of, attempts)), documents(self.target)
-
-        def theirs(state: TargetState) -> list[str]:
-            return [a for a in state.indexes.get(index, ()) if (found := holder_of(a)) and found[1] in marks]
-
-        change(
-            self.client,
-            self.target,
-            lambda s: [{"remove": {"index": index, "alias": a, "must_exist": True}} for a in theirs(s)],
-            lambda s: not theirs(s),
-        )
+        fence(self.client, self.target, attempts)
 
     def tidy(self, ledger: Ledger) -> None:
         """Let go of the target."""
-        state = retry_transient(lambda: read_state(self.client, self.target), self.asset)
-        holders = [found[1] for a in state.indexes.get(documents(self.target), ()) if (found := holder_of(a))]
+        holding = Holding(retry_transient(lambda: read_state(self.client, self.target), self.asset))
+        ledger.outgrow(holding.newest)  # one that was lost would draw epochs that get the target no more
         over = ledger.connection.execute(
             "select attempt from etl.intents where asset = %s and state <> 'open' and right(attempt, 12) = any(%s)",
-            (self.asset, holders),
+            (self.asset, [found[1] for a in holding.holders if (found := holder_of(a))]),
         ).fetchall()
         if over:
             self.fence([attempt for (attempt,) in over])
@@ -204,11 +244,14 @@ class UpsertingSink(ElasticsearchSink):
     def _delete_vanished(self, attempt: str, p: StagedPartition, before: Sequence[str]) -> None:
         """Documents of the partition that this attempt didn't write: their rows are gone. So are documents of the
         partitions of another kind that the target had before."""
-        mine = [] if p.partition == WHOLE else [{"terms": {PARTITION_FIELD: [p.partition, WHOLE, *before]}}]
-        older = {"bool": {"filter": [*mine, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}]}}
-        found = pages(self.client, documents(self.target), None, older)
-        loader = _Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset)
-        for kept in loader.load(_deletions(page.ids.to_pylist(), p.epoch) for page in found):
+        places = [] if p.partition == WHOLE else [{"terms": {PARTITION_FIELD: [p.partition, WHOLE, *before]}}]
+        write = self.writes.done[p.partition, p.epoch]
+        left = [] if write.vanished is None else [{"term": {PARTITION_FIELD: p.partition}}]
+        older = {"bool": {"filter": [*places, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}], "must_not": left}}
+        found = (page.ids.to_pylist() for page in pages(self.client, documents(self.target), None, older))
+        gone = chain(found, _parts(write.vanished or ()))
+        loader = Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset)
+        for kept in loader.load(deletions(ids, p.epoch) for ids in gone):
             raise PermanentError(f"{self.asset}: document {kept.id} can't be deleted: {kept.reason}.")
         retry_transient(lambda: self.client.indices.refresh(index=documents(self.target)), self.asset)
 
@@ -219,7 +262,8 @@ class UpsertingSink(ElasticsearchSink):
         """
         record = {
             "epoch": p.epoch, "token": p.token, "version": p.version, "rows": p.rows, "attempt": attempt,
-            "evidence": evidence,
+            "evidence": evidence, "written": self.writes.done[p.partition, p.epoch].epoch,
+            "form": form_of(self.contract, self.key),
         }  # fmt: skip
 
         def once() -> bool:
@@ -242,26 +286,5 @@ class UpsertingSink(ElasticsearchSink):
         return retry_transient(once, self.asset)
 
 
-class _Upserter(Loader):
-    """Writes documents that carry the epoch as their version."""
-
-    def judge(self, item: Mapping[str, Any]) -> Exception | None:
-        if int(item["status"]) == _CONFLICT:
-            raise FencedError(f"{self.what}: a newer attempt than that of {self.alias} writes to it.")
-        return super().judge(item)
-
-
-class _Deleter(Loader):
-    """Deletes documents that are older than the epoch."""
-
-    def judge(self, item: Mapping[str, Any]) -> Exception | None:
-        written_since = int(item["status"]) == _CONFLICT  # by whoever moved its row here, or by a newer attempt
-        return None if written_since else super().judge(item)
-
-
-def _deletions(ids: Sequence[str], epoch: int) -> Chunk:
-    import pyarrow as pa
-
-    condition = {"version": epoch, "version_type": "external"}
-    lines = [f"{json.dumps({'delete': {'_id': i, **condition}})}\n" for i in ids]
-    return Chunk(pa.array(ids, pa.string()), pa.array(lines, pa.string()))
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[n : n + CHUNK_ROWS] for n in range(0, len(ids), CHUNK_ROWS))

@@ -32,11 +32,28 @@ def read_records(client: "Elasticsearch", target: str) -> dict[str, ServedPartit
     index = anchor(target)
     retry_transient(lambda: client.indices.refresh(index=index), target)
     found = retry_transient(lambda: client.search(index=index, size=PARTITIONS_MAX).body, target)
-    records = {hit["_id"]: hit["_source"]["record"] for hit in found["hits"]["hits"]}
-    return {
-        p: ServedPartition(int(r["epoch"]), r["attempt"], r["version"], r.get("evidence"), r["rows"])
-        for p, r in records.items()
-    }
+    return {hit["_id"]: _published(hit["_source"]["record"]) for hit in found["hits"]["hits"]}
+
+
+def read_record(client: "Elasticsearch", target: str, partition: str) -> ServedPartition | None:
+    """What the commit record of one partition says; None without one."""
+
+    def get() -> ServedPartition | None:
+        try:
+            return _published(client.get(index=anchor(target), id=partition)["_source"]["record"])
+        except Exception as e:
+            if status_of(e) == _NOT_FOUND:
+                return None
+            raise
+
+    return retry_transient(get, target)
+
+
+def _published(record: Mapping[str, Any]) -> ServedPartition:
+    return ServedPartition(
+        int(record["epoch"]), record["attempt"], record["version"], record.get("evidence"), record["rows"],
+        record.get("written"), record.get("form"),
+    )  # fmt: skip
 
 
 def forget(client: "Elasticsearch", target: str, partitions: Iterable[str], epoch: int) -> None:
