@@ -1,10 +1,10 @@
 """Who may write to an upserted target, and whose requests may still be under way.
 
 One attempt holds the target; one with a higher epoch takes it, one with a lower epoch never gets it again. A request
-that had passed the holder's alias when that was taken away still arrives some time. Documents are safe from it if a
-later attempt wrote them: their version is higher. To leave a document alone is safe only if no such request can be under
-way, which the marks tell. An attempt leaves `begun` when it begins, and `ended` in its place when every request of it
-was answered; who dies, fails or is fenced leaves `begun` behind.
+that had passed the holder's alias when that was taken away still arrives some time. Documents are safe from it where a
+later attempt wrote them: their version is higher. To leave a document alone is safe only if no such request can be
+under way, which the marks tell. An attempt leaves `begun` when it begins, and `ended` in its place when every request
+of it was answered; who dies, fails or is fenced leaves `begun` behind.
 """
 
 from collections.abc import Collection

@@ -61,11 +61,12 @@ def test_where_most_of_what_changed_is_refused_the_whole_partition_tells(make_ta
 
     client, index = target.sink.client, documents(target.name)
     client.indices.put_settings(index=index, settings={"default_pipeline": "gone"})
-    done = target.serve({"all": Rows(43, 3, bad=3)})
+    more = {"all": Rows(43, 3, bad=3)}
+    done = target.serve(more)
     assert "43 of 43 documents were refused" in done.errors[0]
     client.indices.put_settings(index=index, settings={"default_pipeline": "_none"})
-    assert target.serve(bad).published == ["all"]
-    target.prove_whole(bad)
+    assert target.serve(more).published == ["all"]
+    target.prove_whole(more)
 
 
 def test_rows_that_come_back_and_move_are_served_once(make_target: MakeTarget) -> None:
