@@ -58,11 +58,16 @@ SELECTIONS = (["all"], ["all"], ["bronze", "silver", "gdp"], ["all"], ["sales_or
 class Cost:
     """What some runs took."""
 
-    step_s: float = 0.0
+    steps: dict[str, float] = field(default_factory=dict)
+    """Seconds by step, of all runs."""
     bytes_of_partitions: int = 0
     bytes_sent_by_s3: int = 0
     runs: list[str] = field(default_factory=list)
     published: int = 0
+
+    @property
+    def step_s(self) -> float:
+        return sum(self.steps.values())
 
 
 def main() -> None:
@@ -137,6 +142,7 @@ def _told(cost: Cost) -> dict[str, Any]:
         "bytes_of_partitions": cost.bytes_of_partitions,
         "bytes_sent_by_s3": cost.bytes_sent_by_s3,
         "published": cost.published,
+        "seconds of steps": {k: round(s, 2) for k, s in sorted(cost.steps.items(), key=lambda i: -i[1])},
     }
 
 
@@ -180,14 +186,15 @@ class _Ticker:
 def _cost(runtime: Runtime, run_ids: Sequence[str], sent_before: int) -> Cost:
     sent = _sent_by_s3() - sent_before
     with dg.DagsterInstance.get() as instance:
-        step_s = 0.0
+        steps: dict[str, float] = {}
         for run_id in run_ids:
             for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS):
                 assert entry.dagster_event is not None
-                step_s += entry.dagster_event.step_success_data.duration_ms / 1000
+                step = str(entry.dagster_event.step_key)
+                steps[step] = steps.get(step, 0) + entry.dagster_event.step_success_data.duration_ms / 1000
     with Ledger.open(runtime.settings) as ledger:
         made = made_by(ledger.connection, run_ids)
-    return Cost(step_s, made.bytes_in, sent, list(run_ids), len(made.published))
+    return Cost(steps, made.bytes_in, sent, list(run_ids), len(made.published))
 
 
 def _sent_by_s3() -> int:

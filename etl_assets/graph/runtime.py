@@ -78,7 +78,7 @@ class Runtime:
 
     def search_sink(self, node: ServingNode) -> ElasticsearchSink:
         """The sink of a target in Elasticsearch."""
-        kind = {"replace": ReplacingSink, "upsert": UpsertingSink}[node.target.load]
+        kind: type[ElasticsearchSink] = UpsertingSink if node.target.load == "upsert" else ReplacingSink
         return kind(self.settings, node.target.place, node.key, node.table.contract, node.name)
 
     @cached_property

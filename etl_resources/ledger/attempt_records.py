@@ -111,6 +111,6 @@ def raise_epoch(connection: "psycopg.Connection[Any]", above: int) -> None:
     """Epochs drawn from now on are greater than `above` and than every publish: a new sequence begins at 1."""
     connection.execute(
         "select setval('etl.epoch', newest) from etl.epoch, "
-        "(select greatest(%s, (select max(epoch) from etl.publishes)) as newest) n where last_value < newest",
+        "(select greatest(%s, (select max(epoch) from etl.newest_publishes)) as newest) n where last_value < newest",
         (above,),
     )

@@ -132,12 +132,6 @@ class Ledger:
         )
         return self.draw_epoch(above)
 
-    def outgrow(self, epoch: int) -> None:
-        """Epochs drawn from now on are greater than one that a store remembers; a ledger that was lost may not."""
-        row = self._connection.execute("select last_value from etl.epoch").fetchone()
-        if row is not None and row[0] < epoch:
-            self.draw_epoch(above=epoch)
-
     def open_attempt(self, asset: str, run_id: str, attempt: str | None = None, logic: Logic | None = None) -> str:
         """Record an intent and hold its lock while this session lives. The attempt's id.
 

@@ -18,7 +18,7 @@ from etl_resources.errors import FencedError, PermanentError, TransientError
 from etl_resources.failpoints import failpoint
 from etl_resources.http_errors import status_of
 from etl_resources.identifiers import literal
-from etl_resources.ledger.attempt_records import partition_records
+from etl_resources.ledger.attempt_records import partition_records, raise_epoch
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.planning import PlannedPartition
 from etl_resources.quality.stored_content import StoredContent
@@ -216,7 +216,7 @@ class UpsertingSink(ElasticsearchSink):
     def tidy(self, ledger: Ledger) -> None:
         """Let go of the target."""
         holding = Holding(retry_transient(lambda: read_state(self.client, self.target), self.asset))
-        ledger.outgrow(holding.newest)  # one that was lost would draw epochs that get the target no more
+        raise_epoch(ledger.connection, holding.newest)  # a ledger that was lost would draw some that get it no more
         over = ledger.connection.execute(
             "select attempt from etl.intents where asset = %s and state <> 'open' and right(attempt, 12) = any(%s)",
             (self.asset, [found[1] for a in holding.holders if (found := holder_of(a))]),
