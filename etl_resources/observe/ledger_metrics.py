@@ -51,20 +51,23 @@ select v.* from (
 """
 _SPARK = """
 with told as (
-    select i.asset, i.created_at, p.measures as m from etl.intent_partitions p join etl.intents i using (attempt)
+    select i.asset, i.created_at, m.* from etl.intent_partitions p join etl.intents i using (attempt)
+    cross join lateral jsonb_to_record(p.measures) as m(
+        stages bigint, stages_failed bigint, tasks bigint, tasks_failed bigint, tasks_killed bigint,
+        tasks_speculative bigint, input_bytes bigint, input_rows bigint, shuffle_read_bytes bigint,
+        shuffle_write_bytes bigint, memory_spilled_bytes bigint, disk_spilled_bytes bigint, executor_run_s float8,
+        executor_cpu_s float8, gc_s float8, skew float8, peak_task_memory_bytes float8
+    )
     where p.measures is not null
 ), sums as (
-    select asset, sum((m ->> 'stages')::bigint) as stages, sum((m ->> 'stages_failed')::bigint) as stages_failed,
-           sum((m ->> 'tasks')::bigint) as tasks, sum((m ->> 'tasks_failed')::bigint) as failed,
-           sum((m ->> 'tasks_killed')::bigint) as killed, sum((m ->> 'tasks_speculative')::bigint) as speculative,
-           sum((m ->> 'input_bytes')::bigint) as input_bytes, sum((m ->> 'input_rows')::bigint) as input_rows,
-           sum((m ->> 'shuffle_read_bytes')::bigint) as read, sum((m ->> 'shuffle_write_bytes')::bigint) as written,
-           sum((m ->> 'memory_spilled_bytes')::bigint) as memory, sum((m ->> 'disk_spilled_bytes')::bigint) as disk,
-           sum((m ->> 'executor_run_s')::float8) as run, sum((m ->> 'executor_cpu_s')::float8) as cpu,
-           sum((m ->> 'gc_s')::float8) as gc
+    select asset, sum(stages) as stages, sum(stages_failed) as stages_failed, sum(tasks) as tasks,
+           sum(tasks_failed) as failed, sum(tasks_killed) as killed, sum(tasks_speculative) as speculative,
+           sum(input_bytes) as input_bytes, sum(input_rows) as input_rows, sum(shuffle_read_bytes) as read,
+           sum(shuffle_write_bytes) as written, sum(memory_spilled_bytes) as memory, sum(disk_spilled_bytes) as disk,
+           sum(executor_run_s) as run, sum(executor_cpu_s) as cpu, sum(gc_s) as gc
     from told group by asset
 ), newest as (
-    select asset, max((m ->> 'skew')::float8) as skew, max((m ->> 'peak_task_memory_bytes')::float8) as peak
+    select asset, max(skew) as skew, max(peak_task_memory_bytes) as peak
     from (select *, rank() over (partition by asset order by created_at desc) as nth from told) t
     where nth = 1 group by asset
 )
