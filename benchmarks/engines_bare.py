@@ -23,8 +23,9 @@ TABLES = ("gdp.gdp_sales", "kpi.kpi_on_time_shipping")
 WANTED = "select * from ({sql}) where segment is not null and eur_rate is not null"
 DUCKDB_LOOKUPS = {
     "lookup.customers": "select o.customer_id, o.order_date, f.segment, f.nation, f.region from "
-    "(select distinct customer_id, order_date from silver.sales_orders) as o asof join silver.customers as f "
-    "on f.customer_id = o.customer_id and o.order_date >= f.valid_from",
+    "(select distinct customer_id, order_date from silver.sales_orders) as o join (select *, coalesce(lead(valid_from) "
+    "over (partition by customer_id order by valid_from), 'infinity') as until from silver.customers) as f "
+    "on f.customer_id = o.customer_id and o.order_date >= f.valid_from and o.order_date < f.until",
     "lookup.currency_rates": "select o.currency, o.order_date, f.rate from "
     "(select distinct currency, order_date from silver.sales_orders) as o asof join silver.currency_rates as f "
     "on f.currency = o.currency and o.order_date >= f.rate_date where f.rate_date >= o.order_date - interval 10 day",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "lookup"
 """Schema of the relations in SQL: silver.customers is looked up as lookup.customers."""
+_UNTIL = "_until"
+"""Column of what is looked up as of a day: when the next row of its key begins."""
 FOUND = "found"
 """Column of a reference's relation: whether the key is there."""
 
@@ -62,10 +64,10 @@ class LookupTable:
         wanted = ", ".join(map(quote, keys))
         known = " and ".join(f"{quote(k)} is not null" for k in keys)
         condition = " and ".join(f"k.{quote(a)} = f.{quote(b)}" for a, b in self.on.items())
-        join, hit = "left join", None
+        hit = None
         if self.as_of is not None:
             day, found = f"k.{quote(self.as_of[0])}", f"f.{quote(self.as_of[1])}"
-            join, condition = "asof left join", f"{condition} and {day} >= {found}"
+            condition = f"{condition} and {day} >= {found} and {day} < f.{_UNTIL}"
             if self.days_back is not None:
                 hit = f"{found} >= {day} - interval ({self.days_back}) day"
         given = ", ".join(
@@ -74,7 +76,7 @@ class LookupTable:
         return (
             f"(select {', '.join(f'k.{quote(k)}' for k in keys)}, {given} "
             f"from (select distinct {wanted} from {source} where {known}) as k "
-            f"{join} ({self._candidates(source, looked_up)}) as f on {condition})"
+            f"left join ({self._candidates(source, looked_up)}) as f on {condition})"
         )
 
     def version(self, engine: "duckdb.DuckDBPyConnection", source: str, looked_up: str) -> str:
@@ -91,14 +93,20 @@ class LookupTable:
         return tuple(dict.fromkeys((*self.columns, *([order] if order else []))))
 
     def _candidates(self, source: str, looked_up: str) -> str:
-        """Rows that any key could find: to sort those alone costs half of sorting a whole table of customers."""
+        """Rows that any key could find, far less than a whole table of customers; with as_of, each until the next of its
+        key: that and an ordinary join take a tenth of an asof join by a key of many values."""
         used = ", ".join(f"t.{quote(c)}" for c in dict.fromkeys((*self.on.values(), *self._found)))
         equal = " and ".join(f"t.{quote(b)} = s.{quote(a)}" for a, b in self.on.items())
-        rows = f"select {used} from {looked_up} as t semi join {source} as s on {equal}"
+        place = f"from {looked_up} as t semi join {source} as s on {equal}"
+        key = ", ".join(f"t.{quote(c)}" for c in self.on.values())
+        if self.as_of is not None:
+            begins = f"t.{quote(self.as_of[1])}"
+            until = f"coalesce(lead({begins}) over (partition by {key} order by {begins}), 'infinity') as {_UNTIL}"
+            return f"select {used}, {until} {place} where {begins} is not null"
         if self.latest_by is None:
-            return rows
-        key, newest = ", ".join(f"t.{quote(c)}" for c in self.on.values()), f"t.{quote(self.latest_by)} desc nulls last"
-        return f"{rows} qualify row_number() over (partition by {key} order by {newest}) = 1"
+            return f"select {used} {place}"
+        newest = f"t.{quote(self.latest_by)} desc nulls last"
+        return f"select {used} {place} qualify row_number() over (partition by {key} order by {newest}) = 1"
 
 
 @dataclass(frozen=True)

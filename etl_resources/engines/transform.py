@@ -17,7 +17,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.manifest_tables import ROWS, Conserve, Filter
 from etl_resources.python_source import FRAMES, BatchFunction
-from etl_resources.quality.content_hash import content_hash, row_text, version_of
+from etl_resources.quality.content_hash import engine_digest, row_text
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class TransformResult:
     deduplicated: int = 0
     written: int = 0
     version: str = ""
+    """Of what was written; empty until what is stored is read back, where `digest` is known instead."""
+    digest: str = ""
+    """Of the rows to be written, by the engine's own hash (content_hash.engine_digest)."""
     inputs: dict[str, int] = field(default_factory=dict)
     """Input → rows that the SQL found in it."""
     filters: dict[str, int] = field(default_factory=dict)
@@ -97,12 +100,12 @@ def run_transform(
         create_views(engine, {name: e for name, e in inputs.items() if name not in transform.lookups})
         look_up(engine, {name: e for name, e in inputs.items() if name in transform.lookups})
         _count_inputs(engine, transform, inputs, result)
-        if transform.function is None:
-            engine.execute(f"create or replace temp table produced as {transform.sql}")
+        if transform.function is None:  # judged as it is made, never kept
+            engine.execute(f"create or replace temp view produced as {transform.sql}")
         else:
             produce(engine, transform.asset, transform.sql, transform.function, transform.contract, batch_rows)
-        result.produced = _count(engine, "select count(*) from produced")
         _judge(engine, transform)
+        result.produced = _count(engine, f"select count(*) from {JUDGED}")
         if transform.conserve is not None:
             _sum(engine, transform.conserve, result)
         result.rejected = _count(engine, f"select count(*) from {JUDGED} where len(_reasons) > 0")
@@ -111,7 +114,7 @@ def run_transform(
         _write(engine, transform, path, result)
     finally:
         engine.execute(f"drop table if exists {JUDGED}")
-        engine.execute("drop table if exists produced")
+        engine.execute(f"drop {'view' if transform.function is None else 'table'} if exists produced")
     result.seconds = time.monotonic() - started
     return result
 
@@ -161,7 +164,7 @@ def _sum(engine: "duckdb.DuckDBPyConnection", conserve: Conserve, result: Transf
 
 
 def _judge(engine: "duckdb.DuckDBPyConnection", transform: Transform) -> None:
-    """Type every row, note the reasons to reject it, rank rows of one key."""
+    """Run the SQL: type every row, note the reasons to reject it, rank rows of one key."""
     contract = transform.contract
     produced = {name: kind for name, kind, *_ in engine.execute("describe produced").fetchall()}
     typed = ", ".join(typed_columns(transform.asset, contract, produced))
@@ -188,9 +191,9 @@ def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str,
         f"copy (select {columns} {good} order by {order}) to {literal(path)} "
         f"(format parquet, compression zstd, field_ids {transform.field_ids})"
     )
-    row = engine.execute(f"select count(*), {content_hash(transform.contract, 'duckdb')} {good}").fetchone()
+    row = engine.execute(f"select count(*), {engine_digest(transform.contract)} {good}").fetchone()
     assert row is not None  # noqa: S101  (an aggregate without group by always returns a row)
-    result.written, result.version = int(row[0]), version_of(int(row[0]), row[1])
+    result.written, result.digest = int(row[0]), row[1]
     if transform.deduplicate_by is not None:  # not by rank, of which a mistake would hide what it loses
         keys = ", ".join(map(quote, transform.contract.key))
         repeated = f"select count(*) - count(distinct ({keys})) from {JUDGED} where len(_reasons) = 0"

@@ -11,7 +11,7 @@ from etl_resources.identifiers import quote
 from etl_resources.manifest_columns import Bounds
 from etl_resources.manifest_tables import Check
 from etl_resources.quality.conservation import Account
-from etl_resources.quality.content_hash import content_hash, version_of
+from etl_resources.quality.content_hash import content_hash, engine_digest, version_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -74,16 +74,29 @@ class StoredPartition:
     rows: int
     keys: int
     version: str
+    digest: str = ""
+    """As content_hash.engine_digest."""
 
 
 def read_back(engine: "duckdb.DuckDBPyConnection", contract: Contract, scan: str) -> StoredPartition:
     """Rows, distinct keys and version of a table expression."""
     keys = ", ".join(map(quote, contract.key))
     row = engine.execute(
-        f"select count(*), count(distinct ({keys})), {content_hash(contract, 'duckdb')} from {scan}"
+        f"select count(*), count(distinct ({keys})), {content_hash(contract, 'duckdb')}, {engine_digest(contract)} "
+        f"from {scan}"
     ).fetchone()
     assert row is not None  # noqa: S101  (an aggregate without group by always returns a row)
-    return StoredPartition(int(row[0]), int(row[1]), version_of(int(row[0]), row[2]))
+    return StoredPartition(int(row[0]), int(row[1]), version_of(int(row[0]), row[2]), row[3])
+
+
+def read_result(
+    engine: "duckdb.DuckDBPyConnection", contract: Contract, scan: str, result: TransformResult
+) -> StoredPartition:
+    """read_back of what a transform wrote. Its version, where the transform didn't compute it, is that of what is
+    stored; the audit compares the digests."""
+    stored = read_back(engine, contract, scan)
+    result.version = result.version or stored.version
+    return stored
 
 
 def audit_transform(
@@ -95,11 +108,19 @@ def audit_transform(
         CheckResult(UNIQUE_KEY, stored.keys == stored.rows, metadata={"rows": stored.rows, "keys": stored.keys}),
         CheckResult(
             STORED_CONTENT,
-            stored.version == result.version,
-            metadata={"written": result.version, "stored": stored.version},
+            stored.version == result.version and result.digest in ("", stored.digest),
+            metadata=_told(result, stored),
         ),
         *(_declared(check, result, account.counts["read"]) for check in checks if check.kind in _OF_NUMBERS),
     ]
+
+
+def _told(result: TransformResult, stored: StoredPartition) -> dict[str, str]:
+    """Versions, or what differs where only the engine's hash does."""
+    if result.digest in ("", stored.digest):
+        return {"written": result.version, "stored": stored.version}
+    written, found = f"{result.written} rows, {result.digest}", f"{stored.rows} rows, {stored.digest}"
+    return {"written": f"{written} by the engine's hash", "stored": f"{found} by the engine's hash"}
 
 
 def account_of(

@@ -13,7 +13,7 @@ from etl_resources.engines.transform import JUDGED, Transform, TransformResult, 
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_tables import Filter
-from etl_resources.quality.audit import account_of, audit_transform, read_back
+from etl_resources.quality.audit import account_of, audit_transform, read_back, read_result
 from etl_resources.quality.content_hash import version_of
 from etl_resources.quality.rules import REASON_TEXTS
 
@@ -80,6 +80,7 @@ def run(engine: duckdb.DuckDBPyConnection, tmp_path: Path) -> Run:
     ) -> tuple[TransformResult, list[tuple[Any, ...]]]:
         path = str(tmp_path / "part-0.parquet")
         result = run_transform(engine, the_transform or transform(), {name: table}, path, keep or Rejected())
+        read_result(engine, (the_transform or transform()).contract, f"read_parquet('{path}')", result)
         return result, duckdb.execute(f"select * from '{path}'").fetchall()
 
     return transform_rows
