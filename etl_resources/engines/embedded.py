@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from etl_resources.engines.spill import spill_folder
 from etl_resources.identifiers import literal
 from etl_resources.settings import Settings
 
@@ -32,13 +33,11 @@ def connect(
     """
     from duckdb_extensions import import_extension
 
-    spill = Path(settings.home).resolve() / "spill"
-    spill.mkdir(parents=True, exist_ok=True)
     wanted = ("httpfs", *extensions)
     connection = _open(
         threads=threads or settings.engine_threads,
         memory_limit=f"{memory_mb or settings.engine_memory_mb}MB",
-        temp_directory=str(spill),
+        temp_directory=str(spill_folder(Path(settings.home))),
         allow_unsigned_extensions=_checked.issuperset(wanted),
     )
     for name in wanted:

@@ -49,6 +49,7 @@ _START = {
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "FATAL",  # errors come as exceptions, once
     "spark.speculation": "false",
+    "spark.sql.codegen.cache.maxEntries": "5000",  # partitions are alike: with 100 each one's code is compiled anew
 }
 _lock = Lock()
 _idle: "dict[tuple[str, ...], list[SparkSession]]" = {}
