@@ -16,6 +16,7 @@ from etl_resources.calendar import WHOLE, Every, Grain, bounds, keys_between
 from etl_resources.manifest_calendar import WORKING_DAYS, Holidays, Weekday
 from etl_resources.manifest_schedules import OffPeak, Schedule
 from etl_resources.manifest_sources import PostgresSource, Source, System
+from etl_resources.manifest_spark import SparkCluster
 from etl_resources.manifest_tables import Derived, Kpi, Lookup, Silver, Table, Window
 from etl_resources.manifest_targets import AllowedTargets, AnyTarget
 from etl_resources.manifest_types import (
@@ -204,6 +205,32 @@ class SparkSize(Strict):
     shuffle_partitions: int = Field(
         ge=1, description="Parts into which a join or a grouping is split at most; small ones are put together."
     )
+    executor_cores: int | None = Field(
+        default=None,
+        ge=1,
+        description="Cores of an executor of a cluster; omitted: what a worker of a standalone cluster has, one on "
+        "Kubernetes.",
+    )
+    min_executors: int | None = Field(
+        default=None,
+        ge=1,
+        description="Dynamic allocation, on a cluster: executors come and go between so many and all cores.",
+    )
+
+    @property
+    def executors(self) -> int:
+        """How many there are at most."""
+        return max(1, self.cores // (self.executor_cores or 1))
+
+    @model_validator(mode="after")
+    def _divisible(self) -> "SparkSize":
+        if self.min_executors is not None and self.executor_cores is None:
+            raise ValueError("min_executors needs executor_cores: how large is one of them?")
+        if self.executor_cores is not None and self.cores % self.executor_cores:
+            raise ValueError(f"{self.cores} cores are no multiple of executor_cores, {self.executor_cores}")
+        if self.min_executors is not None and self.min_executors > self.executors:
+            raise ValueError(f"min_executors is {self.min_executors}, and the cores are {self.executors} executors")
+        return self
 
 
 class Size(Strict):
@@ -278,6 +305,9 @@ class Platform(Strict):
     database_prefix: Identifier = Field(description="Begins every catalog database.")
     calendar: Calendar = Field(description="Partitions of all datasets.")
     sizes: dict[Identifier, Size] = Field(min_length=1, description="Sizes that a runner may name.")
+    spark: SparkCluster | None = Field(
+        default=None, description="The Spark cluster that ETL_SPARK_MASTER names, where it needs to be told more."
+    )
     prices: Prices | None = Field(default=None, description="What a worker-hour costs; omitted: costs are unknown.")
     tenants: tuple[Identifier, ...] = Field(min_length=1, description="Tenants that a dataset may name.")
     network_profiles: tuple[Identifier, ...] = Field(min_length=1, description="What a runner may name.")

@@ -57,7 +57,13 @@ class Settings(BaseSettings):
     """Where the embedded Elasticsearch and Spark's jars are fetched from; by default Maven Central."""
     spark_master: str = "local"
     """Where tables of a size with `spark` are computed: local (in the run's process, with the size's cores), or a
-    cluster's address: spark://host:7077."""
+    cluster's address: spark://host:7077, k8s://https://host:6443."""
+    spark_secret: SecretStr | None = None
+    """Secret of a standalone cluster that asks for one (its spark.authenticate.secret)."""
+    spark_driver_host: str | None = None
+    """Name or address by which executors reach this machine, where it isn't the one that it gives itself."""
+    spark_wait_s: int = Field(60, ge=1)
+    """Longest time that a run waits for the cluster to give it an executor."""
     size: str | None = None
     """Entry of `sizes` in platform.yaml for every dataset of a run, whatever its manifest says."""
     postgres_connect_timeout_s: int = 10
@@ -139,6 +145,8 @@ class _StackFileSource(PydanticBaseSettingsSource):
         if os.environ.get("ETL_ELASTICSEARCH_URL", values.get("elasticsearch_url")) != values.get("elasticsearch_url"):
             for name in ("elasticsearch_username", "elasticsearch_password"):
                 values.pop(name, None)  # the embedded server's password is sent to nobody else
+        if os.environ.get("ETL_SPARK_MASTER", values.get("spark_master")) != values.get("spark_master"):
+            values.pop("spark_secret", None)
         return values
 
 

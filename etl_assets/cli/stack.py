@@ -1,8 +1,9 @@
 """`up`, `down` and `status`: the servers behind the platform."""
 
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +14,7 @@ from etl_resources.settings import Settings, load_settings
 if TYPE_CHECKING:
     from etl_resources.stack import StackStatus
     from etl_resources.stack.companion import Companion
+    from etl_resources.stack.state import SparkShape
 
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print everything as JSON, with passwords: for your own eyes only.")
@@ -32,6 +34,16 @@ def up(
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Also serve metrics for Prometheus, from now on at every `up`.")
     ] = False,
+    spark: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Also start a Spark master with this many workers, from now on at every `up`; 0: no longer."
+        ),
+    ] = None,
+    spark_memory_mb: Annotated[
+        int | None,
+        typer.Option(min=512, help="Memory of each Spark worker; by default what the largest of `sizes` asks for."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start the servers (Postgres, S3, Elasticsearch, Dagster) and wait until they are usable. Harmless to repeat."""
@@ -45,6 +57,7 @@ def up(
         ui=ui,
         search=search,
         companions=_companions(metrics),
+        spark=_spark(spark, spark_memory_mb),
         progress=_tell,
     )
     tell_settled()
@@ -55,6 +68,19 @@ def _companions(metrics: bool) -> "list[Companion]":
     from etl_assets.metrics_server import metrics_companion
 
     return [metrics_companion()] if metrics else []
+
+
+def _spark(workers: int | None, memory_mb: int | None) -> "SparkShape | Literal['none'] | None":
+    from etl_resources.stack.state import SparkShape
+
+    if workers is None and memory_mb is not None:
+        raise typer.BadParameter("--spark-memory-mb is the memory of each worker of --spark N: give both.")
+    if not workers:
+        return None if workers is None else "none"
+    sizes = _platform_file()["sizes"].values()
+    largest = max((size["spark"]["memory_mb"] for size in sizes if "spark" in size), default=1024)
+    cores = -(-(os.cpu_count() or 1) // workers)
+    return SparkShape(workers=workers, cores=cores, memory_mb=memory_mb or largest)
 
 
 def down() -> None:
@@ -85,15 +111,16 @@ def _show_trouble(settings: Settings) -> None:
 
 
 def _bucket(settings: Settings) -> str:
-    return settings.s3_bucket or bucket_name(_resource_prefix(), settings.account)
+    return settings.s3_bucket or bucket_name(str(_platform_file()["etl_resource_prefix"]), settings.account)
 
 
-def _resource_prefix() -> str:
+def _platform_file() -> dict[str, Any]:
     import yaml
 
     from etl_assets.project import project_folder
 
-    return str(yaml.safe_load((project_folder() / "platform.yaml").read_text())["etl_resource_prefix"])
+    content: dict[str, Any] = yaml.safe_load((project_folder() / "platform.yaml").read_text())
+    return content
 
 
 def _show(state: "StackStatus", as_json: bool) -> None:

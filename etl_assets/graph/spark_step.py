@@ -69,7 +69,7 @@ class SparkTransforms:
 
         try:
             inputs, output = self._inputs(engine, the_plan, planned), self._output(folder)
-            with spark_session(self._runtime.settings, self._size) as spark:
+            with spark_session(self._runtime.settings, self._size, self._runtime.project.platform.spark) as spark:
                 return run_on_spark(spark, self._transform, inputs, output, keep, write_empty, measures, what)
         except Exception as e:
             known = spark_error(e, what)

@@ -9,15 +9,18 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from etl_resources.engines.spark_conf import SparkConfiguration, configuration, is_cluster
+from etl_resources.engines.spark_executors import Executors, reach
 from etl_resources.engines.spark_jars import java_command, spark_jars
 from etl_resources.errors import PermanentError
 from etl_resources.manifest import SparkSize
+from etl_resources.manifest_spark import SparkCluster
 from etl_resources.progress import report
 from etl_resources.settings import Settings
 from etl_resources.tables.catalog import CATALOG_NAME, CATALOG_SCHEMA
@@ -25,8 +28,6 @@ from etl_resources.tables.catalog import CATALOG_NAME, CATALOG_SCHEMA
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-LOCAL = "local"
-"""Master that means: in this process, with the cores of the size."""
 ARROW_ROWS = 10_000
 """Rows of a batch that a task hands to Python."""
 _PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey")
@@ -43,39 +44,38 @@ _MEANING = {
     "spark.sql.adaptive.enabled": "true",
 }
 """What results depend on, and how they are handed over: set in each session, whoever started Spark."""
-_START = {
-    "spark.sql.catalogImplementation": "in-memory",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-    "spark.log.level": "FATAL",  # errors come as exceptions, once
-    "spark.speculation": "false",
-    "spark.sql.codegen.cache.maxEntries": "5000",  # partitions are alike: with 100 each one's code is compiled anew
-}
 _lock = Lock()
 _idle: "dict[tuple[str, ...], list[SparkSession]]" = {}
 """Sessions that nobody uses now, by what their catalog is."""
+_executors: Executors | None = None
+"""Of the running Spark, where it is a cluster's."""
 
 
 @contextmanager
-def spark_session(settings: Settings, size: SparkSize) -> "Iterator[SparkSession]":
+def spark_session(settings: Settings, size: SparkSize, cluster: SparkCluster | None = None) -> "Iterator[SparkSession]":
     """A session that nobody else uses meanwhile, on the process's one Spark, started on first use in about 6 s.
 
     Sessions are used again: each has its catalog, with connections of its own. The first size of a run decides memory
-    and cores; the parts of a shuffle are each session's own. Raises PermanentError without Java or pyspark.
+    and cores; the parts of a shuffle are each session's own. cluster: as platform.yaml says. Raises PermanentError
+    without Java or pyspark, RestartError where a cluster gives no executor, now or later.
     """
     catalog = _catalog(settings)
     with _lock:
-        running = _running(settings, size)
+        running, executors = _running(settings, size, cluster)
         waiting = _idle.setdefault(tuple(catalog.values()), [])
         own = waiting.pop() if waiting else running.newSession()
     shuffle = {"spark.sql.shuffle.partitions": str(size.shuffle_partitions)}
     for name, value in {**_MEANING, **shuffle, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
         own.conf.set(name, value)
-    yield own
+    with executors.watched() if executors is not None else nullcontext():
+        yield own
     waiting.append(own)  # but for one that met an error, which may be that of its catalog
 
 
-def _running(settings: Settings, size: SparkSize) -> "SparkSession":
+def _running(
+    settings: Settings, size: SparkSize, cluster: SparkCluster | None
+) -> "tuple[SparkSession, Executors | None]":
+    global _executors
     java_command()
     if not all(map(importlib.util.find_spec, ("pyspark", "pandas"))):
         raise PermanentError(
@@ -84,53 +84,50 @@ def _running(settings: Settings, size: SparkSize) -> "SparkSession":
         )
     from pyspark.sql import SparkSession
 
-    _forget_dead()
-    if SparkSession.getActiveSession() is None and SparkSession._instantiatedSession is None:
-        report("spark", "starting", master=_master(settings, size))
-        logging.getLogger("SQLQueryContextLogger").disabled = True  # the error itself says all of it
+    spill = Path(settings.home).resolve() / "spill"
+    spill.mkdir(parents=True, exist_ok=True)
+    wanted = configuration(settings, size, cluster, spark_jars(settings.maven_repository), spill)
+    _forget_ended(wanted.master)
+    running = SparkSession._instantiatedSession
+    if running is None:
+        running = _started(wanted)
+        shape = f"{size.executor_cores or 1} cores and {size.memory_mb} MB"
+        _executors = Executors(running, settings.spark_wait_s, shape) if is_cluster(settings) else None
+    return running, _executors
+
+
+def _started(wanted: SparkConfiguration) -> "SparkSession":
+    from pyspark import SparkConf, SparkContext
+    from pyspark.sql import SparkSession
+
+    report("spark", "starting", master=wanted.master)
+    reach(wanted.master)
+    logging.getLogger("SQLQueryContextLogger").disabled = True  # the error itself says all of it
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName("data-pipeline").master(_master(settings, size))
-    for name, value in _configuration(settings, size).items():
+    SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll([*wanted.shown.items()]))
+    builder = SparkSession.builder
+    for name, value in {**wanted.shown, **wanted.secret}.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
 
 
-def _forget_dead() -> None:
-    """A JVM that was killed takes its session along; pyspark would go on talking to it."""
+def _forget_ended(master: str) -> None:
+    """A JVM that was killed takes its session along, a master that gives a run up its context: pyspark would go on
+    talking to them. Of another master there is no use any more."""
     from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
-    gateway: Any = SparkContext._gateway
+    gateway, context = SparkContext._gateway, SparkContext._active_spark_context
     process = getattr(gateway, "proc", None)
-    if process is None or process.poll() is None:
+    if process is not None and process.poll() is not None:
+        SparkContext._active_spark_context = None
+        SparkContext._gateway = SparkContext._jvm = None
+    elif context is not None and (context._jsc.sc().isStopped() or context.master != master):
+        context.stop()
+    else:
         return
     _idle.clear()
-    SparkContext._active_spark_context = None
-    SparkContext._gateway = SparkContext._jvm = None
     SparkSession._instantiatedSession = None
-
-
-def _master(settings: Settings, size: SparkSize) -> str:
-    return f"local[{size.cores}]" if settings.spark_master == LOCAL else settings.spark_master
-
-
-def _configuration(settings: Settings, size: SparkSize) -> dict[str, str]:
-    spill = Path(settings.home).resolve() / "spill"
-    spill.mkdir(parents=True, exist_ok=True)
-    local = settings.spark_master == LOCAL or settings.spark_master.startswith("local[")
-    memory = f"{size.memory_mb}m"
-    where = {"spark.driver.memory": memory} if local else {
-        "spark.executor.memory": memory, "spark.cores.max": str(size.cores),
-    }  # fmt: skip
-    if local:
-        where |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
-    return {
-        **_START,
-        **where,
-        "spark.jars": ",".join(map(str, spark_jars(settings.maven_repository))),
-        "spark.local.dir": str(spill),
-        "spark.sql.warehouse.dir": str(spill / "warehouse"),
-    }
 
 
 def _catalog(settings: Settings) -> dict[str, str]:

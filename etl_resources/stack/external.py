@@ -7,6 +7,7 @@ from etl_resources.errors import DataPipelineError, SettingsError
 from etl_resources.ledger.connection import connect, typed_errors
 from etl_resources.settings import Settings, resolve_secret
 from etl_resources.sinks.elasticsearch_client import address_of
+from etl_resources.stack.companion import companion_addresses
 from etl_resources.stack.elasticsearch import USER, check_health
 from etl_resources.stack.elasticsearch import endpoint as search_endpoint
 from etl_resources.stack.provision import (
@@ -20,12 +21,15 @@ from etl_resources.stack.provision import (
 from etl_resources.stack.report import ServerStatus
 from etl_resources.stack.s3 import ACCESS_KEY, SECRET_KEY, bucket_url, endpoint
 from etl_resources.stack.s3_probe import check_bucket, client, probe_object
+from etl_resources.stack.spark import MASTER, SECRET, master_address
 from etl_resources.stack.state import StackState
 
 ERP_SECRET = "ERP_DSN"  # noqa: S105  (a name)
 ERP_ADMIN_SECRET = "ERP_ADMIN_DSN"  # noqa: S105
 CRM_SECRET, CRM_BUCKET = "CRM_S3_URL", "crm-drop"
 """The bucket of files that demos and tests play; who fills it makes it."""
+HASH_KEY = "HASH_KEY"
+"""Of hashed columns."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,27 @@ def embedded_values(state: StackState) -> tuple[dict[str, str], dict[str, str]]:
     if search and search.ports:
         values["elasticsearch_url"] = search_endpoint(search)
         values["elasticsearch_username"], values["elasticsearch_password"] = USER, search.secrets[USER]
+    spark = state.servers.get(MASTER)
+    if spark and spark.ports:
+        values["spark_master"], values["spark_secret"] = master_address(spark), spark.secrets[SECRET]
     return values, secrets
+
+
+def published_values(state: StackState, external: External) -> tuple[dict[str, str], dict[str, str]]:
+    """What load_settings() and resolve_secret() shall find: only of services that are embedded."""
+    values, secrets = embedded_values(state)
+    if external.platform:
+        values.pop("postgres_dsn", None)
+    if external.s3:
+        values = {name: value for name, value in values.items() if not name.startswith("s3_")}
+        secrets.pop(CRM_SECRET, None)
+    if external.search:
+        values = {name: value for name, value in values.items() if not name.startswith("elasticsearch_")}
+    if external.erp:
+        for name in (ERP_SECRET, ERP_ADMIN_SECRET):
+            secrets.pop(name, None)
+    made = {HASH_KEY: state.secrets[HASH_KEY]} if HASH_KEY in state.secrets else {}
+    return values, {**secrets, **companion_addresses(state), **made}
 
 
 def external_services(settings: Settings, state: StackState, bucket: str) -> External:

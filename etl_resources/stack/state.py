@@ -37,6 +37,16 @@ class ServerRecord(BaseModel):
     """Declaration of a process that isn't one of the stack's own servers (stack.companion)."""
 
 
+class SparkShape(BaseModel):
+    """The embedded Spark that was asked for."""
+
+    workers: int = Field(ge=1)
+    cores: int = Field(ge=1)
+    """Tasks that a worker takes at a time."""
+    memory_mb: int = Field(ge=1)
+    """What a worker gives to executors: their heaps."""
+
+
 class StackState(BaseModel):
     """The file's content. `settings` and `secrets` are what etl_resources.settings reads."""
 
@@ -44,6 +54,8 @@ class StackState(BaseModel):
     settings: dict[str, str] = Field(default_factory=dict)
     secrets: dict[str, str] = Field(default_factory=dict)
     servers: dict[str, ServerRecord] = Field(default_factory=dict)
+    spark: SparkShape | None = None
+    """None: no Spark was asked for."""
 
 
 def load(home: Path) -> StackState:
