@@ -8,7 +8,8 @@ field of Settings, so neither a manifest nor `.etl/stack.json` can set it. Its v
              "restart" (a session is lost) or "unknown" (so is a commit's answer): Dagster starts the step again
     match    text that the call must be about, e.g. an asset's name (default: any)
     nth      which of the matching calls acts (default 1)
-    reached  path of a file that is created when the point is reached (optional but for "stop")
+    reached  path of a file that is created when the point is reached, with the process's id (optional but for "stop")
+    once     true: only where that file doesn't exist yet, so in one of many processes
 
 It is read when the first failpoint is passed. Unknown names and actions are refused.
 """
@@ -42,6 +43,7 @@ FAILPOINTS: Mapping[str, str] = {
     "deliver.landed": "The original bytes are in the raw zone, nothing is made of them.",
     "deliver.files_written": "A delivered table's files are in S3, not audited.",
     "stage.file_written": "A computed partition's file is in S3, not audited.",
+    "spark.files_written": "In an executor: a task's files are in S3, its driver hasn't heard of them.",
     "stage.rejected_kept": "A partition's rejected rows are in a file that no table knows, its good rows not audited.",
     "letters.before_swap": "Letters are about to be committed to their table.",
     "letters.committed": "An attempt's letters are in their table, the ledger's index doesn't know them.",
@@ -106,6 +108,7 @@ class _Armed:
     match: str = ""
     nth: int = 1
     reached: str | None = None
+    once: bool = False
     passed: int = 0
     counting: threading.Lock = field(default_factory=threading.Lock)
 
@@ -114,8 +117,8 @@ class _Armed:
             raise ValueError(f"{SETTING}: there is no failpoint {self.point!r}. One of: {', '.join(FAILPOINTS)}.")
         if self.action not in ACTIONS:
             raise ValueError(f"{SETTING}: there is no action {self.action!r}. One of: {', '.join(ACTIONS)}.")
-        if self.action == "stop" and self.reached is None:
-            raise ValueError(f"{SETTING}: action 'stop' needs `reached`, the file that says that it stopped.")
+        if (self.action == "stop" or self.once) and self.reached is None:
+            raise ValueError(f"{SETTING}: action 'stop', and once, need `reached`, the file that says so.")
 
     def is_due(self, about: str) -> bool:
         """Whether this call is the one; several threads may pass at once."""
@@ -126,8 +129,8 @@ class _Armed:
             return self.passed == self.nth
 
     def act(self) -> None:
-        if self.reached is not None:
-            Path(self.reached).touch()
+        if self.reached is not None and not self._tell(Path(self.reached)):
+            return
         if self.action == "raise":
             raise FailpointError(f"Failpoint {self.point}.")
         if self.action == "restart":
@@ -135,6 +138,21 @@ class _Armed:
         if self.action == "unknown":
             raise UnknownCommitError(f"Failpoint {self.point}.")
         os.kill(os.getpid(), signal.SIGKILL if self.action == "kill" else signal.SIGSTOP)
+
+    def _tell(self, reached: Path) -> bool:
+        """Whether this process is to act."""
+        written = reached.with_name(f"{reached.name}.{os.getpid()}")
+        written.write_text(str(os.getpid()))
+        try:
+            if self.once:
+                reached.hardlink_to(written)
+            else:
+                written.replace(reached)
+        except FileExistsError:
+            return False
+        finally:
+            written.unlink(missing_ok=True)
+        return True
 
 
 def failpoint(name: str, about: str = "") -> None:

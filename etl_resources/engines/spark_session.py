@@ -15,6 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
+from etl_resources import failpoints
 from etl_resources.engines.spark_conf import SparkConfiguration, configuration, is_cluster
 from etl_resources.engines.spark_executors import Executors, reach
 from etl_resources.engines.spark_jars import java_command, spark_jars
@@ -104,11 +105,18 @@ def _started(wanted: SparkConfiguration) -> "SparkSession":
     reach(wanted.master)
     logging.getLogger("SQLQueryContextLogger").disabled = True  # the error itself says all of it
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll([*wanted.shown.items()]))
+    shown = {**wanted.shown, **_failpoints()}
+    SparkContext._ensure_initialized(conf=SparkConf(loadDefaults=False).setAll([*shown.items()]))
     builder = SparkSession.builder
-    for name, value in {**wanted.shown, **wanted.secret}.items():
+    for name, value in {**shown, **wanted.secret}.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def _failpoints() -> dict[str, str]:
+    """What tests armed in this process is armed in executors."""
+    armed = os.environ.get(failpoints.SETTING)
+    return {f"spark.executorEnv.{failpoints.SETTING}": armed} if armed else {}
 
 
 def _forget_ended(master: str) -> None:

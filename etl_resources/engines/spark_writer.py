@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.failpoints import failpoint
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -92,6 +94,7 @@ def write_rows(plan: WriterPlan, batches: "Iterable[pa.RecordBatch]") -> "Iterat
         if len(table):
             _sort_out(table, plan, found, good, bad)
     found.paths, found.rejected_paths = good.close(), bad.close()
+    failpoint("spark.files_written", plan.folder)
     if found.produced:
         yield pa.RecordBatch.from_pydict({"answer": [found.as_json()]})
 

@@ -2,6 +2,7 @@
 
 import random
 import socket
+import time
 
 from etl_resources.errors import TransientError
 
@@ -9,6 +10,7 @@ LOOPBACK = "127.0.0.1"
 _RANGE = range(15_000, 30_000)
 """Below the ephemeral range of Linux (32768), where an outgoing connection could take a remembered port."""
 _TRIES = 500
+_FREED_S, _POLL_S = 1.0, 0.05
 
 
 def is_free(port: int) -> bool:
@@ -26,10 +28,16 @@ def is_free(port: int) -> bool:
 def choose(names: tuple[str, ...], preferred: dict[str, int], avoid: set[int]) -> dict[str, int]:
     """A distinct free port per name, the preferred ones where all of them are free, never one of `avoid`.
 
+    The preferred ones get a moment: a server that was stopped frees them when its last thread has ended.
     Raises TransientError when none can be found.
     """
-    if set(preferred) == set(names) and all(is_free(port) for port in preferred.values()):
-        return preferred
+    deadline = time.monotonic() + _FREED_S
+    while set(preferred) == set(names):
+        if all(is_free(port) for port in preferred.values()):
+            return preferred
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
     chosen: dict[str, int] = {}
     for _ in range(_TRIES):
         if len(chosen) == len(names):
