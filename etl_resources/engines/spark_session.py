@@ -33,7 +33,7 @@ ARROW_ROWS = 10_000
 """Rows of a batch that a task hands to Python."""
 _PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 """Parameters of a DSN that mean the same to the JDBC driver."""
-_MEANING = {
+MEANING = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",  # an overflow ends the run, where it would be a null or a wrapped number
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",  # as DuckDB and Postgres quote
@@ -66,7 +66,7 @@ def spark_session(settings: Settings, size: SparkSize, cluster: SparkCluster | N
         waiting = _idle.setdefault(tuple(catalog.values()), [])
         own = waiting.pop() if waiting else running.newSession()
     shuffle = {"spark.sql.shuffle.partitions": str(size.shuffle_partitions)}
-    for name, value in {**_MEANING, **shuffle, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
+    for name, value in {**MEANING, **shuffle, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
         own.conf.set(name, value)
     with executors.watched() if executors is not None else nullcontext():
         yield own
