@@ -148,6 +148,8 @@ ACCEPTANCE = tuple(p for p in FAILPOINTS if p.startswith("acceptance."))
 """Failpoints that only a KPI passes that a threshold refuses: tests/fault/test_acceptance_crashes.py."""
 CLOSING = tuple(p for p in FAILPOINTS if p.startswith(("close.", "notice.")))
 """Failpoints that only a closing passes, or a restatement of one: tests/fault/test_closing_crashes.py."""
+SPARK = tuple(p for p in FAILPOINTS if p.startswith("spark."))
+"""Failpoints that only executors of a cluster pass: tests/integration/test_spark_cluster.py."""
 REPLAY = tuple(p for p in FAILPOINTS if p.startswith("replay."))
 """Failpoints that only a replay passes: tests/fault/test_replay_crashes.py."""
 

@@ -11,7 +11,7 @@ import pytest
 from etl_resources import failpoints
 from etl_resources.failpoints import FAILPOINTS, SETTING
 from etl_resources.settings import Settings
-from tests.fault.scenarios import ACCEPTANCE, BACKFILL, CLOSING, DELIVERED, REPLAY, SCENARIOS
+from tests.fault.scenarios import ACCEPTANCE, BACKFILL, CLOSING, DELIVERED, REPLAY, SCENARIOS, SPARK
 from tests.fault.search_points import SEARCH_POINTS
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,8 @@ def test_every_failpoint_is_called() -> None:
 
 def test_every_failpoint_has_a_fault_test() -> None:
     """Points of test_crashes.py, test_delivered.py (delivered sources), test_search_crashes.py (Elasticsearch),
-    test_acceptance_crashes.py, test_backfill_daemon.py, test_closing_crashes.py, test_replay_crashes.py."""
-    points = {*SCENARIOS, *DELIVERED, *SEARCH_POINTS, *ACCEPTANCE, *BACKFILL, *CLOSING, *REPLAY}
+    test_acceptance_crashes.py, test_backfill_daemon.py, test_closing_crashes.py, test_replay_crashes.py, test_spark_cluster.py."""
+    points = {*SCENARIOS, *DELIVERED, *SEARCH_POINTS, *ACCEPTANCE, *BACKFILL, *CLOSING, *REPLAY, *SPARK}
     assert points == set(FAILPOINTS)
 
 
@@ -47,6 +47,19 @@ def in_a_process(code: str, points: object) -> "subprocess.CompletedProcess[str]
         env={"PYTHONPATH": str(ROOT), SETTING: points if isinstance(points, str) else json.dumps(points)},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+
+
+def test_one_of_many_processes_acts_once(tmp_path: Path) -> None:
+    """A task that runs again in another executor must come through."""
+    reached = tmp_path / "there"
+    point = {"point": "spark.files_written", "action": "kill", "reached": str(reached), "once": True}
+    call = "failpoint('spark.files_written', 'a folder')\n"
+
+    assert in_a_process(call, [point]).returncode == -9
+    first = reached.read_text()
+    assert "survived" in in_a_process(call, [point]).stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]
+    assert reached.read_text() == first
 
 
 def test_a_failpoint_acts_at_the_nth_matching_call(tmp_path: Path) -> None:

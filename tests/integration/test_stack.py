@@ -228,6 +228,21 @@ def test_an_unusable_external_server_is_one_clear_line(
     assert not (tmp_path / ".etl" / "postgres").exists()
 
 
+def test_without_java_spark_is_one_line_and_the_rest_runs(started: Project) -> None:
+    """It is asked for on a laptop that hasn't Java yet: what else was asked for must not suffer."""
+    told = started.run("up", "--no-ui", "--no-search", "--spark", "2", JAVA_HOME="/nowhere")
+    assert told.returncode == 0, told.stderr
+    (line,) = [line for line in told.stdout.splitlines() if line.startswith("spark ")]
+    assert line.startswith("spark is not started: Spark needs Java, and there is none in /nowhere. Install Java 17")
+    assert set(pids(started)) == set(SERVICES)
+    assert started.run("up", "--no-ui", "--no-search", "--spark", "0").returncode == 0
+    assert started.state.get("spark") is None
+    assert "spark_master" not in started.state["settings"]
+    half = started.run("up", "--spark-memory-mb", "2048")
+    assert half.returncode == 2
+    assert "--spark" in half.stderr
+
+
 def test_the_web_server_comes_back_and_down_takes_its_children_along(started: Project) -> None:
     """Its code servers outlive a killed web server for a while: they are no web server, and must not stay."""
     status = started.up("--ui", "--no-search")
