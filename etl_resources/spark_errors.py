@@ -15,6 +15,7 @@ _LOST = (
     *("SparkContext was shut down", "stopped SparkContext"),
 )
 _MEMORY = ("OutOfMemoryError", "UNABLE_TO_ACQUIRE_MEMORY", "MemoryError")
+_UNEQUAL = ("ModuleNotFoundError", "Cannot run program", "PYTHON_VERSION_MISMATCH")
 _MISSING = ("NotFoundException", "Cannot find snapshot", "Location does not exist", "FileNotFoundException")
 
 
@@ -38,6 +39,11 @@ def spark_error(error: BaseException, what: str) -> DataPipelineError | None:
     told = _told(text)
     if any(mark in text for mark in _MEMORY):
         return PermanentError(f"{what}: Spark ran out of memory: {told}. Choose a larger size.")
+    if any(mark in text for mark in _UNEQUAL):
+        return PermanentError(
+            f"{what}: an executor can't run this package: {told}. Install it there, with the same Python, at the same "
+            "path or at `spark: python:` of platform.yaml."
+        )
     if any(mark in text for mark in _MISSING):
         return PermanentError(f"{what}: {told}. `data-pipeline verify` tells what is missing.")
     state = _STATE.search(text)

@@ -19,7 +19,7 @@ from etl_resources import failpoints
 from etl_resources.engines.spark_conf import SparkConfiguration, configuration, is_cluster
 from etl_resources.engines.spark_executors import Executors, reach
 from etl_resources.engines.spark_jars import java_command, spark_jars
-from etl_resources.errors import PermanentError
+from etl_resources.errors import PermanentError, RestartError
 from etl_resources.manifest import SparkSize
 from etl_resources.manifest_spark import SparkCluster
 from etl_resources.progress import report
@@ -110,7 +110,15 @@ def _started(wanted: SparkConfiguration) -> "SparkSession":
     builder = SparkSession.builder
     for name, value in {**shown, **wanted.secret}.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    try:
+        return builder.getOrCreate()
+    except Exception as e:
+        if wanted.master.startswith("local"):
+            raise
+        raise RestartError(
+            f"Spark's master {wanted.master} lets no run begin. Its log tells why; for one that asks for a secret set "
+            "ETL_SPARK_SECRET to it."
+        ) from e
 
 
 def _failpoints() -> dict[str, str]:

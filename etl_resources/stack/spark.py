@@ -68,6 +68,7 @@ class _SparkServer:
             "spark.authenticate.secret": secret,
             "spark.network.crypto.enabled": "true",
             "spark.ui.killEnabled": "false",  # its pages have no login
+            "spark.master.rest.enabled": "false",  # it would take runs from anybody
             "spark.worker.timeout": str(WORKER_LOST_S),
             **more,
         }

@@ -36,7 +36,8 @@ def test_every_failpoint_is_called() -> None:
 
 def test_every_failpoint_has_a_fault_test() -> None:
     """Points of test_crashes.py, test_delivered.py (delivered sources), test_search_crashes.py (Elasticsearch),
-    test_acceptance_crashes.py, test_backfill_daemon.py, test_closing_crashes.py, test_replay_crashes.py, test_spark_cluster.py."""
+    test_acceptance_crashes.py, test_backfill_daemon.py, test_closing_crashes.py, test_replay_crashes.py,
+    test_spark_cluster.py (in an executor)."""
     points = {*SCENARIOS, *DELIVERED, *SEARCH_POINTS, *ACCEPTANCE, *BACKFILL, *CLOSING, *REPLAY, *SPARK}
     assert points == set(FAILPOINTS)
 

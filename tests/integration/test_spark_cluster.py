@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,21 +12,24 @@ import psutil
 import pytest
 
 from etl_resources import stack as servers
+from etl_resources.ledger.ledger import Ledger
 from etl_resources.object_store import ObjectStore
 from etl_resources.settings import load_settings
-from etl_resources.stack.processes import HOME_MARK
+from etl_resources.stack.processes import is_alive, marked
 from etl_resources.stack.state import SparkShape, load
 from etl_resources.tables.head import read_head
 from tests.conftest import BUCKET
 from tests.fault.scenarios import until
+from tests.integration.example import MONTHS, new_example
 from tests.integration.test_maintain import command as maintain
 from tests.invariants import prove_whole
 from tests.lake import Child, Lake
 
 pytest_plugins = ["tests.lake"]
+pytestmark = pytest.mark.timeout(1800)  # Java starts a dozen times
 MONTH = "2024-05"
 POINT = "spark.files_written"
-WAIT_S = 180
+WAIT_S = 400
 
 
 class Cluster:
@@ -42,10 +46,15 @@ class Cluster:
             spark=shape,
         )  # fmt: skip
 
-    def pid(self, name: str) -> int:
+    def kill(self, name: str) -> None:
+        """As the out-of-memory killer does."""
         pid = load(self.home).servers[name].pid
         assert pid is not None
-        return pid
+        os.kill(pid, signal.SIGKILL)
+
+    def processes(self) -> list[psutil.Process]:
+        """Masters, workers, executors and their Python."""
+        return [p for name in ("spark-master", "spark-worker-1", "spark-worker-2") for p in marked(self.home, name)]
 
     @property
     def variables(self) -> dict[str, str]:
@@ -68,11 +77,7 @@ def cluster(stack: Any, java: object) -> Iterator[Cluster]:
         load_settings(home=stack.home), bucket=BUCKET, project_dir=stack.home.parent, ui=False, search=False,
         spark="none",
     )  # fmt: skip
-    assert not [p for p in psutil.process_iter(["name", "environ"]) if _is_left(p, stack.home)]
-
-
-def _is_left(process: psutil.Process, home: Path) -> bool:
-    return process.info["name"] == "java" and (process.info["environ"] or {}).get(HOME_MARK) == str(home)
+    assert not made.processes()
 
 
 class Stopped:
@@ -99,6 +104,21 @@ class Stopped:
             self.task.send_signal(signal.SIGCONT)
 
 
+def prove_private(cluster: Cluster) -> None:
+    """On loopback only, on no port but its own, and the secret is in no argument of anybody."""
+    found = load(cluster.home)
+    for name in ("spark-master", "spark-worker-1", "spark-worker-2"):
+        record = found.servers[name]
+        sockets = psutil.Process(record.pid).net_connections("tcp")
+        listening = {(c.laddr.ip.removeprefix("::ffff:"), c.laddr.port) for c in sockets if c.status == "LISTEN"}
+        assert listening == {("127.0.0.1", port) for port in record.ports.values()}, name
+    assert len(cluster.processes()) > 3
+    secret = found.settings["spark_secret"]
+    assert not [p for p in psutil.process_iter(["cmdline"]) if secret in " ".join(p.info["cmdline"] or ())]
+    files = [p for p in (cluster.home / "spark").iterdir() if p.is_file()]
+    assert {stat.S_IMODE(p.stat().st_mode) for p in files} == {0o600}
+
+
 def unnamed_files(lake: Lake, asset: str) -> set[str]:
     """In the table's folder, and in no version of it."""
     address = lake.runtime.addresses[asset]
@@ -114,12 +134,14 @@ def test_killed_executor_worker_and_master_are_survived_by_one_run(cluster: Clus
     silver, gdp, kpi = (Stopped(lake, name) for name in ("silver_sales_orders", "gdp_sales", "kpi_net_revenue"))
     child = lake.spawn(MONTH, points=[t.point for t in (silver, gdp, kpi)], **cluster.variables)
 
-    silver.wait(child).kill()
+    executor = silver.wait(child)
+    prove_private(cluster)
+    executor.kill()
     silver.go_on()
     gdp.wait(child).parent().kill()  # the worker; its executor ends with it
     gdp.go_on()
     kpi.wait(child)
-    os.kill(cluster.pid("spark-master"), signal.SIGKILL)
+    cluster.kill("spark-master")
     cluster.up()  # the master that comes back knows the run, and the dead worker is replaced
     kpi.go_on()
 
@@ -132,3 +154,64 @@ def test_killed_executor_worker_and_master_are_survived_by_one_run(cluster: Clus
     maintain(lake, "gdp.gdp_sales")
     assert not unnamed_files(lake, "gdp.gdp_sales")
     prove_whole(lake)
+
+
+def test_a_killed_driver_leaves_nothing_and_a_cluster_without_workers_ends_the_run(
+    cluster: Cluster, lake: Lake
+) -> None:
+    """Spark itself would wait for ever. What a dead run's tasks still write is nobody's; another engine goes on."""
+    cluster.up()
+    gdp = Stopped(lake, "gdp_sales")
+    child = lake.spawn(MONTH, points=[gdp.point], **cluster.variables)
+    executor = gdp.wait(child)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() is None
+    gdp.go_on()
+    until(lambda: not is_alive(executor), "the executor ends with its driver", WAIT_S)
+    cluster.kill("spark-worker-1")
+    cluster.kill("spark-worker-2")
+
+    waiting = {"ETL_SPARK_WAIT_S": "2", "ETL_RETRY_STEPS": "0"}
+    run = lake.spawn(MONTH, **cluster.variables, **waiting).wait(WAIT_S)
+
+    assert run is not None
+    assert not run.success
+    assert "has given no executor for 2 s" in run.error
+    assert "1 cores and 1024 MB free" in run.error
+    assert lake.published_kpi() == []
+    run = lake.materialize(MONTH)
+    assert run.success, run.error
+    assert lake.published_kpi() == lake.oracle(MONTH)
+    prove_whole(lake)
+
+
+@pytest.mark.long
+def test_the_example_from_nothing_with_a_killed_worker_is_that_of_the_embedded_engine(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Done when: every partition of every table has the same content hash."""
+    cluster.up()
+    folders = [tmp_path_factory.mktemp("example") for _ in range(2)]
+    with new_example(folders[0], {}) as large, new_example(folders[1], {}) as medium:
+        gdp = Stopped(large.lake, "gdp_sales")
+        child = large.lake.spawn(MONTHS[0], MONTHS[-1], points=[gdp.point], selection=large.assets, **cluster.variables)
+        gdp.wait(child).parent().kill()
+        gdp.go_on()
+        run = child.wait(WAIT_S)
+        assert run is not None
+        assert run.success, run.error
+        medium.run()
+        found = versions(large.lake)
+        assert len({asset for asset, _ in found}) == 11
+        assert found == versions(medium.lake)
+
+
+def versions(lake: Lake) -> dict[tuple[str, str], str]:
+    """Content hash of each published partition that Spark may compute."""
+    with Ledger.open(lake.settings) as ledger:
+        return {
+            (node.name, partition): publish.version
+            for node in lake.runtime.project.tables.values()
+            if node.sql is not None
+            for partition, publish in ledger.current(node.name).items()
+        }

@@ -135,6 +135,7 @@ def test_an_address_of_the_catalog_has_no_secret_and_keeps_tls() -> None:
         ("java.lang.OutOfMemoryError: Java heap space", PermanentError, "larger size"),
         ("Answer from Java side is empty", RestartError, "Spark ended"),
         ("Cannot find snapshot with ID 7", PermanentError, "data-pipeline verify"),
+        ("ModuleNotFoundError: No module named 'etl_resources'", PermanentError, "Install it there"),
     ],
 )
 def test_errors_of_spark_are_told_by_kind(text: str, kind: type[Exception], told: str) -> None:
