@@ -39,6 +39,7 @@ def status_of(settings: Settings, home: Path, state: StackState, external: Exter
         elasticsearch_url=external.search.address if external.search else values.get("elasticsearch_url"),
         elasticsearch_username=values.get("elasticsearch_username"),
         elasticsearch_password=values.get("elasticsearch_password"),
+        spark_master=values.get("spark_master"),
         without=() if any(s.name == ElasticsearchServer.name for s in servers) else (without_search(_why_no_search()),),
         ui_url=f"http://127.0.0.1:{web.ports['http']}" if web and web.ports else None,
     )

@@ -46,6 +46,8 @@ class StackStatus(BaseModel):
     elasticsearch_username: str | None = None
     elasticsearch_password: str | None = None
     """Of the embedded one; credentials of an external one stay where they are."""
+    spark_master: str | None = None
+    """Address of the embedded Spark, whose secret stack.json keeps."""
     without: tuple[str, ...] = ()
     """What is no part of this stack, and why: one line each."""
     ui_url: str | None = None

@@ -124,6 +124,12 @@ def test_what_decides_rows_or_is_secret_is_refused_in_conf(key: str, words: str)
         SparkCluster(conf={key: "x"})
 
 
+def test_references_to_secrets_are_no_secrets() -> None:
+    """Kubernetes hands them to the pods; the file has a name only."""
+    names = ("spark.kubernetes.executor.secretKeyRef.S3_KEY", "spark.kubernetes.authenticate.oauthTokenFile")
+    assert set(SparkCluster(conf=dict.fromkeys(names, "x")).conf) == set(names)
+
+
 def test_what_the_platform_sets_cant_be_set_twice() -> None:
     """Of two values for one thing, somebody's would be ignored without a word."""
     size = SparkSize(cores=8, memory_mb=2048, shuffle_partitions=16, executor_cores=2, min_executors=1)
