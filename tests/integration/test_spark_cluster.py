@@ -124,7 +124,7 @@ def unnamed_files(lake: Lake, asset: str) -> set[str]:
     address = lake.runtime.addresses[asset]
     catalog = lake.runtime.store.catalog
     named = {path for head in read_head(catalog.load_table(address.identifier)).values() for path in head.data_paths}
-    there = {f.path for f in ObjectStore.of(catalog, address.location).list(f"{address.location}/data")}
+    there = {f.path for f in ObjectStore.of(catalog, address.location).list("data")}
     return there - named
 
 
