@@ -7,6 +7,7 @@ from etl_assets.project_files import ProjectFiles
 from etl_assets.project_grain_checks import span_errors
 from etl_assets.project_resolve import TableDraft
 from etl_assets.project_schedule_checks import schedule_errors
+from etl_assets.project_size_checks import size_errors
 from etl_assets.reconciliations import reconciliations
 from etl_resources.conventions import META_RUN_ID, database_name, table_name
 from etl_resources.errors import ManifestError
@@ -24,10 +25,7 @@ File = ManifestFile[Dataset]
 def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Iterator[ManifestError]:
     """Everything that is wrong in the manifests themselves."""
     platform = files.platform.model
-    for size in platform.prices.per_worker_hour if platform.prices else ():
-        if size not in platform.sizes:
-            message = f"unknown size {size!r}; {hint(size, platform.sizes)}"
-            yield files.platform.error(message, "prices", "per_worker_hour", size)
+    yield from size_errors(files)
     for name, file in files.datasets.items():
         dataset = file.model
         yield from _names_of_platform(file, platform)
@@ -53,7 +51,6 @@ def _names_of_platform(file: File, platform: Platform) -> Iterator[ManifestError
     dataset = file.model
     given: list[tuple[str, str, Iterable[str], tuple[str | int, ...]]] = [
         ("tenant", dataset.tenant, platform.tenants, ("tenant",)),
-        ("size", dataset.runner.size, platform.sizes, ("runner", "size")),
         (
             "network profile",
             dataset.runner.network_profile,

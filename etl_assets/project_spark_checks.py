@@ -1,9 +1,10 @@
 """What of a dataset doesn't carry over to Spark, where its size says that Spark computes it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 
-from etl_assets.project_files import ProjectFiles
-from etl_assets.project_resolve import TableDraft, resolve_lookups
+from etl_assets.project_files import ProjectFiles, read_files
+from etl_assets.project_resolve import TableDraft, resolve_lookups, resolve_tables
 from etl_resources.business_days import DAYS, DAYS_COLUMNS
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS
 from etl_resources.engines.spark_inputs import relation_columns
@@ -14,14 +15,28 @@ from etl_resources.quality.conditions import conditions, row_condition
 
 def spark_errors(files: ProjectFiles, drafts: Mapping[str, TableDraft]) -> Iterator[ManifestError]:
     """Each construct once, at its line of the SQL, or at the rule or filter of the manifest."""
+    platform = files.platform.model
+    distributed = {name for name, size in platform.sizes.items() if size.spark is not None}
+    order = list(platform.sizes)
     for draft in drafts.values():
-        size = files.platform.model.sizes.get(draft.file.model.runner.size)
-        if draft.layer == "bronze" or size is None or size.spark is None or draft.sql is None:
-            continue
-        if any(r.name not in drafts for r in draft.references):
-            continue  # told already
-        yield from _in_sql(draft, drafts)
-        yield from _in_manifest(draft, drafts)
+        runner = draft.file.model.runner
+        largest = order.index(runner.up_to or runner.size)
+        if distributed.intersection(order[order.index(runner.size) : largest + 1]):
+            yield from _errors(draft, drafts)
+
+
+def portability_errors(root: Path, tables: Collection[str]) -> list[ManifestError]:
+    """What of these tables doesn't carry over, whatever their manifests' sizes are, as somebody asks for another."""
+    files, _ = read_files(root)
+    drafts = resolve_tables(files) if files else {}
+    return [error for name in tables if name in drafts for error in _errors(drafts[name], drafts)]
+
+
+def _errors(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterator[ManifestError]:
+    if draft.layer == "bronze" or draft.sql is None or any(r.name not in drafts for r in draft.references):
+        return  # an unknown reference is told already
+    yield from _in_sql(draft, drafts)
+    yield from _in_manifest(draft, drafts)
 
 
 def _in_sql(draft: TableDraft, drafts: Mapping[str, TableDraft]) -> Iterator[ManifestError]:

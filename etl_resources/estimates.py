@@ -5,7 +5,7 @@ odd point and no more.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, combinations
 from statistics import median
 
@@ -92,6 +92,25 @@ def fit(attempts: Sequence[PastAttempt], basis: str = "") -> StepModel:
     if len(attempts) < FEW:
         low, high = min(low, WIDE[0]), max(high, WIDE[1])
     return StepModel(fixed, per_row, min(low, 1.0), max(high, 1.0), basis)
+
+
+def fit_at(attempts: Sequence[PastAttempt], size: str, engine: str) -> StepModel:
+    """The model at a size, from attempts at that size; labelled, and wide, where they were at others.
+
+    An attempt of an earlier build, whose size nobody wrote down, counts for every size of its engine.
+    """
+    same = [a for a in attempts if a.engine == engine]
+    if own := [a for a in same if a.size in (size, None)]:
+        return fit(own)
+    others = same or attempts
+    if not others:
+        return fit(())
+    where = sorted({f"size {a.size} on {a.engine}" if a.size else a.engine for a in others})
+    return _widened(fit(others, f"no history at size {size} on {engine}: that at {', '.join(where)}"))
+
+
+def _widened(model: StepModel) -> StepModel:
+    return replace(model, low=min(model.low, WIDE[0]), high=max(model.high, WIDE[1]))
 
 
 def _weighted_median(found: Sequence[tuple[float, float]]) -> float:

@@ -5,7 +5,6 @@ docs/manifest.md and the JSON Schema are generated from the descriptions here.
 """
 
 from datetime import date
-from decimal import Decimal
 from functools import lru_cache
 from typing import Literal
 from zoneinfo import available_timezones
@@ -14,14 +13,13 @@ from pydantic import Field, model_validator
 
 from etl_resources.calendar import WHOLE, Every, Grain, bounds, keys_between
 from etl_resources.manifest_calendar import WORKING_DAYS, Holidays, Weekday
+from etl_resources.manifest_runner import GlueWorkers, Prices, Runner, SizeCategories
 from etl_resources.manifest_schedules import OffPeak, Schedule
 from etl_resources.manifest_sources import PostgresSource, Source, System
 from etl_resources.manifest_spark import SparkCluster
 from etl_resources.manifest_tables import Derived, Kpi, Lookup, Silver, Table, Window
 from etl_resources.manifest_targets import AllowedTargets, AnyTarget
 from etl_resources.manifest_types import (
-    Amount,
-    Currency,
     Identifier,
     Month,
     Owner,
@@ -46,14 +44,6 @@ class Partitions(Strict):
     end: PeriodKey | None = Field(
         default=None, description="Last partition, included; omitted: the last that shares a day with the calendar."
     )
-
-
-class Runner(Strict):
-    """Where and how big a run is (M1)."""
-
-    class_: Literal["managed_etl"] = Field(default="managed_etl", alias="class", description="Kind of runner.")
-    size: Identifier = Field(default="medium", description="Entry of `sizes` in platform.yaml.")
-    network_profile: Identifier = Field(default="private_vpc", description="Entry of `network_profiles`.")
 
 
 class Bronze(Strict):
@@ -242,6 +232,9 @@ class Size(Strict):
     spark: SparkSize | None = Field(
         default=None, description="Spark, which then computes silver, gdp and kpi tables; the rows are the same."
     )
+    glue: GlueWorkers | None = Field(
+        default=None, description="Workers of jobs on AWS Glue whose dataset has no `size_category`."
+    )
 
 
 class HashKey(Strict):
@@ -250,26 +243,6 @@ class HashKey(Strict):
     secret: SecretReference = Field(
         description="Reference to a random text of at least 32 characters; the value is fetched at run time."
     )
-
-
-class EnginePrices(Strict):
-    """What an hour of one worker of a size costs, by engine (M11)."""
-
-    duckdb: Amount = Field(description="Of the embedded engine: the share of the machine that the size takes.")
-
-
-class Prices(Strict):
-    """What runs cost, for estimates and for what a backfill did cost."""
-
-    currency: Currency = Field(description="Of all prices.")
-    per_worker_hour: dict[Identifier, EnginePrices] = Field(
-        min_length=1, description="By size, an entry of `sizes`. A size without a price has no cost, and says so."
-    )
-
-    def of(self, size: str) -> Decimal | None:
-        """Price of a worker-hour of the embedded engine."""
-        found = self.per_worker_hour.get(size)
-        return Decimal(found.duckdb) if found else None
 
 
 class KeepFresh(Strict):
@@ -304,9 +277,15 @@ class Platform(Strict):
     etl_resource_prefix: ResourcePrefix = Field(description="Begins every bucket, job and role.")
     database_prefix: Identifier = Field(description="Begins every catalog database.")
     calendar: Calendar = Field(description="Partitions of all datasets.")
-    sizes: dict[Identifier, Size] = Field(min_length=1, description="Sizes that a runner may name.")
+    sizes: dict[Identifier, Size] = Field(
+        min_length=1, description="Sizes that a runner may name, from small to large."
+    )
     spark: SparkCluster | None = Field(
         default=None, description="The Spark cluster that ETL_SPARK_MASTER names, where it needs to be told more."
+    )
+    size_categories: SizeCategories = Field(
+        default_factory=SizeCategories,
+        description="Categories of input, by bytes, with the workers of their Glue jobs.",
     )
     prices: Prices | None = Field(default=None, description="What a worker-hour costs; omitted: costs are unknown.")
     tenants: tuple[Identifier, ...] = Field(min_length=1, description="Tenants that a dataset may name.")
@@ -326,9 +305,8 @@ class Platform(Strict):
             raise ValueError("keep_fresh waits for off-peak, and there is no window: add `off_peak`")
         return self
 
-    @model_validator(mode="after")
-    def _priced(self) -> "Platform":
-        priced = self.prices.per_worker_hour if self.prices else {}
-        if unknown := [name for name, size in self.sizes.items() if size.spark and name in priced]:
-            raise ValueError(f"the cost of Spark isn't known yet: leave {', '.join(unknown)} out of prices")
-        return self
+    def glue_workers(self, runner: Runner) -> GlueWorkers | None:
+        """Workers of a Glue job of a dataset: those of its category, else of its size; None where neither has any."""
+        if runner.size_category is not None:
+            return self.size_categories.by_name[runner.size_category].glue
+        return self.sizes[runner.size].glue

@@ -17,7 +17,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs
 from etl_resources.ledger.pins import Pin, current_pins, pins_of
 from etl_resources.ledger.prunes import record_pruned
-from etl_resources.ledger.records import IntendedPartition, Logic, Publish
+from etl_resources.ledger.records import IntendedPartition, Logic, Publish, Sized
 from etl_resources.looked_up import Lookups
 from etl_resources.run_token import InputVersion, run_token
 from etl_resources.tables.input_tables import PinnedTable
@@ -80,11 +80,13 @@ def plan(
     lookups: Lookups | None = None,
     compared: Compared | None = None,
     logic_parts: Mapping[str, str] | None = None,
+    sized: Sized | None = None,
 ) -> Plan:
     """The plan of one step; records the intent when there is something to do, and of what the logic consists.
 
     windows: of the inputs of which a partition reads others than its own period. lookups: inputs of which it reads only
     what it looks up. compared: control totals, which change although no input does.
+    sized: how big the attempt is.
     """
     windows, lookups = windows or {}, lookups or Lookups((), _no_engine)
     with ledger.planning(asset):
@@ -127,7 +129,7 @@ def plan(
             return Plan(asset, None, inputs, (), pruned, refused, pinned=pins, closed=closed, windows=windows)
         epoch = ledger.draw_epoch(above=max(heads.values(), default=0))
         logic = Logic(logic_version, logic_parts) if logic_parts else None
-        attempt = ledger.open_attempt(asset, run_id, logic=logic)
+        attempt = ledger.open_attempt(asset, run_id, logic=logic, sized=sized)
         drawn = tuple(replace(p, epoch=epoch) for p in todo)
         ledger.intend(attempt, [IntendedPartition(p.partition, p.epoch, p.token, p.inputs) for p in drawn])
         failpoint("plan.intended", asset)

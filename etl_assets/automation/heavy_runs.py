@@ -4,16 +4,17 @@ How long a run takes is what its assets took for so many rows before, counted in
 pruned, makes it shorter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from etl_assets.project import Project
+from etl_assets.run_sizes import RunSizes
 from etl_resources.calendar import WHOLE
 from etl_resources.closure import Closure
-from etl_resources.estimates import fit
-from etl_resources.ledger.history import read_history
+from etl_resources.estimates import fit_at
+from etl_resources.ledger.history import PastAttempt, read_history
 from etl_resources.off_peak import OffPeakWindows
 from etl_resources.reconcile import Request
 
@@ -53,16 +54,19 @@ def put_off(
     if rules.heavy_runs != "off_peak" or not requests or closure is None or windows.is_open(now):
         return Put(requests)
     models = read_history(connection, {a for r in requests for a in r.assets}).attempts
-    minutes = {r.key: _seconds(closure, models, r) / 60 for r in requests}
+    minutes = {r.key: request_seconds(closure, models, r, RunSizes(project)) / 60 for r in requests}
     heavy = [(r, minutes[r.key]) for r in requests if minutes[r.key] > rules.heavy_minutes]
     held = {r.key for r, _ in heavy}
     return Put([r for r in requests if r.key not in held], heavy, windows.next_open(now) if heavy else None)
 
 
-def _seconds(closure: Closure, attempts: Any, request: Request) -> float:
+def request_seconds(
+    closure: Closure, attempts: Mapping[str, Sequence[PastAttempt]], request: Request, sizes: RunSizes
+) -> float:
+    """What one run is estimated to take at these sizes."""
     found = 0.0
-    for asset in request.assets:
+    for asset, (size, engine) in zip(request.assets, sizes.told(request.assets), strict=True):
         mine = [p for p in closure.nodes[asset].partitions if p == WHOLE or request.first <= p <= request.last]
         known = [k for p in mine if (k := closure.known(asset, p)) is not None]
-        found += fit(attempts.get(asset, ())).seconds(sum(k.rows_read for k in known)).value
+        found += fit_at(attempts.get(asset, ()), size, engine).seconds(sum(k.rows_read for k in known)).value
     return found

@@ -13,6 +13,7 @@ import dagster as dg
 from etl_assets.automation.alerts import alert
 from etl_assets.automation.heavy_runs import put_off
 from etl_assets.automation.observe_sources import Observed, SourceObserver
+from etl_assets.automation.raised_runs import raised_runs
 from etl_assets.automation.reconcile_sensor import RUN_TAG
 from etl_assets.automation.restatements import send_restatements
 from etl_assets.automation.running import FIRST, LAST, running_places
@@ -21,6 +22,7 @@ from etl_assets.backfill.look import Comparer
 from etl_assets.graph.jobs import job_of
 from etl_assets.graph.keys import asset_key, source_key
 from etl_assets.graph.runtime import Runtime
+from etl_assets.raised_sizes import Raised
 from etl_resources.calendar import WHOLE
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger import marks, requests
@@ -87,6 +89,9 @@ class _Tick:
         decision, closure = self._decide(unsettled, observed, facts)
         put = put_off(self._runtime.project, connection, closure, decision.requests, now)
         asked = {self._new_key(r): r for r in put.now[:RUNS_MAX]}
+        raised = raised_runs(self._runtime.sizes, connection, closure, list(asked.values()), now)
+        for of in raised.values():
+            self._log(of.why)
         with connection.transaction():
             for key, request in asked.items():
                 tried = [(*r.place, r.state, r.since, r.tries, r.why) for r in request.roots]
@@ -99,7 +104,7 @@ class _Tick:
         restless = {a for a, _ in decision.unsettled} | set(decision.not_looked_at)
         at_rest = {n: level for n, level in levels.items() if n not in restless}
         return Tick(
-            [self._run_request(key, r) for key, r in asked.items()],
+            [self._run_request(key, r, raised.get(r.key, Raised())) for key, r in asked.items()],
             json.dumps(at_rest, sort_keys=True, separators=(",", ":")),
             "; ".join(filter(None, (put.told(), _summary(decision, observed)))),
         )
@@ -134,8 +139,8 @@ class _Tick:
         """
         return f"{request.key}-{self._ledger.draw_epoch()}"
 
-    def _run_request(self, key: str, request: Request) -> dg.RunRequest:
-        tags = {RUN_TAG: key}
+    def _run_request(self, key: str, request: Request, raised: Raised) -> dg.RunRequest:
+        tags = {RUN_TAG: key, **raised.choice.tags}
         if request.first != WHOLE:
             tags |= {FIRST: request.first, LAST: request.last}
         return dg.RunRequest(

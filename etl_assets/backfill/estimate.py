@@ -4,7 +4,7 @@ What is known to be out of date counts in full; what may change counts in the va
 earlier backfills (in full without one), in full in the upper bound, and not at all in the lower one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from statistics import median
@@ -13,12 +13,15 @@ from typing import Any
 from etl_assets.backfill.runs import PlannedRun
 from etl_assets.backfill.taken import past_runs, shares_changed, step_name
 from etl_assets.project import Project
+from etl_assets.run_sizes import RunSizes
 from etl_resources.closure import Closure
 from etl_resources.closure_plan import PlannedStep
-from etl_resources.estimates import DRIFT_ASSUMED, NOTHING, Interval, StepModel, fit, total
+from etl_resources.estimates import DRIFT_ASSUMED, NOTHING, Interval, StepModel, fit, fit_at, total
 from etl_resources.ledger.backfills import DAEMON, PROCESS
 from etl_resources.ledger.history import History
+from etl_resources.manifest_runner import Engine
 from etl_resources.run_times import RunTimes
+from etl_resources.sizes import SizeChoice
 
 Shares = Mapping[str, tuple[float, float]]
 """Asset → of partitions that may change, the share at which there is an attempt, and the share that changes."""
@@ -79,70 +82,113 @@ class Estimate:
         return found
 
 
-def estimate(
-    project: Project, closure: Closure, runs: Sequence[PlannedRun], history: History, how: str = PROCESS
-) -> Estimate:
-    """From the ledger's history of the same assets; labelled otherwise. how: who runs it."""
-    shares = shares_changed(history.backfills)
-    figures = _Figures(closure)
-    models = {a: _model(a, history) for run in runs for a in run.assets}
-    steps = [s for run in runs for s in run.steps]
-    assets = list(dict.fromkeys(s.asset for s in steps))
-    volumes = {a: _volume(figures, a, [s for s in steps if s.asset == a], history, shares) for a in assets}
-    seconds: dict[str, Interval] = {}
-    runs_s: list[Interval] = []
-    waves: dict[int, list[Interval]] = {}
-    times = RunTimes(past_runs(history.backfills))
-    for run in runs:
-        by_step: dict[str, list[Interval]] = {}
-        for asset in run.assets:
-            mine = [s for s in run.steps if s.asset == asset]
-            found = _seconds(models[asset], mine, figures, shares.get(asset, UNSEEN)[0])
-            seconds[asset] = seconds.get(asset, NOTHING) + found
-            by_step.setdefault(step_name(project, asset), []).append(found)
-        attempts = total(max(together, key=lambda i: i.value) for together in by_step.values())
-        runs_s.append(times.worker(list(by_step), attempts, by_daemon=how == DAEMON))
-        waves.setdefault(run.wave, []).append(runs_s[-1])
-    elapsed = times.elapsed([waves[w] for w in sorted(waves)], by_daemon=how == DAEMON)
-    prices = [price_of(project, run.assets) for run in runs]
-    unpriced = sorted({size for run in runs for size in _sizes(project, run.assets) if _price(project, size) is None})
-    costs = [s.times(float(p) / 3600) for s, p in zip(runs_s, prices, strict=True) if p is not None]
-    cost = total(costs) if len(costs) == len(runs) else None
-    return Estimate(volumes, seconds, {a: m.basis for a, m in models.items()}, runs_s, elapsed, cost, unpriced)
+@dataclass(frozen=True)
+class _Amounts:
+    """What one asset reads in one run."""
+
+    certain: bool
+    """Whether anything of it is known to be computed."""
+    certain_rows: float
+    perhaps: int
+    """Partitions that may be."""
+    perhaps_rows: float
+    all_rows: float
 
 
-def price_of(project: Project, assets: Sequence[str]) -> Decimal | None:
+class Estimator:
+    """Estimates one plan at any size: what is read and written is the same at each."""
+
+    def __init__(
+        self, project: Project, closure: Closure, runs: Sequence[PlannedRun], history: History, how: str = PROCESS
+    ) -> None:
+        """how: who runs it."""
+        self._project, self._runs, self._history, self._by_daemon = project, runs, history, how == DAEMON
+        self._shares = shares_changed(history.backfills)
+        self._times = RunTimes(past_runs(history.backfills))
+        figures = _Figures(closure)
+        by_asset: dict[str, list[PlannedStep]] = {}
+        for step in (s for run in runs for s in run.steps):
+            by_asset.setdefault(step.asset, []).append(step)
+        self._volumes = {a: _volume(figures, a, steps, history, self._shares) for a, steps in by_asset.items()}
+        self._amounts = [_amounts(figures, run) for run in runs]
+        self._estimates: dict[SizeChoice, Estimate] = {}
+
+    def at(self, sizes: RunSizes) -> Estimate:
+        """From the ledger's history of the same assets at these sizes; labelled otherwise."""
+        if sizes.choice not in self._estimates:
+            self._estimates[sizes.choice] = self._estimate(sizes)
+        return self._estimates[sizes.choice]
+
+    def _estimate(self, sizes: RunSizes) -> Estimate:
+        models = {a: _model(a, *told, self._history) for a, told in told_of(sizes, self._volumes).items()}
+        seconds: dict[str, Interval] = {}
+        runs_s: list[Interval] = []
+        waves: dict[int, list[Interval]] = {}
+        for run, amounts in zip(self._runs, self._amounts, strict=True):
+            by_step: dict[str, list[Interval]] = {}
+            for asset, amount in amounts.items():
+                found = _seconds(models[asset], amount, self._shares.get(asset, UNSEEN)[0])
+                seconds[asset] = seconds.get(asset, NOTHING) + found
+                by_step.setdefault(step_name(self._project, asset), []).append(found)
+            attempts = total(max(together, key=lambda i: i.value) for together in by_step.values())
+            runs_s.append(self._times.worker(list(by_step), attempts, by_daemon=self._by_daemon))
+            waves.setdefault(run.wave, []).append(runs_s[-1])
+        elapsed = self._times.elapsed([waves[w] for w in sorted(waves)], by_daemon=self._by_daemon)
+        prices = [price_of(sizes, run.assets) for run in self._runs]
+        costs = [s.times(float(p) / 3600) for s, p in zip(runs_s, prices, strict=True) if p is not None]
+        cost = total(costs) if len(costs) == len(self._runs) else None
+        bases, unpriced = {a: m.basis for a, m in models.items()}, _unpriced(sizes, self._volumes)
+        return Estimate(self._volumes, seconds, bases, runs_s, elapsed, cost, unpriced)
+
+
+def price_of(sizes: RunSizes, assets: Sequence[str]) -> Decimal | None:
     """Of a worker-hour of a run: it is as big as the dearest of its assets asks for. None where one has no price."""
-    prices = [_price(project, size) for size in _sizes(project, assets)]
+    prices = [_price(sizes, *told) for told in set(sizes.told(assets))]
     known = [p for p in prices if p is not None]
     return max(known) if known and len(known) == len(prices) else None
 
 
-def _sizes(project: Project, assets: Sequence[str]) -> set[str]:
-    served = {n.name: n.table for n in project.serving}
-    return {(served.get(a) or project.tables[a]).dataset.runner.size for a in assets}
+def told_of(sizes: RunSizes, assets: Iterable[str]) -> Mapping[str, tuple[str, Engine]]:
+    """Asset → its size and engine."""
+    names = list(assets)
+    return dict(zip(names, sizes.told(names), strict=True))
 
 
-def _price(project: Project, size: str) -> Decimal | None:
-    return project.platform.prices.of(size) if project.platform.prices else None
+def _unpriced(sizes: RunSizes, assets: Iterable[str]) -> list[str]:
+    missing = {told for told in sizes.told(assets) if _price(sizes, *told) is None}
+    return sorted(size if engine == "duckdb" else f"{size} on {engine}" for size, engine in missing)
 
 
-def _model(asset: str, history: History) -> StepModel:
+def _price(sizes: RunSizes, size: str, engine: Engine) -> Decimal | None:
+    prices = sizes.project.platform.prices
+    return prices.of(size, engine) if prices else None
+
+
+def _model(asset: str, size: str, engine: Engine, history: History) -> StepModel:
     if attempts := history.attempts.get(asset):
-        return fit(attempts)
+        return fit_at(attempts, size, engine)
     layer = asset.partition(".")[0]
     others = [a for name, found in history.attempts.items() if name.partition(".")[0] == layer for a in found]
     return fit(others, f"no history: that of other assets of {layer}" if others else "")
 
 
-def _seconds(model: StepModel, steps: Sequence[PlannedStep], figures: "_Figures", share: float) -> Interval:
-    """Of one attempt at these partitions. share: of those that may change, of which there will be an attempt."""
-    certain, perhaps = [s for s in steps if s.is_certain], [s for s in steps if s.is_possible]
-    low = model.seconds(figures.rows_in(certain)).low if certain else 0.0
-    rows = figures.rows_in(certain) + share * figures.rows_in(perhaps)
-    any_at_all = 1.0 if certain else 1.0 - (1.0 - share) ** len(perhaps)
-    value = model.fixed_s * any_at_all + model.per_row_s * rows
-    return Interval(value, low, model.seconds(figures.rows_in(steps)).high)
+def _amounts(figures: "_Figures", run: PlannedRun) -> dict[str, _Amounts]:
+    found = {}
+    for asset in run.assets:
+        mine = [s for s in run.steps if s.asset == asset]
+        certain, perhaps = [s for s in mine if s.is_certain], [s for s in mine if s.is_possible]
+        found[asset] = _Amounts(
+            bool(certain), figures.rows_in(certain), len(perhaps), figures.rows_in(perhaps), figures.rows_in(mine)
+        )
+    return found
+
+
+def _seconds(model: StepModel, amount: _Amounts, share: float) -> Interval:
+    """Of one attempt. share: of the partitions that may change, of which there will be an attempt."""
+    low = model.seconds(amount.certain_rows).low if amount.certain else 0.0
+    any_at_all = 1.0 if amount.certain else 1.0 - (1.0 - share) ** amount.perhaps
+    value = model.fixed_s * any_at_all + model.per_row_s * (amount.certain_rows + share * amount.perhaps_rows)
+    return Interval(value, low, model.seconds(amount.all_rows).high)
 
 
 def _volume(figures: "_Figures", asset: str, steps: Sequence[PlannedStep], history: History, shares: Shares) -> Volume:

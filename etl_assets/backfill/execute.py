@@ -36,34 +36,68 @@ REPLAN = "Look at it again: `data-pipeline plan`."
 
 
 def prepare(
-    runtime: Runtime, selection: Sequence[str], first: str | None, last: str | None, wanted_hash: str | None
+    runtime: Runtime,
+    selection: Sequence[str],
+    first: str | None,
+    last: str | None,
+    wanted_hash: str | None,
+    size: str | None = None,
 ) -> tuple[BackfillPlan, BackfillRecord | None, bool]:
     """The plan of now, the interrupted backfill that it goes on with, and whether Dagster's daemon is running that.
 
     wanted_hash: of a plan that somebody looked at. Raises PermanentError when the state no longer gives it: what runs
     is what was looked at, or what an interrupted backfill of that plan left to do. One that the daemon runs is followed
-    whatever changed meanwhile: nothing is asked for twice.
+    whatever changed meanwhile: nothing is asked for twice. size: of every dataset; None: that of the plan that was
+    looked at, or of the backfill that was interrupted.
     """
     with Launcher.open(runtime) as launcher, Ledger.open(runtime.settings) as ledger:
-        plan = plan_of(runtime, selection, first, last, how=launcher.how)
+        plan = plan_of(runtime, selection, first, last, how=launcher.how, size=size)
         begun = unfinished(ledger.connection, plan.selection, plan.first, plan.last)
         going = begun is not None and launcher.going(begun.backfill) is not None
     if begun is not None and going:
-        if wanted_hash not in (None, begun.plan_hash):
-            raise PermanentError(
-                f"Backfill {begun.backfill} of plan {begun.plan_hash} is running, by Dagster's daemon. Follow it by "
-                "the same command without --plan, or cancel it in the web UI."
-            )
-        return plan, begun, True
-    if begun is not None and (problem := differs(begun.planned, plan)):
-        if wanted_hash == begun.plan_hash != plan.hash:
-            raise PermanentError(
-                f"Backfill {begun.backfill} of plan {wanted_hash} was interrupted, and {problem}. {REPLAN}"
-            )
-        begun = None
-    if wanted_hash is not None and wanted_hash != plan.hash and (begun is None or begun.plan_hash != wanted_hash):
+        _prove_same(begun, wanted_hash, size)
+        return _at_its_size(plan, begun), begun, True
+    fitting = plan.of_hash(wanted_hash) if wanted_hash is not None else plan
+    if size is not None and fitting is not None and fitting.choice != plan.choice:
+        raise PermanentError(f"Plan {wanted_hash} is at {fitting.choice}, not at --size {size}. {REPLAN}")
+    if begun is not None and _goes_on(begun, plan, fitting, wanted_hash, size):
+        return _at_its_size(plan, begun), begun, False
+    if fitting is None:
         raise PermanentError(f"The state no longer gives plan {wanted_hash}, but {plan.hash}. {REPLAN}")
-    return plan, begun, False
+    return fitting, None, False
+
+
+def _at_its_size(plan: BackfillPlan, begun: BackfillRecord) -> BackfillPlan:
+    """Raises PermanentError where platform.yaml no longer has that size."""
+    return plan.at(begun.choice.check(plan.sizes.project.platform, f"backfill {begun.backfill}"))
+
+
+def _goes_on(
+    begun: BackfillRecord, plan: BackfillPlan, fitting: BackfillPlan | None, wanted_hash: str | None, size: str | None
+) -> bool:
+    """Whether the rest of an interrupted backfill is what is asked for. Raises PermanentError where somebody wants the
+    rest of it, by its hash, and that isn't what the state gives."""
+    problem = differs(begun.planned, plan)
+    if size is not None and size != begun.choice.asked:
+        problem = f"it is at {begun.choice}: leave out --size to go on with it"
+    elif wanted_hash not in (None, begun.plan_hash) and fitting is not None and fitting.choice != begun.choice:
+        problem = "somebody looked at the rest at another size"
+    if problem and wanted_hash == begun.plan_hash and fitting is None:
+        raise PermanentError(
+            f"Backfill {begun.backfill} of plan {wanted_hash} was interrupted, and {problem}. {REPLAN}"
+        )
+    return problem is None
+
+
+def _prove_same(begun: BackfillRecord, wanted_hash: str | None, size: str | None) -> None:
+    """Raises PermanentError where the backfill that Dagster's daemon runs isn't the one that is asked for."""
+    of = f"Backfill {begun.backfill} of plan {begun.plan_hash} is running, by Dagster's daemon"
+    if wanted_hash not in (None, begun.plan_hash):
+        raise PermanentError(f"{of}. Follow it by the same command without --plan, or cancel it in the web UI.")
+    if size is not None and size != begun.choice.asked:
+        raise PermanentError(
+            f"{of}, at {begun.choice}. Follow it by the same command without --size, or cancel it in the web UI."
+        )
 
 
 def differs(planned: Planned, plan: BackfillPlan) -> str | None:
@@ -113,7 +147,7 @@ def run_backfill(
             stopped = _run(launcher, record, plan, progress, follow=follow, off_peak=off_peak)
             result = _result(runtime, ledger, launcher, record, plan, stopped)
             if stopped is None and (rest := _left(runtime, result)):
-                launcher.run_here(record.backfill, rest, progress, off_peak=off_peak)
+                launcher.run_here(record.backfill, rest, progress, record.choice, off_peak=off_peak)
                 result = _result(runtime, ledger, launcher, record, plan, stopped)
             ended_at = max((r.ended_at for r in result.runs if r.ended_at), default=asked_at)
             waited = begun is not None or off_peak
@@ -137,7 +171,9 @@ def _record(plan: BackfillPlan, how: str) -> BackfillRecord:
         "partitions": len(plan.todo),
     }
     backfill = uuid.uuid4().hex[:8]
-    return BackfillRecord(backfill, plan.hash, plan.selection, plan.first, plan.last, how, planned, estimated)
+    return BackfillRecord(
+        backfill, plan.hash, plan.selection, plan.first, plan.last, how, planned, estimated, plan.choice
+    )
 
 
 def _run(
@@ -147,9 +183,10 @@ def _run(
     going = launcher.going(record.backfill)
     if going is None and plan.runs and not follow:
         if off_peak or record.how == PROCESS or launcher.how == PROCESS:
-            launcher.run_here(record.backfill, plan.runs, progress, off_peak=off_peak)
+            launcher.run_here(record.backfill, plan.runs, progress, record.choice, off_peak=off_peak)
             return None
-        going = launcher.submit(record.backfill, plan.runs, f"{' '.join(plan.selection)}, plan {plan.hash}")
+        title = f"{' '.join(plan.selection)}, plan {plan.hash}"
+        going = launcher.submit(record.backfill, plan.runs, title, record.choice)
         failpoint("backfill.submitted", record.backfill)
     status = launcher.wait(going, record.backfill, progress) if going else None
     return status.lower() if status == "CANCELED" else None
@@ -178,7 +215,7 @@ def _result(
     for place in record.planned.keys() - planned.keys():  # computed before it was interrupted
         outcomes[place] = _made(made, place) or Outcome.PRUNED
     also = sorted(place for place in made.published if place not in outcomes)
-    prices = [price_of(runtime.project, r.assets) for r in runs]
+    prices = [price_of(plan.sizes, r.assets) for r in runs]
     worker_s = [t.start_s + t.seconds if (t := took.get(r.run_id)) else r.seconds for r in runs]
     costs = [float(p) * s / 3600 for p, s in zip(prices, worker_s, strict=True) if p is not None]
     cost = sum(costs) if len(costs) == len(runs) else None

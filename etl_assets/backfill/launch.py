@@ -21,6 +21,7 @@ from etl_resources.calendar import WHOLE
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.backfills import DAEMON, PROCESS, MadeBy
 from etl_resources.run_times import PastRun
+from etl_resources.sizes import SizeChoice
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -84,9 +85,16 @@ class Launcher:
         return DAEMON if all(s.healthy for s in found.values()) else PROCESS
 
     def run_here(
-        self, backfill: str, runs: Sequence[PlannedRun], progress: Progress, *, off_peak: bool = False
+        self,
+        backfill: str,
+        runs: Sequence[PlannedRun],
+        progress: Progress,
+        choice: SizeChoice,
+        *,
+        off_peak: bool = False,
     ) -> None:
-        """One after the other, in this process; a run that fails doesn't keep the others. off_peak: each waits."""
+        """One after the other, in this process, at the sizes of a choice; a run that fails doesn't keep the others.
+        off_peak: each waits."""
         from etl_assets.definitions import build_definitions
 
         definitions, calendar = build_definitions(self._runtime.project), self._runtime.project.platform.calendar
@@ -106,12 +114,13 @@ class Launcher:
                     "dagster/asset_partition_range_start": start,
                     "dagster/asset_partition_range_end": end,
                     TAG: backfill,
+                    **choice.tags,
                 },
             )
             what = "done" if done.success else "FAILED"
             progress(f"run {number} of {len(runs)}: {what} in {time.monotonic() - started:.1f} s ({done.run_id})")
 
-    def submit(self, backfill: str, runs: Sequence[PlannedRun], title: str) -> str:
+    def submit(self, backfill: str, runs: Sequence[PlannedRun], title: str, choice: SizeChoice) -> str:
         """Hand it to the daemon, as the web UI does: on its page of backfills it can be followed and cancelled.
 
         The id of Dagster's backfill: another one each time, for one of which a part was done already.
@@ -129,7 +138,7 @@ class Launcher:
             PartitionBackfill.from_asset_graph_subset(
                 backfill_id=submitted,
                 backfill_timestamp=time.time(),
-                tags={TAG: backfill},
+                tags={TAG: backfill, **choice.tags},
                 dynamic_partitions_store=self._instance,
                 asset_graph_subset=AssetGraphSubset.from_asset_partition_set(wanted, graph),
                 title=re.sub(r'[%*"]', "", title).strip(" ,"),  # Dagster refuses these

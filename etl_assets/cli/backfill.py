@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etl_assets.cli.plan import From, Selection, To
+from etl_assets.cli.plan import From, Selection, Size, To
 
 if TYPE_CHECKING:
     from etl_assets.backfill.result import BackfillResult
@@ -23,6 +23,7 @@ def backfill(
     selection: Selection,
     first: From = None,
     last: To = None,
+    size: Size = None,
     plan: Annotated[str | None, typer.Option("--plan", help="Only if the plan still has this hash.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     off_peak: Annotated[
@@ -33,7 +34,8 @@ def backfill(
 ) -> None:
     """Compute what is out of date, by ordinary Dagster runs, and compare what was planned with what came of it.
 
-    Interrupted and started again, it does only what is missing. By Dagster's daemon if it lives, else in this process.
+    Interrupted and started again, it does only what is missing, at the same size. By Dagster's daemon if it lives, else
+    in this process.
     Exit code 0: all is done, or there was nothing to do; 1: something failed, was refused or cancelled.
     """
     from etl_assets.backfill.execute import prepare, run_backfill
@@ -46,7 +48,7 @@ def backfill(
     runtime = Runtime(load_project())
     if off_peak:
         windows_of(runtime.project)
-    found, begun, going = prepare(runtime, selection, first, last, plan)
+    found, begun, going = prepare(runtime, selection, first, last, plan, size)
     if not as_json:
         print_plan(found, sys.stdout)
     if dry_run or not (found.runs or begun):

@@ -17,6 +17,11 @@ Selection = Annotated[
 From = Annotated[str | None, typer.Option("--from", help="First period, e.g. 2024-01; omitted: the calendar's.")]
 To = Annotated[str | None, typer.Option("--to", help="Last period, included; omitted: the calendar's.")]
 
+Size = Annotated[
+    str | None,
+    typer.Option("--size", help="Entry of `sizes` in platform.yaml for every dataset; omitted: the manifests'."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -27,6 +32,7 @@ def plan(
     selection: Selection,
     first: From = None,
     last: To = None,
+    size: Size = None,
     ledger_only: Annotated[
         bool, typer.Option("--ledger-only", help="Look at no source and read no data: what the ledger knows.")
     ] = False,
@@ -45,7 +51,7 @@ def plan(
     runtime = Runtime(load_project())
     with Launcher.open(runtime) as launcher:
         how = launcher.how
-    found = plan_of(runtime, selection, first, last, look=not ledger_only, how=how)
+    found = plan_of(runtime, selection, first, last, look=not ledger_only, how=how, size=size)
     if as_json:
         print(json.dumps(plan_json(found), indent=2, ensure_ascii=False))
     else:

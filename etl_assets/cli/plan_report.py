@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any, TextIO
 
-from etl_assets.backfill.estimate import Estimate
+from etl_assets.backfill.estimate import Estimate, told_of
 from etl_assets.backfill.plan import BackfillPlan
 from etl_assets.backfill.reasons import change_json, place_of, places, told
 from etl_assets.cli.rows import write_table
@@ -18,13 +18,13 @@ REASONS_SHOWN = 2
 PARTITIONS_SHOWN = 12
 LINES_SHOWN = 12
 ERROR_OF = {"elapsed_s": "minutes", "seconds": "a worker's minutes", "bytes_in": "bytes read", "bytes_out": "written"}
-_TYPES = ("VARCHAR", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "VARCHAR", "VARCHAR", "VARCHAR")
-_COLUMNS = ("asset", "compute", "may change", "prune", "other", "rows out", "bytes out", "seconds")
+_TYPES = ("VARCHAR", "VARCHAR", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "VARCHAR", "VARCHAR", "VARCHAR")
+_COLUMNS = ("asset", "size", "compute", "may change", "prune", "other", "rows out", "bytes out", "seconds")
 
 
 def print_plan(plan: BackfillPlan, out: TextIO) -> None:
     """What is done with each asset, why, in which runs, at what price."""
-    print(f"plan {plan.hash}: {' '.join(plan.selection)}, {plan.first} to {plan.last}\n", file=out)
+    print(f"plan {plan.hash}: {' '.join(plan.selection)}, {plan.first} to {plan.last}, {plan.choice}\n", file=out)
     write_table(_COLUMNS, _TYPES, (_row(plan, asset) for asset in plan.assets), out)
     for line in _details(plan):
         print(line, file=out)
@@ -47,6 +47,9 @@ def print_price(estimate: Estimate, plan: BackfillPlan, out: TextIO) -> None:
     print(f"minutes   {_range(estimate.elapsed_s.times(1 / 60), _decimal)} until done, by {by}", file=out)
     print(f"worker    {_range(estimate.total_s.times(1 / 60), _decimal)} minutes", file=out)
     print(f"cost      {cost_told(plan, estimate.cost, estimate.unpriced)}", file=out)
+    for size, other in plan.by_size.items() if len(plan.by_size) > 1 else ():
+        minutes = _range(other.elapsed_s.times(1 / 60), _decimal)
+        print(f"--size {size:<10} {minutes} minutes, cost {cost_told(plan, other.cost, other.unpriced)}", file=out)
     bases = sorted({b for b in estimate.bases.values() if not b.endswith(("attempt", "attempts"))})
     basis = f"the ledger's history; {'; '.join(bases)}" if bases else "the ledger's history of the same assets"
     print(f"estimated from {basis}", file=out)
@@ -66,15 +69,19 @@ def cost_told(plan: BackfillPlan, cost: Interval | None, unpriced: Sequence[str]
 
 def plan_json(plan: BackfillPlan) -> dict[str, Any]:
     """For scripts."""
-    e = plan.estimate
+    e, sizes = plan.estimate, told_of(plan.sizes, plan.closure.nodes)
     return {
         "plan": plan.hash,
         "selection": list(plan.selection),
         "from": plan.first,
         "to": plan.last,
+        "size": plan.choice.asked,
+        "raised_to": plan.choice.raised_to,
         "assets": [
             {
                 "asset": asset,
+                "size": sizes[asset][0],
+                "engine": sizes[asset][1],
                 "partitions": [_step_json(s) for s in _steps(plan, asset)],
                 "seconds": e.seconds[asset].as_json() if asset in e.seconds else None,
                 "seconds_from": e.bases.get(asset),
@@ -89,11 +96,22 @@ def plan_json(plan: BackfillPlan) -> dict[str, Any]:
         "currency": plan.currency,
         "sizes_without_price": list(e.unpriced),
         "elapsed": e.elapsed_s.as_json(),
+        "by_size": {size: _size_json(other) for size, other in plan.by_size.items()},
         "run_by": plan.how,
         "median_errors": dict(plan.errors),
         "left_behind": {a: list(p) for a, p in plan.closure_plan.left_behind.items()},
         "built_on_stale": {a: list(p) for a, p in plan.closure_plan.built_on.items()},
         "notes": list(plan.notes),
+    }
+
+
+def _size_json(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "elapsed": estimate.elapsed_s.as_json(),
+        "seconds": estimate.total_s.as_json(),
+        "cost": estimate.cost.as_json(6) if estimate.cost else None,
+        "sizes_without_price": list(estimate.unpriced),
+        "seconds_from": dict(estimate.bases),
     }
 
 
@@ -124,7 +142,9 @@ def _row(plan: BackfillPlan, asset: str) -> tuple[Any, ...]:
     shown = [counts[a] for a in (Action.COMPUTE, Action.MAY_CHANGE, Action.PRUNE)]
     volume, seconds = e.volumes.get(asset), e.seconds.get(asset)
     sizes = (_range(volume.rows_out, _count), _range(volume.bytes_out, _bytes)) if volume else ("", "")
-    return (asset, *shown, len(steps) - sum(shown), *sizes, _range(seconds, _decimal) if seconds else "")
+    ((size, engine),) = plan.sizes.told([asset])
+    at = size if engine == "duckdb" else f"{size}, {engine}"
+    return (asset, at, *shown, len(steps) - sum(shown), *sizes, _range(seconds, _decimal) if seconds else "")
 
 
 def _details(plan: BackfillPlan) -> Iterator[str]:

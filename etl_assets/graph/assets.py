@@ -106,7 +106,7 @@ def _run_capture(
     from etl_resources.ledger.ledger import Ledger
 
     with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
-        step = CaptureStep(runtime, system, nodes, ledger, context.run_id)
+        step = CaptureStep(runtime.for_run(context.run.tags), system, nodes, ledger, context.run_id)
         step.run(requested(context, nodes[0].dataset.partitions))
         for name, table in step.tables.items():
             identity, selected = identities[name], identities[name].key in context.selected_asset_keys

@@ -148,7 +148,8 @@ class CaptureStep:
     def _capture(self, snapshot: PostgresSnapshot, changed: Sequence[str], epoch: int) -> None:
         for table in self.tables.values():
             logic = Logic(table.node.logic_version, table.node.logic_parts)
-            self._ledger.open_attempt(table.node.name, self._run_id, table.attempt, logic)
+            sized = self._runtime.sized(table.node)
+            self._ledger.open_attempt(table.node.name, self._run_id, table.attempt, logic, sized)
         size = self._runtime.size(self._nodes[0])
         engine = connect(
             self._runtime.settings,

@@ -62,7 +62,7 @@ def _run(
     from etl_resources.ledger.ledger import Ledger
 
     with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
-        step = DeliveredStep(runtime, node, ledger, context.run_id)
+        step = DeliveredStep(runtime.for_run(context.run.tags), node, ledger, context.run_id)
         outcome = step.run()
         yield from check_events(identity, [outcome])
         for check in identity.check_names:

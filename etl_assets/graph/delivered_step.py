@@ -119,7 +119,9 @@ class DeliveredStep:
 
     def _intend(self, epoch: int) -> str:
         logic = Logic(self._node.logic_version, self._node.logic_parts)
-        attempt = self._ledger.open_attempt(self._node.name, self._run_id, logic=logic)
+        attempt = self._ledger.open_attempt(
+            self._node.name, self._run_id, logic=logic, sized=self._runtime.sized(self._node)
+        )
         self._ledger.intend(attempt, [IntendedPartition(WHOLE, epoch, None)])
         return attempt
 

@@ -1,21 +1,24 @@
 """What every step needs: the project, the settings (read when a step starts) and the stores."""
 
 from collections.abc import Mapping
+from copy import copy
 from datetime import timedelta
 from functools import cached_property, partial
 
 from etl_assets.column_lineage import ColumnLineage
 from etl_assets.project import Project, ServingNode, TableNode
+from etl_assets.run_sizes import RunSizes
 from etl_resources.conventions import bucket_name
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.writing import Letters
-from etl_resources.errors import PermanentError, SettingsError
+from etl_resources.errors import PermanentError
 from etl_resources.extract.delivery import DeliveredSource
 from etl_resources.extract.http_api import HttpApi
 from etl_resources.extract.s3_files import S3Files
 from etl_resources.extract.source_bucket import SourceBucket
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.manifest import DuckdbSize, Size, SparkSize
+from etl_resources.ledger.records import Sized
+from etl_resources.manifest import DuckdbSize, SparkSize
 from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.manifest_targets import ElasticsearchTarget
@@ -27,12 +30,13 @@ from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink
 from etl_resources.sinks.elasticsearch_upsert import UpsertingSink
 from etl_resources.sinks.postgres_sink import PostgresSink
 from etl_resources.sinks.serving import ServingSink
+from etl_resources.sizes import MANIFESTS, SizeChoice
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.table_store import TableStore
 
 
 class Runtime:
-    """One per process; connects nowhere until it is asked to."""
+    """One per process, and one per run of a chosen size; connects nowhere until it is asked to."""
 
     def __init__(self, project: Project, settings: Settings | None = None) -> None:
         self.project = project
@@ -41,6 +45,25 @@ class Runtime:
     @cached_property
     def settings(self) -> Settings:
         return self._given or load_settings()
+
+    @cached_property
+    def sizes(self) -> RunSizes:
+        """At which it computes; ETL_SIZE holds for the process. Raises PermanentError for one that nobody may run."""
+        return RunSizes(self.project, SizeChoice(self.settings.size).check(self.project.platform, "ETL_SIZE"))
+
+    def for_run(self, tags: Mapping[str, str]) -> "Runtime":
+        """That of a run with these tags, which may choose a size: whoever launched it, also from the web UI.
+
+        A size that is asked for counts more than ETL_SIZE, which counts more than one that a run is raised to. Raises
+        PermanentError for one that nobody may run.
+        """
+        choice = SizeChoice.of_tags(tags).check(self.project.platform, "the run's tag of a size")
+        if choice == MANIFESTS or (self.settings.size and not choice.asked):
+            return self
+        _ = self.store, self.addresses, self.columns, self.letters_addresses  # made once, not by each step
+        found = copy(self)
+        found.sizes = RunSizes(self.project, choice)
+        return found
 
     @cached_property
     def bucket(self) -> str:
@@ -98,17 +121,15 @@ class Runtime:
 
     def size(self, node: TableNode) -> DuckdbSize:
         """Threads and memory of the embedded engine for a dataset's size."""
-        return self._size(node).duckdb
+        return self.sizes.duckdb(node)
 
     def spark_size(self, node: TableNode) -> SparkSize | None:
-        """What a dataset's size means to Spark; None: the embedded engine computes it, as it does all adjustments."""
-        return None if node.adjusted else self._size(node).spark
+        """What a dataset's size means to Spark; None: the embedded engine computes it."""
+        return self.sizes.spark(node)
 
-    def _size(self, node: TableNode) -> Size:
-        sizes, wanted = self.project.platform.sizes, self.settings.size or node.dataset.runner.size
-        if wanted not in sizes:
-            raise SettingsError(f"ETL_SIZE is {wanted!r}; valid: {', '.join(sizes)}.")
-        return sizes[wanted]
+    def sized(self, node: TableNode | ServingNode) -> Sized:
+        """What the ledger remembers an attempt's size and engine as."""
+        return Sized(self.sizes.name(node), self.sizes.engine(node))
 
     def source_dsn(self, system: str) -> tuple[str, str]:
         """(DSN, secret reference) of a system of record."""

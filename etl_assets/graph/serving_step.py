@@ -52,7 +52,7 @@ def run_serving_step(
         sink.ensure()
         sink.settle(ledger)
         pointers = event_pointers(context.instance, identity, partitions)
-        the_plan = _plan(context.run_id, partitions, runtime, node, sink, ledger)
+        the_plan = _plan(context.run_id, partitions, runtime.for_run(context.run.tags), node, sink, ledger)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         letters = runtime.letters(ledger, node.name, the_plan.attempt or "", context.run_id, node.table.name)
         computed = _stage(runtime, sink, letters, the_plan) if the_plan.attempt else []
@@ -66,6 +66,7 @@ def _plan(
     source = node.table.name
     return plan(
         ledger,
+        sized=runtime.sized(node),
         asset=node.name,
         tenant=node.table.dataset.tenant,
         logic_version=node.logic_version,

@@ -130,7 +130,9 @@ class SparkTransforms:
 
     def _output(self, folder: str) -> SparkOutput:
         may_wait = self._node.layer == "kpi" or closes_periods(self._node)  # what waits for a person is one file
-        return SparkOutput(folder, self._field_ids, self._store, one_file=may_wait)
+        return SparkOutput(
+            folder, self._field_ids, self._store, one_file=may_wait, parts=self._node.dataset.runner.partition_hint
+        )
 
     @cached_property
     def _store(self) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class TableStep:
             lookups=Lookups(self._node.lookups, self._engine),
             compared=self._adjuster.read if self._adjuster else self._reconciler.read,
             logic_parts=self._node.logic_parts,
+            sized=self._runtime.sized(self._node),
         )
 
     def _pin(self, name: str) -> PinnedTable:
@@ -275,7 +276,7 @@ def run_table_step(
 ) -> Iterator[Any]:
     """The body of a table's asset."""
     with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
-        step = TableStep(runtime, node, ledger, context.run_id)
+        step = TableStep(runtime.for_run(context.run.tags), node, ledger, context.run_id)
         partitions = requested(context, node.dataset.partitions)
         pointers = event_pointers(context.instance, identity, partitions)
         the_plan = step.plan(partitions)

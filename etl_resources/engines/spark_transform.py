@@ -47,6 +47,12 @@ class SparkOutput:
     """As WriterPlan.store."""
     one_file: bool
     """Whether all good rows go into one file, as a small table's should."""
+    parts: int | None = None
+    """Tasks that write, each a file; None: as many as Spark finds right."""
+
+    def placing(self, keys: Sequence[str]) -> Sequence[Any]:
+        """Arguments of `repartition`."""
+        return keys if self.parts is None else (self.parts, *keys)
 
 
 def run_on_spark(
@@ -177,6 +183,6 @@ def _write(rows: "DataFrame", transform: Transform, output: SparkOutput, sums: t
     """Rows of one key to one task; files sorted by key."""
     plan = WriterPlan(output.folder, uuid4().hex[:8], output.field_ids, sums, output.store)
     keys = [f"`{k}`" for k in transform.contract.key]
-    placed = rows.coalesce(1) if output.one_file else rows.repartition(*keys)
+    placed = rows.coalesce(1) if output.one_file else rows.repartition(*output.placing(keys))
     answers = placed.sortWithinPartitions(*keys).mapInArrow(lambda batches: write_rows(plan, batches), "answer string")
     return Written.together(row.answer for row in answers.collect())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.state import Place
+from etl_resources.sizes import MANIFESTS, SizeChoice
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,6 +31,8 @@ class BackfillRecord:
     """DAEMON or PROCESS: who runs it."""
     planned: Planned
     estimate: Mapping[str, Any]
+    choice: SizeChoice = MANIFESTS
+    """At which its runs are launched, also after an interruption."""
     started_at: datetime | None = None
 
 
@@ -46,8 +49,9 @@ def start(connection: "psycopg.Connection[Any]", record: BackfillRecord) -> None
         (Jsonb({"superseded_by": record.backfill}), list(record.selection), record.first, record.last),
     )
     connection.execute(
-        "insert into etl.backfills (backfill, plan_hash, selection, first, last, how, planned, estimate) "
-        "values (%s, %s, %s, %s, %s, %s, %s, %s)",
+        "insert into etl.backfills (backfill, plan_hash, selection, first, last, how, planned, estimate, "
+        "size, raised_to) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             record.backfill,
             record.plan_hash,
@@ -57,6 +61,8 @@ def start(connection: "psycopg.Connection[Any]", record: BackfillRecord) -> None
             record.how,
             Jsonb(planned),
             Jsonb(dict(record.estimate)),
+            record.choice.asked,
+            record.choice.raised_to,
         ),
     )
 
@@ -66,15 +72,17 @@ def unfinished(
 ) -> BackfillRecord | None:
     """The newest backfill of exactly this selection and range that hasn't ended; it runs, or it was interrupted."""
     row = connection.execute(
-        "select backfill, plan_hash, selection, first, last, how, planned, estimate, started_at from etl.backfills "
+        "select backfill, plan_hash, selection, first, last, how, planned, estimate, started_at, size, raised_to "
+        "from etl.backfills "
         "where finished_at is null and selection = %s and first = %s and last = %s order by started_at desc limit 1",
         (list(selection), first, last),
     ).fetchone()
     if row is None:
         return None
-    backfill, plan_hash, terms, start_at, end_at, how, planned, estimate, at = row
+    backfill, plan_hash, terms, start_at, end_at, how, planned, estimate, at, size, raised_to = row
     found = {(a, p): [(x, y, z) for x, y, z in inputs] for a, ps in planned.items() for p, inputs in ps.items()}
-    return BackfillRecord(backfill, plan_hash, tuple(terms), start_at, end_at, how, found, estimate, at)
+    choice = SizeChoice(size, raised_to)
+    return BackfillRecord(backfill, plan_hash, tuple(terms), start_at, end_at, how, found, estimate, choice, at)
 
 
 def finish(connection: "psycopg.Connection[Any]", backfill: str, actual: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import psycopg
 
 ATTEMPTS_MAX = 40
-"""Newest attempts of an asset that count: what it took a year ago says little."""
+"""Newest attempts of an asset at one size that count: what it took a year ago says little."""
 BACKFILLS_MAX = 20
 
 
@@ -19,6 +19,9 @@ class PastAttempt(NamedTuple):
     """From its intent to its evidence."""
     rows_read: int
     partitions: int
+    size: str | None = None
+    """Entry of `sizes`; None: by an earlier build."""
+    engine: str = "duckdb"
 
 
 class PastBackfill(NamedTuple):
@@ -42,27 +45,32 @@ class History:
     """What the ledger remembers of how long things took."""
 
     attempts: Mapping[str, Sequence[PastAttempt]] = field(default_factory=dict)
-    """By asset, newest first."""
+    """By asset, newest first, of each size and engine as many."""
     drift: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """By asset: of ten changed partitions, eight have between so much and so much of the rows that they had before."""
     backfills: Sequence[PastBackfill] = ()
 
 
 _ATTEMPTS = """
-select i.asset, extract(epoch from i.settled_at - i.created_at)::float8, made.rows, made.partitions
-from unnest(%(assets)s::text[]) as wanted(asset)
-cross join lateral (
-    select * from etl.intents
-    where asset = wanted.asset and state = 'published' and settled_at > created_at
-    order by settled_at desc limit %(most)s
-) i
+with recent as (
+    select i.*, coalesce(i.engine, 'duckdb') as computed_by,
+           row_number() over (partition by i.asset, size, i.engine order by settled_at desc) as newest
+    from unnest(%(assets)s::text[]) as wanted(asset)
+    cross join lateral (
+        select * from etl.intents
+        where asset = wanted.asset and state = 'published' and settled_at > created_at
+        order by settled_at desc limit %(most)s * 4
+    ) i
+)
+select i.asset, extract(epoch from i.settled_at - i.created_at)::float8, made.rows, made.partitions, size, computed_by
+from recent i
 cross join lateral (
     select sum(coalesce((p.counts ->> 'read')::bigint, p.rows))::bigint as rows, count(*) as partitions
     from etl.intent_partitions t
     join etl.publishes p on p.asset = i.asset and p.partition = t.partition and p.epoch = t.epoch
     where t.attempt = i.attempt and p.attempt = i.attempt
 ) made
-where made.partitions > 0 order by i.asset, i.settled_at desc
+where made.partitions > 0 and newest <= %(most)s order by i.asset, i.settled_at desc
 """
 _DRIFT = """
 select c.asset, percentile_cont(array[0.1, 0.9]) within group (order by c.rows::float8 / b.rows)

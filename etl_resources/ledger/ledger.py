@@ -21,6 +21,7 @@ from etl_resources.ledger.records import (
     IntendedPartition,
     Logic,
     Publish,
+    Sized,
     capture_lock,
     intent_values,
     publish_of,
@@ -132,15 +133,23 @@ class Ledger:
         )
         return self.draw_epoch(above)
 
-    def open_attempt(self, asset: str, run_id: str, attempt: str | None = None, logic: Logic | None = None) -> str:
+    def open_attempt(
+        self,
+        asset: str,
+        run_id: str,
+        attempt: str | None = None,
+        logic: Logic | None = None,
+        sized: Sized | None = None,
+    ) -> str:
         """Record an intent and hold its lock while this session lives. The attempt's id.
 
-        logic: by which it computes; remembered for `why`, without which less is told.
+        logic: by which it computes; remembered for `why`, without which less is told. sized: for estimates; None where
+        nothing is computed.
         """
         attempt = attempt or new_attempt(run_id)
         self._connection.execute("select pg_advisory_lock(hashtextextended(%s, 0))", (_attempt_key(attempt),))
         self._held.add(attempt)
-        self._connection.execute(OPEN_INTENT, intent_values(attempt, asset, run_id, logic))
+        self._connection.execute(OPEN_INTENT, intent_values(attempt, asset, run_id, logic, sized))
         return attempt
 
     def intend(self, attempt: str, partitions: Iterable[IntendedPartition]) -> None:

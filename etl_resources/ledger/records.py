@@ -63,12 +63,22 @@ class Logic(NamedTuple):
     """Name of a part (sql, columns, table …) → its digest."""
 
 
-def intent_values(attempt: str, asset: str, run_id: str, logic: Logic | None) -> Mapping[str, Any]:
+class Sized(NamedTuple):
+    """How big an attempt is: estimates learn by size and engine."""
+
+    size: str
+    """Entry of `sizes` in platform.yaml."""
+    engine: str
+    """duckdb | spark: what computes the rows."""
+
+
+def intent_values(attempt: str, asset: str, run_id: str, logic: Logic | None, sized: Sized | None) -> Mapping[str, Any]:
     """Of OPEN_INTENT."""
     from psycopg.types.json import Jsonb
 
     told = {"logic": logic.version, "parts": Jsonb(dict(logic.parts))} if logic else {"logic": None, "parts": None}
-    return {"attempt": attempt, "asset": asset, "run_id": run_id, **told}
+    size, engine = sized or (None, None)
+    return {"attempt": attempt, "asset": asset, "run_id": run_id, "size": size, "engine": engine, **told}
 
 
 PUBLISH_COLUMNS = (
@@ -81,7 +91,8 @@ with remembered as (
     insert into etl.logic_versions (asset, logic_version, parts)
     select %(asset)s, %(logic)s::text, %(parts)s::jsonb where %(logic)s::text is not null on conflict do nothing
 )
-insert into etl.intents (attempt, asset, run_id) values (%(attempt)s, %(asset)s, %(run_id)s)
+insert into etl.intents (attempt, asset, run_id, size, engine)
+values (%(attempt)s, %(asset)s, %(run_id)s, %(size)s, %(engine)s)
 """
 RECORD_PUBLISHED = """
 insert into etl.publishes (asset, partition, epoch, token, version, alias_of, rows, size_bytes, snapshot_id, inputs,

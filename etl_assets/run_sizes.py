@@ -1,0 +1,47 @@
+"""What each dataset of a run runs at: its size, the engine that computes it, and that engine's settings."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.manifest import DuckdbSize, Size, SparkSize
+from etl_resources.manifest_runner import Engine
+from etl_resources.sizes import MANIFESTS, SizeChoice
+
+
+@dataclass(frozen=True)
+class RunSizes:
+    """Of one run, by what was chosen for it; a table's hints are in its settings."""
+
+    project: Project
+    choice: SizeChoice = MANIFESTS
+
+    def name(self, node: TableNode | ServingNode) -> str:
+        """Entry of `sizes` in platform.yaml."""
+        return self.choice.of(self.project.platform, node.dataset.runner)
+
+    def duckdb(self, node: TableNode) -> DuckdbSize:
+        """Threads and memory of the embedded engine."""
+        return self._size(node).duckdb
+
+    def spark(self, node: TableNode) -> SparkSize | None:
+        """What its size means to Spark; None: the embedded engine computes it, as it does all captures and adjustments.
+
+        The dataset's own hint stands in for the size's parts of a shuffle.
+        """
+        size, hint = self._size(node).spark, node.dataset.runner.shuffle_partition_hint
+        if size is None or node.layer == "bronze" or node.adjusted:
+            return None
+        return size if hint is None else size.model_copy(update={"shuffle_partitions": hint})
+
+    def engine(self, node: TableNode | ServingNode) -> Engine:
+        """That computes it."""
+        return "spark" if isinstance(node, TableNode) and self.spark(node) is not None else "duckdb"
+
+    def told(self, assets: Iterable[str]) -> list[tuple[str, Engine]]:
+        """(size, engine) of each of these tables and targets."""
+        nodes = {node.name: node for node in self.project.nodes}
+        return [(self.name(nodes[a]), self.engine(nodes[a])) for a in assets]
+
+    def _size(self, node: TableNode) -> Size:
+        return self.project.platform.sizes[self.name(node)]
