@@ -16,6 +16,7 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project_spark_checks import portability_errors
 from etl_assets.raised_sizes import due, largest, raise_size
 from etl_assets.run_sizes import RunSizes
+from etl_assets.size_categories import wrong_categories
 from etl_resources.calendar import WHOLE, bounds, is_period
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.closure_plan import ClosurePlan, PlannedStep, plan_closure
@@ -147,7 +148,7 @@ def make_plan(
         notes += [raised.why] if raised.why else []
     errors = median_errors(history.backfills, ESTIMATED)
     currency = project.platform.prices.currency if project.platform.prices else None
-    notes += looked.notes
+    notes += [*looked.notes, *wrong_categories(project, ledger.connection, assets)]
     return BackfillPlan(
         terms, first, last, tuple(assets), closure, planned, runs, estimator, sizes, how, errors, notes, currency
     )  # fmt: skip

@@ -8,6 +8,7 @@ from etl_assets.backfill.estimate import Estimate, told_of
 from etl_assets.backfill.plan import BackfillPlan
 from etl_assets.backfill.reasons import change_json, place_of, places, told
 from etl_assets.cli.rows import write_table
+from etl_assets.size_categories import told_bytes
 from etl_resources.calendar import WHOLE
 from etl_resources.closure_plan import Action, PlannedStep
 from etl_resources.estimates import Interval
@@ -41,8 +42,8 @@ def print_plan(plan: BackfillPlan, out: TextIO) -> None:
 def print_price(estimate: Estimate, plan: BackfillPlan, out: TextIO) -> None:
     """Volume, minutes and cost, each with its interval."""
     volume = estimate.volume
-    print(f"read      {_range(volume.rows_in, _count)} rows, {_range(volume.bytes_in, _bytes)}", file=out)
-    print(f"written   {_range(volume.rows_out, _count)} rows, {_range(volume.bytes_out, _bytes)}", file=out)
+    print(f"read      {_range(volume.rows_in, _count)} rows, {_range(volume.bytes_in, told_bytes)}", file=out)
+    print(f"written   {_range(volume.rows_out, _count)} rows, {_range(volume.bytes_out, told_bytes)}", file=out)
     by = "Dagster's daemon" if plan.how == DAEMON else "this process"
     print(f"minutes   {_range(estimate.elapsed_s.times(1 / 60), _decimal)} until done, by {by}", file=out)
     print(f"worker    {_range(estimate.total_s.times(1 / 60), _decimal)} minutes", file=out)
@@ -141,7 +142,7 @@ def _row(plan: BackfillPlan, asset: str) -> tuple[Any, ...]:
     counts = {a: sum(s.action is a for s in steps) for a in Action}
     shown = [counts[a] for a in (Action.COMPUTE, Action.MAY_CHANGE, Action.PRUNE)]
     volume, seconds = e.volumes.get(asset), e.seconds.get(asset)
-    sizes = (_range(volume.rows_out, _count), _range(volume.bytes_out, _bytes)) if volume else ("", "")
+    sizes = (_range(volume.rows_out, _count), _range(volume.bytes_out, told_bytes)) if volume else ("", "")
     ((size, engine),) = plan.sizes.told([asset])
     at = size if engine == "duckdb" else f"{size}, {engine}"
     return (asset, at, *shown, len(steps) - sum(shown), *sizes, _range(seconds, _decimal) if seconds else "")
@@ -211,10 +212,3 @@ def _count(number: float) -> str:
 
 def _decimal(number: float) -> str:
     return f"{number:.1f}"
-
-
-def _bytes(number: float) -> str:
-    size, units = number, ["B", "KB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"

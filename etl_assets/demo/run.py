@@ -17,6 +17,7 @@ from etl_resources.calendar import WHOLE, keys_between, last_keys
 from etl_resources.conventions import bucket_name
 from etl_resources.errors import PermanentError
 from etl_resources.settings import load_settings, resolve_secret
+from etl_resources.sizes import SizeChoice, check_size
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -72,6 +73,8 @@ def run_demo(
         raise PermanentError(f"--months {months} is not between 1 and {len(keys)} ({calendar.start} … {calendar.end}).")
     wanted = last_keys(keys, months)
     settings = load_settings()
+    if settings.size:
+        check_size(project.platform, settings.size, "--size or ETL_SIZE")
     bucket = settings.s3_bucket or bucket_name(project.platform.etl_resource_prefix, settings.account)
     status = stack.up(
         settings,
@@ -130,6 +133,7 @@ def _materialize(result: DemoResult, project: "Project", wanted: Sequence[str], 
                 "dagster/asset_partition_range_start": wanted[0],
                 "dagster/asset_partition_range_end": wanted[-1],
                 "data-pipeline/demo": "true",
+                **SizeChoice(load_settings().size).tags,
             },
         )
         result.run_id, result.success = run.run_id, run.success

@@ -56,6 +56,7 @@ def table_metadata(project: Project, node: TableNode, place: str) -> dict[str, A
         "manifest": f"{project.root.name}/{manifest.relative_to(project.root)}",
         "tenant": node.dataset.tenant,
         "size": node.dataset.runner.size,
+        **_glue(project, node),
         "key": ", ".join(node.contract.key),
     }
     if node.sql:
@@ -63,6 +64,12 @@ def table_metadata(project: Project, node: TableNode, place: str) -> dict[str, A
     if node.function:
         metadata["python"] = dg.MetadataValue.md(f"```python\n{node.function.sources[node.function.module]}\n```")
     return metadata
+
+
+def _glue(project: Project, node: TableNode) -> dict[str, str]:
+    category, workers = node.dataset.runner.size_category, project.platform.glue_workers(node.dataset.runner)
+    found = {"size_category": category, "glue_workers": str(workers) if workers else None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def check_specs(

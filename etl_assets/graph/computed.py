@@ -94,7 +94,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
                 metadata={
                     "dagster/partition_row_count": s.rows,
                     "epoch": s.epoch,
-                    **{k: v for k, v in c.written.evidence.items() if k == "engine"},
+                    **{k: v for k, v in c.written.evidence.items() if k in ("engine", "size", "size_category")},
                     "stage_seconds": c.written.evidence["stage_s"],
                     **c.written.evidence["counts"],
                     "rejected_share": rejected_share(c.written.evidence["counts"]),

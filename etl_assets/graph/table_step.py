@@ -28,6 +28,7 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.graph.spark_step import SparkTransforms
 from etl_assets.graph.step_acceptance import StepAcceptance, same_content
 from etl_assets.project import TableNode
+from etl_assets.size_categories import wrong_category
 from etl_assets.transforms import rows_from, transform_of
 from etl_resources.classify import classify
 from etl_resources.conventions import staged_folder
@@ -79,6 +80,7 @@ class TableStep:
         self._acceptance = StepAcceptance(runtime, node, ledger, run_id, self._schema, self._reconciler, self._adjuster)
         self.letters: Letters | None = None
         self._sizes = InputSizes({})
+        self._category: str | None = None
         spark = runtime.spark_size(node)
         numbers = field_numbers(table.schema(), self._address.columns)
         self._spark = SparkTransforms(runtime, node, self._transform, spark, numbers) if spark is not None else None
@@ -123,6 +125,7 @@ class TableStep:
         """All partitions, in parallel and apart from each other: one that fails doesn't hold the others."""
         size = self._runtime.size(self._node)
         self.letters, self._sizes = self._letters(the_plan), InputSizes(the_plan.inputs)
+        self._category = self._wrong_category(the_plan)
         engines: queue.SimpleQueue[duckdb.DuckDBPyConnection] = queue.SimpleQueue()
         for _ in range(min(size.threads, len(the_plan.todo))):
             engines.put(connect(self._runtime.settings, threads=1, memory_mb=max(256, size.memory_mb // size.threads)))
@@ -142,6 +145,14 @@ class TableStep:
 
         with ThreadPoolExecutor(size.threads) as pool:
             return hold_back_linked(list(pool.map(with_retries_of_here(one), the_plan.todo)), the_plan)
+
+    def _wrong_category(self, the_plan: Plan) -> str | None:
+        """Told with each partition that is made, where the manifest calls the input bigger or smaller than it is."""
+        reads_bytes = sum(self._sizes.read_by(p.inputs).size_bytes for p in the_plan.todo)
+        warning = wrong_category(self._runtime.project, self._ledger.connection, self._node, reads_bytes)
+        if warning is not None:
+            report(self._node.name, "size_category", warning=warning)
+        return warning
 
     def stage(self, the_plan: Plan, computed: Sequence[Computed]) -> StagedBatch | None:
         """The good partitions on the attempt's branch."""
@@ -220,6 +231,8 @@ class TableStep:
             **judged.evidence,
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
             "engine": engine_name(spark=self._spark is not None, function=self._node.function),
+            "size": self._runtime.sized(self._node).size,
+            **({"size_category": self._category} if self._category else {}),
             "stage_s": round(time.monotonic() - started, 3),
         }
         written = WrittenPartition(staged, paths, evidence)

@@ -72,6 +72,20 @@ cross join lateral (
 ) made
 where made.partitions > 0 and newest <= %(most)s order by i.asset, i.settled_at desc
 """
+_INPUTS = """
+select i.asset, max(made.size_bytes)
+from unnest(%(assets)s::text[]) as wanted(asset)
+cross join lateral (
+    select * from etl.intents where asset = wanted.asset and state = 'published' order by settled_at desc limit %(most)s
+) i
+cross join lateral (
+    select sum(coalesce((p.reads ->> 'size_bytes')::bigint, p.size_bytes))::bigint as size_bytes
+    from etl.intent_partitions t
+    join etl.publishes p on p.asset = i.asset and p.partition = t.partition and p.epoch = t.epoch
+    where t.attempt = i.attempt and p.attempt = i.attempt
+) made
+where made.size_bytes is not null group by i.asset
+"""
 _DRIFT = """
 select c.asset, percentile_cont(array[0.1, 0.9]) within group (order by c.rows::float8 / b.rows)
 from etl.newest_publishes join etl.publishes c using (asset, partition, epoch)
@@ -98,3 +112,10 @@ def read_history(connection: "psycopg.Connection[Any]", assets: Collection[str])
     drift = {a: (float(low), float(high)) for a, (low, high) in connection.execute(_DRIFT, values).fetchall()}
     ended = connection.execute(_BACKFILLS, {"most": BACKFILLS_MAX}).fetchall()
     return History(attempts, drift, [PastBackfill(*row) for row in ended])
+
+
+def read_inputs(connection: "psycopg.Connection[Any]", assets: Collection[str]) -> Mapping[str, int]:
+    """Asset → the most bytes that one of its newest attempts read; of a source, whose bytes nobody counts, those that
+    it became. Without an attempt, not in it."""
+    values = {"assets": list(assets), "most": ATTEMPTS_MAX}
+    return {asset: int(size_bytes) for asset, size_bytes in connection.execute(_INPUTS, values).fetchall()}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from etl_resources.estimates import Interval, fit, median_errors, total
+from etl_resources.estimates import WIDE, Interval, fit, fit_at, median_errors, total
 from etl_resources.ledger.history import PastAttempt, PastBackfill
 
 
@@ -62,3 +62,24 @@ def test_the_error_is_a_share_of_what_it_came_to() -> None:
 def test_intervals_add_up() -> None:
     """The bounds too: months of one night are slow together."""
     assert total([Interval(1, 0, 2), Interval(3, 2, 5)]) == Interval(4, 2, 7)
+
+
+def test_attempts_of_another_size_or_engine_count_only_where_there_are_no_others() -> None:
+    """A cluster's minutes say little of a laptop's; where they are all there is, the text and the interval say so."""
+    small = [PastAttempt(2 + rows / 1000, rows, 1, "medium", "duckdb") for rows in range(1000, 8000, 1000)]
+    large = [PastAttempt(9 + rows / 9000, rows, 1, "large", "spark") for rows in range(1000, 8000, 1000)]
+    mixed = [*small, *large]
+    assert fit_at(mixed, "medium", "duckdb") == fit(small)
+    assert fit_at(mixed, "large", "spark") == fit(large)
+    guessed = fit_at(mixed, "large", "duckdb")
+    assert guessed.basis == "no history at size large on duckdb: that at size medium on duckdb"
+    assert (guessed.low, guessed.high) == WIDE
+    assert fit_at(small, "large", "spark").basis == "no history at size large on spark: that at size medium on duckdb"
+    assert fit_at([], "large", "spark").basis == "assumed: no history"
+
+
+def test_attempts_of_an_earlier_build_count_for_every_size_of_their_engine() -> None:
+    """An upgrade must not forget what was learnt: then there was one size of an engine in most projects."""
+    before = [PastAttempt(2 + rows / 1000, rows, 1) for rows in range(1000, 8000, 1000)]
+    assert fit_at(before, "medium", "duckdb") == fit(before)
+    assert "no history at size large on spark: that at duckdb" in fit_at(before, "large", "spark").basis
