@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from etl_resources.calendar import WHOLE, Every, Grain, bounds, keys_between
 from etl_resources.manifest_calendar import WORKING_DAYS, Holidays, Weekday
-from etl_resources.manifest_runner import GlueWorkers, Prices, Runner, SizeCategories
+from etl_resources.manifest_runner import GlueSize, Prices, Runner, SizeCategories
 from etl_resources.manifest_schedules import OffPeak, Schedule
 from etl_resources.manifest_sources import PostgresSource, Source, System
 from etl_resources.manifest_spark import SparkCluster
@@ -232,7 +232,7 @@ class Size(Strict):
     spark: SparkSize | None = Field(
         default=None, description="Spark, which then computes silver, gdp and kpi tables; the rows are the same."
     )
-    glue: GlueWorkers | None = Field(
+    glue: GlueSize | None = Field(
         default=None, description="Workers of jobs on AWS Glue whose dataset has no `size_category`."
     )
 
@@ -305,7 +305,7 @@ class Platform(Strict):
             raise ValueError("keep_fresh waits for off-peak, and there is no window: add `off_peak`")
         return self
 
-    def glue_workers(self, runner: Runner) -> GlueWorkers | None:
+    def glue_workers(self, runner: Runner) -> GlueSize | None:
         """Workers of a Glue job of a dataset: those of its category, else of its size; None where neither has any."""
         if runner.size_category is not None:
             return self.size_categories.by_name[runner.size_category].glue

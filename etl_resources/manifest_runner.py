@@ -46,7 +46,7 @@ class Runner(Strict):
     )
 
 
-class GlueWorkers(Strict):
+class GlueSize(Strict):
     """Workers of a job of AWS Glue."""
 
     worker_type: Literal["G.1X", "G.2X", "G.4X", "G.8X"] = Field(description="Kind of each worker.")
@@ -60,11 +60,11 @@ class SizeCategory(Strict):
     """One category of input (G3). It describes data; how big a run may be is a matter of `size`."""
 
     max_bytes: int | None = Field(default=None, ge=1, description="Largest input in bytes, included; omitted: any.")
-    glue: GlueWorkers = Field(description="Workers of a job of such a dataset.")
+    glue: GlueSize = Field(description="Workers of a job of such a dataset.")
 
 
 def _category(max_bytes: int | None, worker_type: Literal["G.1X", "G.2X"], workers: int) -> SizeCategory:
-    return SizeCategory(max_bytes=max_bytes, glue=GlueWorkers(worker_type=worker_type, workers=workers))
+    return SizeCategory(max_bytes=max_bytes, glue=GlueSize(worker_type=worker_type, workers=workers))
 
 
 class SizeCategories(Strict):
