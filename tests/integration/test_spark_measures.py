@@ -91,10 +91,10 @@ with measuring(spark, "many stages", found):
 assert found.stages == 12 and found.tasks == 4 * (2 + 1 + 1), found
 assert 0 < found.stages_forgotten < 12, found
 assert len(found.by_stage) == found.stages - found.stages_forgotten, found
-spark.stop()
 gone = SparkMeasures()
 try:
     with measuring(spark, "stopped", gone):
+        spark.stop()
         raise ValueError("what happened")
 except ValueError:
     pass
