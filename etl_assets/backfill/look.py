@@ -20,6 +20,7 @@ from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
 from etl_resources.extract.raw_zone import RawZone
+from etl_resources.ledger.control_totals import with_totals
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.liveness import clock
@@ -152,7 +153,7 @@ def _without_totals(
     """Published partitions whose capture took no control totals that a KPI asks for by now."""
     epochs = {p: first[p].epoch for p in partitions if p in first and p != WHOLE}
     controls = [control_key(n, sql) for n, sql in runtime.project.controls(node.captured_in[0], node.every).items()]
-    return set(epochs) - ledger.with_totals(controls, epochs) if epochs else set()
+    return set(epochs) - with_totals(ledger.connection, controls, epochs) if epochs else set()
 
 
 def _files(runtime: Runtime, state: LedgerState, node: TableNode, looked: Looked) -> None:

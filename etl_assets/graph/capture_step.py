@@ -24,6 +24,7 @@ from etl_resources.extract.capture import CapturedPartition, capture_table, desc
 from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
 from etl_resources.failpoints import failpoint
+from etl_resources.ledger.control_totals import record_totals, with_totals
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.marks import looked_at
@@ -136,7 +137,7 @@ class CaptureStep:
         """Captured before a KPI asked for totals, or asked for these: the totals need a capture of their own."""
         (first, *_) = self.tables.values()
         epochs = {p: first.published.publishes[p].epoch for p in partitions}
-        return set(partitions) - self._ledger.with_totals(self._controls, epochs)
+        return set(partitions) - with_totals(self._ledger.connection, self._controls, epochs)
 
     @cached_property
     def _controls(self) -> Mapping[str, str]:
@@ -207,7 +208,7 @@ class CaptureStep:
     def _record_totals(self, snapshot: PostgresSnapshot, epoch: int, captured: Sequence[str]) -> None:
         for control, sql in self._controls.items():
             totals = snapshot.control_totals(control, sql, captured, self._nodes[0].contract.grain)
-            self._ledger.record_totals(epoch, control, totals)
+            record_totals(self._ledger.connection, epoch, control, totals)
 
     def _stage(
         self,

@@ -14,6 +14,7 @@ from etl_resources.dead_letters.index import rejected_version
 from etl_resources.dead_letters.reading import rejected_sums
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.identifiers import quote
+from etl_resources.ledger.control_totals import captured_totals
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import capture_epochs, control_input, control_key, is_same_period
 from etl_resources.ledger.records import Publish
@@ -72,7 +73,7 @@ class Reconciler:
         for declared in self._declared:
             system, control = declared.rule.system, self._control(declared)
             captured = sorted(p for s, p in epochs if s == system and is_same_period(partition, p))
-            totals = {p: self.ledger.totals(control, p, epochs[system, p]) for p in captured}
+            totals = {p: captured_totals(self.ledger.connection, control, p, epochs[system, p]) for p in captured}
             if not totals or None in totals.values():
                 return [], (
                     f"{self.node.name}, partition {partition}: the captures that it is made from took no control "
@@ -112,7 +113,7 @@ class Reconciler:
         capture, totals = max(captures.values()), list[Row]()
         with self.ledger.alone:
             for captured, epoch in captures.items():
-                found = self.ledger.totals(control, captured, [epoch])
+                found = captured_totals(self.ledger.connection, control, captured, [epoch])
                 if found is None:
                     raise TransientError(f"{self.node.name}, partition {planned.partition}: {LOST}")
                 totals += self._of_period(planned.partition, captured, found[1])

@@ -72,7 +72,7 @@ class Executors:
             done.set()
 
     def _watch(self, done: threading.Event, missed: threading.Event) -> None:
-        from py4j.protocol import Py4JError, Py4JNetworkError  # type: ignore[import-untyped]
+        from py4j.protocol import Py4JError, Py4JNetworkError
 
         seen = time.monotonic()
         try:

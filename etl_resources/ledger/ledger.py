@@ -237,37 +237,6 @@ class Ledger:
         ).fetchall()
         return {partition: set(others) for partition, others in rows}
 
-    def with_totals(self, controls: Iterable[str], epochs: Mapping[str, int]) -> set[str]:
-        """Of the partitions captured at these epochs, those that have the totals of every control."""
-        wanted = list(controls)
-        rows = self._connection.execute(
-            "select t.partition from etl.control_totals t "
-            "join unnest(%s::text[], %s::bigint[]) as captured(p, e) on p = t.partition and e = t.epoch "
-            "where t.control = any(%s) group by 1 having count(*) = %s",
-            (list(epochs), list(epochs.values()), wanted, len(wanted)),
-        ).fetchall()
-        return {p for (p,) in rows} if wanted else set(epochs)
-
-    def record_totals(self, epoch: int, control: str, totals: Mapping[str, Any]) -> None:
-        """Control totals of one capture: partition → rows."""
-        from psycopg.types.json import Jsonb
-
-        with self._connection.cursor() as cursor:
-            cursor.executemany(
-                "insert into etl.control_totals (epoch, control, partition, totals) values (%s, %s, %s, %s) "
-                "on conflict do nothing",
-                [(epoch, control, partition, Jsonb(rows)) for partition, rows in totals.items()],
-            )
-
-    def totals(self, control: str, partition: str, epochs: Iterable[int]) -> tuple[int, Any] | None:
-        """(epoch, rows) of the newest captured totals among the epochs."""
-        row = self._connection.execute(
-            "select epoch, totals from etl.control_totals "
-            "where control = %s and partition = %s and epoch = any(%s) order by epoch desc limit 1",
-            (control, partition, list(epochs)),
-        ).fetchone()
-        return (int(row[0]), row[1]) if row else None
-
     def _record_capture(self, system: str, run_id: str, above: int) -> int:
         epoch = self.draw_epoch(above)
         self._connection.execute(
