@@ -2,9 +2,9 @@
 
     python -m benchmarks.engines --scale 1 [--engines duckdb spark] [--masters local] [--no-bare] [--keep-input]
 
-Each figure is of a whole process on warm servers, from its start to its end: plan, stage, audit, publish and evidence of
-72 partitions on the platform's side. Rows and content of the engines are compared. Goals at scale 10: 1.5 of DuckDB by
-hand, 1.15 of Spark by hand, within the size's memory, no more than linear growth from scale 1.
+Each figure is of a whole process on warm servers, from its start to its end: plan, stage, audit, publish and evidence
+of 72 partitions on the platform's side. Rows and content of the engines are compared. Goals at scale 10: 1.5 of DuckDB
+by hand, 1.15 of Spark by hand, within the size's memory, no more than linear growth from scale 1.
 """
 
 import argparse
@@ -172,7 +172,8 @@ def _forget(runtime: Runtime, names: list[str] | tuple[str, ...]) -> None:
     with connect(runtime.settings.require_postgres(), setting="ETL_POSTGRES_DSN") as connection:
         gone = list(names)
         connection.execute(
-            "delete from etl.intent_partitions where attempt in (select attempt from etl.intents where asset = any(%s))",
+            "delete from etl.intent_partitions "
+            "where attempt in (select attempt from etl.intents where asset = any(%s))",
             (gone,),
         )
         known = connection.execute(

@@ -1,7 +1,7 @@
 """The silver tables that benchmarks.engines consolidates: TPC-H at any scale within the example's 36 months.
 
 All of TPC-H's orders lie in them: its 2,406 days are laid over the calendar's 1,096. Rows go from the generator's files
-through DuckDB into files on S3, one month at a time, and are published by the platform's own committer, so that whatever
+through DuckDB into files on S3, one month at a time, and are published by the platform's own committer, so that what
 reads them plans with real versions. Sources and bronze are left out: what they cost is measured by other benchmarks.
 Orders in roubles, which have no rate, are in dollars here: a hand-written statement keeps no dead letters.
 """

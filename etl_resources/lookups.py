@@ -93,8 +93,10 @@ class LookupTable:
         return tuple(dict.fromkeys((*self.columns, *([order] if order else []))))
 
     def _candidates(self, source: str, looked_up: str) -> str:
-        """Rows that any key could find, far less than a whole table of customers; with as_of, each until the next of its
-        key: that and an ordinary join take a tenth of an asof join by a key of many values."""
+        """Rows that any key could find, far less than a whole table of customers; with as_of, each with _UNTIL.
+
+        That and an ordinary join take a tenth of an asof join by a key of many values.
+        """
         used = ", ".join(f"t.{quote(c)}" for c in dict.fromkeys((*self.on.values(), *self._found)))
         equal = " and ".join(f"t.{quote(b)} = s.{quote(a)}" for a, b in self.on.items())
         place = f"from {looked_up} as t semi join {source} as s on {equal}"

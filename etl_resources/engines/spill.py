@@ -1,5 +1,8 @@
-"""Where engines spill to: a folder of its own for each. Two in one folder write into each other's files, whose names are
-the same: rows of the other come back, or the process dies (duckdb 1.5.5, tests/integration/test_engine.py)."""
+"""Where engines spill to: a folder of its own for each.
+
+Two in one folder write into each other's files, whose names are the same: rows of the other come back, or the process
+dies (duckdb 1.5.5, tests/integration/test_engine.py).
+"""
 
 import fcntl
 import os

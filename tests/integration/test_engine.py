@@ -36,7 +36,9 @@ def test_engines_that_spill_at_once_keep_their_own_rows(tmp_path: Path) -> None:
 
     def wrong_rows(first: int) -> int:
         with connect(settings, threads=1, memory_mb=60) as engine:
-            engine.execute(f"create temp table t as select i, md5(i::text) as m from range({first}, {first} + 2000000) r(i)")
+            engine.execute(
+                f"create temp table t as select i, md5(i::text) as m from range({first}, {first} + 2000000) r(i)"
+            )
             both.wait()
             assert len(list((tmp_path / "spill").glob("engines-*/*/*"))) > 1
             found = engine.execute(

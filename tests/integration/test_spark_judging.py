@@ -17,6 +17,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal
 from etl_resources.manifest_columns import RowRule, Rule
 from etl_resources.manifest_tables import Conserve, Filter
+from etl_resources.quality.audit import read_result
 from etl_resources.settings import load_settings
 from tests.integration.test_spark_parity import SIZE
 
@@ -76,6 +77,7 @@ class Judged:
         ours = run_transform(
             self._engine, transform, inputs, str(self._folder / "ours.parquet"), lambda e: self._keep(e, kept)
         )
+        read_result(self._engine, transform.contract, f"read_parquet({literal(ours.paths[0])})", ours)
         theirs_kept: list[Any] = []
 
         def keep(paths: Sequence[str]) -> Mapping[str, int]:

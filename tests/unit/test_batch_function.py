@@ -17,7 +17,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_tables import Filter
 from etl_resources.python_source import BatchFunction, read_function
-from etl_resources.quality.audit import account_of
+from etl_resources.quality.audit import account_of, read_result
 from etl_resources.quality.rules import REASON_TEXTS
 from etl_resources.spark_errors import spark_error
 from etl_resources.tables.schema import duckdb_type
@@ -76,7 +76,10 @@ def run(tmp_path: Path) -> Run:
             return {"rows": len(kept)}
 
         with connect_offline() as engine:
-            return run_transform(engine, transform, {"bronze.rows": given}, f"{tmp_path}/out.parquet", keep, **more)
+            path = f"{tmp_path}/out.parquet"
+            result = run_transform(engine, transform, {"bronze.rows": given}, path, keep, **more)
+            read_result(engine, transform.contract, f"read_parquet('{path}')", result)
+            return result
 
     return transform_rows
 

@@ -1,6 +1,7 @@
 """One partition through a SQL transform: every row is written, rejected, deduplicated or filtered (M12, G2)."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,24 @@ def test_every_row_is_accounted_for(run: Run, engine: duckdb.DuckDBPyConnection)
     unstated = account_of(run(table, transform(sql=filtering.sql))[0], transform())
     assert list(unstated.problems()) == ["1 of 6 rows are lost"]
     assert len(written) == 2
+
+
+def test_a_file_that_holds_other_values_than_were_judged_fails_the_audit(
+    run: Run, engine: duckdb.DuckDBPyConnection
+) -> None:
+    """Its version is told by what is stored: that this is what was written is proved by the engine's own hash."""
+    result, _ = run(rows(*GOOD))
+    path = result.paths[0]
+    duckdb.execute(
+        f"copy (select * replace (amount + 0.01 as amount) from '{path}') to '{path}.other' (format parquet)"
+    )
+    stored = read_back(engine, CONTRACT, f"read_parquet('{path}.other')")
+    unknown = replace(result, version="")
+    assert (stored.rows, stored.keys) == (result.written, result.written)
+    for judged in (unknown, replace(unknown, version=stored.version)):
+        failed = [c for c in audit_transform(judged, stored, account_of(judged, transform()), ()) if not c.passed]
+        assert [c.name for c in failed] == ["stored_content"]
+        assert result.digest in str(failed[0])
 
 
 def test_the_newest_row_of_a_key_wins_and_an_unstamped_one_never(run: Run) -> None:
