@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from etl_assets.project import Project, ServingNode, TableNode
+from etl_resources.errors import SettingsError
 from etl_resources.manifest import DuckdbSize, Size, SparkSize
-from etl_resources.manifest_runner import Engine
+from etl_resources.manifest_runner import Engine, GlueSize
 from etl_resources.sizes import MANIFESTS, SizeChoice
 
 
@@ -15,6 +16,8 @@ class RunSizes:
 
     project: Project
     choice: SizeChoice = MANIFESTS
+    by_glue: bool = False
+    """Whether jobs in AWS Glue compute what Spark would."""
 
     def name(self, node: TableNode | ServingNode) -> str:
         """Entry of `sizes` in platform.yaml."""
@@ -34,9 +37,24 @@ class RunSizes:
             return None
         return size if hint is None else size.model_copy(update={"shuffle_partitions": hint})
 
+    def glue(self, node: TableNode) -> GlueSize:
+        """Workers in AWS Glue: of the category of its input, else of its size. Raises SettingsError without both."""
+        category = node.dataset.runner.size_category
+        if category is not None:
+            return self.project.platform.size_categories.by_name[category].glue
+        found = self._size(node).glue
+        if found is None:
+            raise SettingsError(
+                f"ETL_SPARK_MASTER is glue, and nothing says with how many workers {node.dataset.dataset} is computed: "
+                f"give the size {self.name(node)} in platform.yaml a `glue`, or the dataset a `size_category`."
+            )
+        return found
+
     def engine(self, node: TableNode | ServingNode) -> Engine:
         """That computes it."""
-        return "spark" if isinstance(node, TableNode) and self.spark(node) is not None else "duckdb"
+        if not isinstance(node, TableNode) or self.spark(node) is None:
+            return "duckdb"
+        return "glue" if self.by_glue else "spark"
 
     def told(self, assets: Iterable[str]) -> list[tuple[str, Engine]]:
         """(size, engine) of each of these tables and targets."""

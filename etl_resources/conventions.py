@@ -39,6 +39,16 @@ def database_name(database_prefix: str, layer: str) -> str:
     return f"{database_prefix}_{_zone(layer)}"
 
 
+def glue_job_name(resource_prefix: str) -> str:
+    """The job in AWS Glue that computes tables, of every dataset: pp-dw-spark."""
+    return f"{resource_prefix}-spark"
+
+
+def glue_code_folder(bucket: str) -> str:
+    """Folder of what that job runs."""
+    return f"s3://{bucket}/etl/spark/glue"
+
+
 def table_location(bucket: str, layer: str, dataset: str) -> str:
     """Folder of a table: s3://{bucket}/gold/gdp_sales."""
     return f"s3://{bucket}/{_zone(layer)}/{table_name(layer, dataset)}"

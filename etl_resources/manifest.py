@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from etl_resources.calendar import WHOLE, Every, Grain, bounds, keys_between
 from etl_resources.manifest_calendar import WORKING_DAYS, Holidays, Weekday
+from etl_resources.manifest_glue import Glue
 from etl_resources.manifest_runner import GlueSize, Prices, Runner, SizeCategories
 from etl_resources.manifest_schedules import OffPeak, Schedule
 from etl_resources.manifest_sources import PostgresSource, Source, System
@@ -233,7 +234,9 @@ class Size(Strict):
         default=None, description="Spark, which then computes silver, gdp and kpi tables; the rows are the same."
     )
     glue: GlueSize | None = Field(
-        default=None, description="Workers of jobs on AWS Glue whose dataset has no `size_category`."
+        default=None,
+        description="Workers of a run in AWS Glue, which computes what `spark` would where ETL_SPARK_MASTER is `glue`, "
+        "of a dataset without `size_category`.",
     )
 
 
@@ -298,6 +301,7 @@ class Platform(Strict):
     keep_fresh: KeepFresh = Field(default_factory=KeepFresh, description="What is recomputed by itself.")
     schedules: tuple[Schedule, ...] = Field(default=(), description="What is materialized when.")
     off_peak: tuple[OffPeak, ...] = Field(default=(), description="When heavy runs may start.")
+    glue: Glue | None = Field(default=None, description="The job in AWS Glue; omitted: there is none.")
 
     @model_validator(mode="after")
     def _windows(self) -> "Platform":

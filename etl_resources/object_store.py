@@ -150,6 +150,18 @@ def s3_client(
     )
 
 
+def glue_client(region: str) -> Any:
+    """boto3's client of AWS Glue, with the credentials that AWS' own tools find. It sends everything once: a run that
+    was asked for twice would be two."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=CONNECT_TIMEOUT_S, read_timeout=60
+    )
+    return boto3.client("glue", region_name=region, config=config)
+
+
 def bucket_and_key(path: str) -> tuple[str, str]:
     """(bucket, key) of s3://bucket/key."""
     parts = urlsplit(path)

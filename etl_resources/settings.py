@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     maven_repository: str | None = None
     """Where the embedded Elasticsearch and Spark's jars are fetched from; by default Maven Central."""
     spark_master: str = "local"
-    """Where tables of a size with `spark` are computed: local (in the run's process, with the size's cores), or a
-    cluster's address: spark://host:7077, k8s://https://host:6443."""
+    """Where tables of a size with `spark` are computed: local (in the run's process, with the size's cores), a
+    cluster's address: spark://host:7077, k8s://https://host:6443, or glue: by a job in AWS Glue."""
     spark_secret: SecretStr | None = None
     """Secret of a standalone cluster that asks for one (its spark.authenticate.secret)."""
     spark_driver_host: str | None = None

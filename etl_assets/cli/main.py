@@ -11,6 +11,7 @@ from etl_assets.cli import (
     close,
     dead_letters,
     demo,
+    glue_job,
     lineage,
     maintain,
     manifests,
@@ -49,6 +50,7 @@ plan.register(app)
 backfill.register(app)
 demo.register(app)
 query.register(app)
+glue_job.register(app)
 versions.register(app)
 maintain.register(app)
 recover.register(app)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
 
@@ -11,6 +12,7 @@ from etl_assets.run_sizes import RunSizes
 from etl_resources.conventions import bucket_name
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.writing import Letters
+from etl_resources.engines.spark_conf import GLUE
 from etl_resources.errors import PermanentError
 from etl_resources.extract.delivery import DeliveredSource
 from etl_resources.extract.http_api import HttpApi
@@ -20,6 +22,7 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.records import Sized
 from etl_resources.manifest import DuckdbSize, SparkSize
 from etl_resources.manifest_http import HttpApiSource
+from etl_resources.manifest_runner import GlueSize
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.object_store import ObjectStore
@@ -49,7 +52,8 @@ class Runtime:
     @cached_property
     def sizes(self) -> RunSizes:
         """At which it computes; ETL_SIZE holds for the process. Raises PermanentError for one that nobody may run."""
-        return RunSizes(self.project, SizeChoice(self.settings.size).check(self.project.platform, "ETL_SIZE"))
+        choice = SizeChoice(self.settings.size).check(self.project.platform, "ETL_SIZE")
+        return RunSizes(self.project, choice, by_glue=self.settings.spark_master == GLUE)
 
     def for_run(self, tags: Mapping[str, str]) -> "Runtime":
         """That of a run with these tags, which may choose a size: whoever launched it, also from the web UI.
@@ -62,7 +66,7 @@ class Runtime:
             return self
         _ = self.store, self.addresses, self.columns, self.letters_addresses  # made once, not by each step
         found = copy(self)
-        found.sizes = RunSizes(self.project, choice)
+        found.sizes = replace(self.sizes, choice=choice)
         return found
 
     @cached_property
@@ -126,6 +130,10 @@ class Runtime:
     def spark_size(self, node: TableNode) -> SparkSize | None:
         """What a dataset's size means to Spark; None: the embedded engine computes it."""
         return self.sizes.spark(node)
+
+    def glue_size(self, node: TableNode) -> GlueSize:
+        """Workers of AWS Glue for a dataset. Raises SettingsError when neither its category nor its size says."""
+        return self.sizes.glue(node)
 
     def sized(self, node: TableNode | ServingNode) -> Sized:
         """What the ledger remembers an attempt's size and engine as."""

@@ -1,9 +1,7 @@
 """The transform of a table's partition where its size is Spark's; everything before and after is the same."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from etl_assets.graph.closed_periods import closes_periods
 from etl_assets.graph.relations import input_windows, inside, relations
@@ -11,10 +9,13 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_resources.business_days import DAYS, DAYS_COLUMNS
 from etl_resources.calendar import PERIOD, PERIOD_COLUMNS, WHOLE, period_relation
+from etl_resources.engines.glue_order import GlueOrder
+from etl_resources.engines.spark_conf import GLUE
 from etl_resources.engines.spark_inputs import SparkRelation, given_rows, lookup, no_rows, relation_columns, scan
 from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_sql import spark_condition
+from etl_resources.engines.spark_store import store_arguments
 from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
 from etl_resources.engines.transform import JUDGED, Transform, TransformResult, create_views, look_up
 from etl_resources.identifiers import literal
@@ -27,18 +28,27 @@ from etl_resources.windows import partitions_read
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import dagster as dg
     import duckdb
     from pyiceberg.table import Table
+
+    from etl_assets.graph.glue_runs import GlueRuns
 
 
 class SparkTransforms:
     """The transforms of one step on Spark; several threads may run them, each its partition."""
 
     def __init__(
-        self, runtime: Runtime, node: TableNode, transform: Transform, size: SparkSize, field_ids: Mapping[str, int]
+        self,
+        runtime: Runtime,
+        node: TableNode,
+        transform: Transform,
+        size: SparkSize,
+        field_ids: Mapping[str, int],
+        glue: "GlueRuns | None" = None,
     ) -> None:
         self._runtime, self._node, self._transform, self._size = runtime, node, transform, size
-        self._field_ids = field_ids
+        self._field_ids, self._glue = field_ids, glue
         self._tables: dict[str, Table] = {}
 
     def run(
@@ -69,6 +79,8 @@ class SparkTransforms:
 
         try:
             inputs, output = self._inputs(engine, the_plan, planned), self._output(folder)
+            if self._glue is not None:
+                return self._by_glue(self._glue, inputs, output, keep, write_empty, measures, what)
             with spark_session(self._runtime.settings, self._size, self._runtime.project.platform.spark) as spark:
                 return run_on_spark(spark, self._transform, inputs, output, keep, write_empty, measures, what)
         except Exception as e:
@@ -76,6 +88,37 @@ class SparkTransforms:
             if known is None or known is e:  # an error that is its own cause is walked without end
                 raise
             raise known from e
+
+    def _by_glue(
+        self,
+        glue: "GlueRuns",
+        inputs: Mapping[str, SparkRelation],
+        output: SparkOutput,
+        keep: "Callable[[Sequence[str]], Mapping[str, int]]",
+        write_empty: "Callable[[], str]",
+        measures: SparkMeasures,
+        what: str,
+    ) -> TransformResult:
+        """As run_on_spark, of a Spark that is elsewhere."""
+        order = GlueOrder(
+            what=what,
+            transform=self._transform,
+            inputs=inputs,
+            folder=output.folder,
+            field_ids=output.field_ids,
+            one_file=output.one_file,
+            parts=output.parts,
+            size=self._size,
+            answer=f"{glue.folder(output.folder)}/answer.json",
+        )
+        answer, told = glue.carry_out(order, measures)
+        result = answer.result
+        assert result is not None  # noqa: S101  (an answer without one is an error, which was raised)
+        result.paths = result.paths or (write_empty(),)
+        if result.rejected:
+            result.reasons = keep(answer.rejected_paths)
+        result.measures, result.engine, result.job_run = measures, answer.engine, told
+        return result
 
     @property
     def _address(self) -> Any:
@@ -130,21 +173,28 @@ class SparkTransforms:
 
     def _output(self, folder: str) -> SparkOutput:
         may_wait = self._node.layer == "kpi" or closes_periods(self._node)  # what waits for a person is one file
-        return SparkOutput(
-            folder, self._field_ids, self._store, one_file=may_wait, parts=self._node.dataset.runner.partition_hint
-        )
+        store = store_arguments(self._runtime.settings)
+        parts = self._node.dataset.runner.partition_hint
+        return SparkOutput(folder, self._field_ids, store, one_file=may_wait, parts=parts)
 
-    @cached_property
-    def _store(self) -> dict[str, Any]:
-        settings = self._runtime.settings
-        endpoint, key, secret = settings.require_s3()
-        address = urlsplit(endpoint)
-        return {
-            "access_key": key,
-            "secret_key": secret,
-            "endpoint_override": address.netloc,
-            "scheme": address.scheme,
-            "region": settings.s3_region,
-            "connect_timeout": min(10, settings.s3_timeout_s),
-            "request_timeout": settings.s3_timeout_s,
-        }
+
+def spark_of(
+    runtime: Runtime,
+    node: TableNode,
+    transform: Transform,
+    field_ids: Mapping[str, int],
+    context: "dg.AssetExecutionContext | None",
+) -> "tuple[GlueRuns | None, SparkTransforms | None]":
+    """Who computes a table's partitions: the runs of Glue where they are of its job, and Spark; neither: DuckDB.
+
+    context: of the step; Glue's runs tell Dagster by it. Raises SettingsError for a size without `glue`.
+    """
+    size, glue = runtime.spark_size(node), None
+    if size is None:
+        return None, None
+    if runtime.settings.spark_master == GLUE:
+        from etl_assets.graph.glue_runs import GlueRuns
+
+        assert context is not None  # noqa: S101  (a step of Dagster's runs this)
+        glue = GlueRuns(runtime, context, runtime.glue_size(node))
+    return glue, SparkTransforms(runtime, node, transform, size, field_ids, glue)

@@ -4,6 +4,7 @@ import queue
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from etl_assets.graph.reconciled import Reconciler
 from etl_assets.graph.rejected_limits import refused_letters
 from etl_assets.graph.relations import input_windows, relations, rows_outside
 from etl_assets.graph.runtime import Runtime
-from etl_assets.graph.spark_step import SparkTransforms
+from etl_assets.graph.spark_step import spark_of
 from etl_assets.graph.step_acceptance import StepAcceptance, same_content
 from etl_assets.project import TableNode
 from etl_assets.size_categories import wrong_category
@@ -67,7 +68,14 @@ if TYPE_CHECKING:
 class TableStep:
     """One execution of the step of one table."""
 
-    def __init__(self, runtime: Runtime, node: TableNode, ledger: Ledger, run_id: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        node: TableNode,
+        ledger: Ledger,
+        run_id: str,
+        context: dg.AssetExecutionContext | None = None,
+    ) -> None:
         self._runtime, self._node, self._ledger, self._run_id = runtime, node, ledger, run_id
         self._address: TableAddress = runtime.addresses[node.name]
         table = runtime.store.ensure(self._address)
@@ -81,9 +89,8 @@ class TableStep:
         self.letters: Letters | None = None
         self._sizes = InputSizes({})
         self._category: str | None = None
-        spark = runtime.spark_size(node)
         numbers = field_numbers(table.schema(), self._address.columns)
-        self._spark = SparkTransforms(runtime, node, self._transform, spark, numbers) if spark is not None else None
+        self._glue, self._spark = spark_of(runtime, node, self._transform, numbers, context)
         self._measures: dict[str, SparkMeasures] = {}
 
     def plan(self, requested: Sequence[str]) -> Plan:
@@ -143,7 +150,8 @@ class TableStep:
             finally:
                 engines.put(engine)
 
-        with ThreadPoolExecutor(size.threads) as pool:
+        stopped = self._glue.stopped_with_step() if self._glue is not None else nullcontext()
+        with ThreadPoolExecutor(size.threads) as pool, stopped:
             return hold_back_linked(list(pool.map(with_retries_of_here(one), the_plan.todo)), the_plan)
 
     def _wrong_category(self, the_plan: Plan) -> str | None:
@@ -230,7 +238,8 @@ class TableStep:
             "reads": self._sizes.read_by(planned.inputs).as_json(),
             **judged.evidence,
             **({"logic": logic_of(self._node)} if self._node.layer == "kpi" else {}),
-            "engine": engine_name(spark=self._spark is not None, function=self._node.function),
+            "engine": result.engine or engine_name(spark=self._spark is not None, function=self._node.function),
+            **({"job_run": result.job_run} if result.job_run else {}),
             "size": self._runtime.sized(self._node).size,
             **({"size_category": self._category} if self._category else {}),
             "stage_s": round(time.monotonic() - started, 3),
@@ -289,7 +298,7 @@ def run_table_step(
 ) -> Iterator[Any]:
     """The body of a table's asset."""
     with failing_clearly(context.run_id), Ledger.open(runtime.settings) as ledger:
-        step = TableStep(runtime.for_run(context.run.tags), node, ledger, context.run_id)
+        step = TableStep(runtime.for_run(context.run.tags), node, ledger, context.run_id, context)
         partitions = requested(context, node.dataset.partitions)
         pointers = event_pointers(context.instance, identity, partitions)
         the_plan = step.plan(partitions)

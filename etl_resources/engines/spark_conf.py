@@ -13,6 +13,10 @@ from etl_resources.settings import Settings
 
 LOCAL = "local"
 """Master that means: in this process, with the cores of the size."""
+GLUE = "glue"
+"""Master that means: by jobs in AWS Glue, each with a Spark of its own; there is no session here."""
+GIVEN = "given"
+"""Master that means: on the Spark that started this process, as it is configured there."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _START = {
     "spark.app.name": "data-pipeline",
@@ -49,7 +53,7 @@ def is_cluster(settings: Settings) -> bool:
         return False
     if not master.startswith(("spark://", "k8s://")):
         raise SettingsError(
-            f"ETL_SPARK_MASTER is {master!r}: it is local, spark://host:7077 or k8s://https://host:6443."
+            f"ETL_SPARK_MASTER is {master!r}: it is local, glue, spark://host:7077 or k8s://https://host:6443."
         )
     return True
 

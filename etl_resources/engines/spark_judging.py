@@ -134,12 +134,12 @@ def _joins(contract: Contract) -> Iterator[str]:
 def _unknown(n: int, reference: ContractReference) -> Condition:
     """As conditions.reference_condition: a key that nobody looked up ends the run."""
     names = [f"typed.{quote(c)}" for c in reference.columns]
-    shown = " || ', ' || ".join(f"{name}::string" for name in names)
+    shown = " || ', ' || ".join(f"cast({name} as string)" for name in names)
     message = f"{', '.join(reference.columns)} changed in the transform, and was not looked up in {reference.asset}: "
     broken = (
         f"case when {' or '.join(f'{name} is null' for name in names)} then false "
         f"when _r{n}._found then false when not _r{n}._found then true "
-        f"else raise_error({spark_literal(message)} || {shown})::boolean end"
+        f"else cast(raise_error({spark_literal(message)} || {shown}) as boolean) end"
     )
     column = reference.columns[0] if len(names) == 1 else None
     return Condition(f"references:{reference.asset}", column, broken, reference.reason)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from etl_resources import failpoints
-from etl_resources.engines.spark_conf import SparkConfiguration, configuration, is_cluster
+from etl_resources.engines.spark_conf import GIVEN, SparkConfiguration, configuration, is_cluster
 from etl_resources.engines.spark_executors import Executors, reach
 from etl_resources.engines.spark_jars import java_command, spark_jars
 from etl_resources.errors import PermanentError, RestartError
@@ -40,6 +40,7 @@ MEANING = {
     "spark.sql.decimalOperations.allowPrecisionLoss": "false",  # else a product of decimals is rounded silently
     "spark.sql.legacy.decimal.retainFractionDigitsOnTruncate": "true",  # else 100.51 is 100.5::decimal(38,1)
     "spark.sql.legacy.timeParserPolicy": "CORRECTED",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",  # days before 1582 are as they are written
     "spark.sql.iceberg.aggregate-push-down.enabled": "false",  # rows are counted, not believed
     "spark.sql.execution.arrow.maxRecordsPerBatch": str(ARROW_ROWS),
     "spark.sql.adaptive.enabled": "true",
@@ -77,6 +78,10 @@ def _running(
     settings: Settings, size: SparkSize, cluster: SparkCluster | None
 ) -> "tuple[SparkSession, Executors | None]":
     global _executors
+    if settings.spark_master == GIVEN:
+        from pyspark.sql import SparkSession
+
+        return SparkSession.builder.getOrCreate(), None
     java_command()
     if not all(map(importlib.util.find_spec, ("pyspark", "pandas"))):
         raise PermanentError(

@@ -133,7 +133,8 @@ def _counted(spark: "SparkSession", transform: Transform, inputs: Mapping[str, S
         kept = f"{kept} and not {left_out}"
     for measure, column in transform.conserve.sums.items() if transform.conserve is not None else ():
         read = "count(*)" if column == ROWS else f"sum({quote(column)})"
-        parts.append(_part("sum", measure, "0", f"{read}::string", transform.conserve.of if transform.conserve else ""))
+        of = transform.conserve.of if transform.conserve else ""
+        parts.append(_part("sum", measure, "0", f"cast({read} as string)", of))
     for kind, name, rows, told in spark.sql(" union all ".join(parts)).collect() if parts else ():
         if kind == "input":
             result.inputs[name] = int(rows)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from etl_resources.adjustments import SCHEMA
 from etl_resources.business_days import GIVEN_COLUMNS
@@ -51,6 +51,10 @@ class TransformResult:
     seconds: float = 0.0
     measures: SparkMeasures | None = None
     """What Spark did for it, over all tries; None: the embedded engine computed it."""
+    engine: str = ""
+    """Engine and version where they are not those of this process."""
+    job_run: Mapping[str, Any] = field(default_factory=dict)
+    """What the service says that it was computed by: AWS Glue's id, workers, seconds."""
 
     @property
     def content(self) -> tuple[str, int]:

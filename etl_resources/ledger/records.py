@@ -69,7 +69,7 @@ class Sized(NamedTuple):
     size: str
     """Entry of `sizes` in platform.yaml."""
     engine: str
-    """duckdb | spark: what computes the rows."""
+    """duckdb | spark | glue: what computes the rows."""
 
 
 def intent_values(attempt: str, asset: str, run_id: str, logic: Logic | None, sized: Sized | None) -> Mapping[str, Any]:

@@ -96,11 +96,11 @@ def _canonical(column: ContractColumn, dialect: Dialect) -> str:
     decimal = DECIMAL.match(column.type)
     if dialect == "spark":
         values = {
-            "string": f"octet_length({name})::string || ':' || {name}",
-            "timestamptz": f"unix_micros({name})::string",
-            "date": f"unix_date({name})::string",
+            "string": f"cast(octet_length({name}) as string) || ':' || {name}",
+            "timestamptz": f"cast(unix_micros({name}) as string)",
+            "date": f"cast(unix_date({name}) as string)",
         }
-        return f"coalesce({values.get(column.type, f'{name}::string')}, '-')"
+        return f"coalesce({values.get(column.type, f'cast({name} as string)')}, '-')"
     if column.type == "string":
         length = "strlen" if dialect == "duckdb" else "octet_length"
         return f"coalesce({length}({name})::text || ':' || {name}, '-')"
