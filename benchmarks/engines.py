@@ -41,6 +41,7 @@ def main() -> None:
     arguments.add_argument("--masters", nargs="+", choices=["local", "standalone"], default=["local", "standalone"])
     arguments.add_argument("--no-bare", action="store_true", help="Only the platform's side.")
     arguments.add_argument("--keep-input", action="store_true", help="Take the silver tables that are there.")
+    arguments.add_argument("--by-hand-mb", type=int, default=0, help="Memory of DuckDB by hand; 0: that of the size.")
     options = arguments.parse_args()
     runtime = Runtime(load_project())
     stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, search=False, progress=tell)
@@ -49,7 +50,7 @@ def main() -> None:
     if not options.keep_input:
         _forget(runtime, list(runtime.addresses))
         make_input(runtime, options.scale, work)
-    bench = Bench(runtime, work, options.scale)
+    bench = Bench(runtime, work, options.scale, options.by_hand_mb)
     for engine in options.engines:
         for master in options.masters if engine == "spark" else ["local"]:
             save(Result("engines", bench.compare(engine, master, bare=not options.no_bare)))
@@ -58,8 +59,8 @@ def main() -> None:
 class Bench:
     """One input, consolidated several times."""
 
-    def __init__(self, runtime: Runtime, work: Path, scale: float) -> None:
-        self._runtime, self._work, self._scale = runtime, work, scale
+    def __init__(self, runtime: Runtime, work: Path, scale: float, by_hand_mb: int) -> None:
+        self._runtime, self._work, self._scale, self._by_hand_mb = runtime, work, scale, by_hand_mb
         self._spill = runtime.settings.home.resolve() / "spill"
         self._content: dict[str, str] = {}
         work.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ class Bench:
             by_hand = {}
             if bare:
                 _make_bare(self._runtime)
-                by_hand = self._run(["benchmarks.engines_bare", engine], engine, address, "bare")
+                by_hand = self._run(["benchmarks.engines_bare", engine, str(self._by_hand_mb)], engine, address, "bare")
                 if engine == "spark":
                     found = self._runtime.store.catalog.load_table(_bare_name(self._runtime, TABLES[0]))
                     rows = int(found.current_snapshot().summary["total-records"])  # type: ignore[union-attr, index]
@@ -82,6 +83,7 @@ class Bench:
         figures |= {f"ours {name}": value for name, value in ours.items()}
         figures |= {f"by hand {name}": value for name, value in by_hand.items()}
         if bare:
+            figures["by hand memory MB, 0: the size's"] = self._by_hand_mb
             figures["ours / by hand"] = round(ours["s"] / by_hand["s"], 2)
         return {**figures, "goal": GOALS[engine]}
 

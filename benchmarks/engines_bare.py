@@ -1,6 +1,6 @@
 """What benchmarks.engines compares with: the same tables by hand, in DuckDB and in Spark, by one statement each.
 
-    python -m benchmarks.engines_bare duckdb|spark
+    python -m benchmarks.engines_bare duckdb|spark MEMORY_MB
 
 Lookups are joins, written as somebody would who knows the engine; rows without customer or rate are left out. Nothing
 is judged, hashed, read back or proved, and no reader is kept from half a table by DuckDB's files.
@@ -53,15 +53,19 @@ LOOKUP_COLUMNS = {
 
 
 def main() -> None:
-    made = by_duckdb if sys.argv[1] == "duckdb" else by_spark
-    made(Runtime(load_project()))
+    engine, memory_mb = sys.argv[1], int(sys.argv[2])
+    runtime = Runtime(load_project())
+    if engine == "duckdb":
+        by_duckdb(runtime, memory_mb)
+    else:
+        by_spark(runtime)
 
 
-def by_duckdb(runtime: Runtime) -> None:
-    """COPY of a join of the files on S3, to a folder for each month."""
+def by_duckdb(runtime: Runtime, memory_mb: int) -> None:
+    """COPY of a join of the files on S3, to a folder for each month. memory_mb: 0 for that of the size."""
     node = runtime.project.tables[TABLES[0]]
     size = runtime.size(node)
-    engine = connect(runtime.settings, threads=size.threads, memory_mb=size.memory_mb)
+    engine = connect(runtime.settings, threads=size.threads, memory_mb=memory_mb or size.memory_mb)
     engine.execute("create schema silver; create schema lookup; create schema gdp; create schema kpi")
     with Ledger.open(runtime.settings) as ledger:
         for name in INPUTS:
