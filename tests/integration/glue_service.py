@@ -84,7 +84,13 @@ def compute(service: GlueService, run: FakeJobRun) -> str:
         done = subprocess.run(
             [sys.executable, str(script), *given, "--JOB_RUN_ID", run.job_run_id],
             cwd=place, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=RUN_S_MAX, check=False,
-            env={**kept, **service.variables, "PYTHONPATH": str(code), "PYSPARK_SUBMIT_ARGS": submit},
+            env={
+                **kept,
+                **service.variables,
+                "PYTHONPATH": str(code),
+                "PYSPARK_SUBMIT_ARGS": submit,
+                "PYSPARK_PYTHON": sys.executable,
+            },
         )  # fmt: skip
     service.logs.append(log.read_text())
     tell_log(service, run, service.logs[-1])

@@ -132,7 +132,7 @@ def test_another_spark_master_recomputes_nothing(module_lake: Lake, glue: GlueSe
 @pytest.mark.parametrize(
     ("state", "kind", "words"),
     [
-        ("FAILED", RestartError, "its log group"),
+        ("FAILED", RestartError, "Its log group"),
         ("ERROR", RestartError, "failed"),
         ("TIMEOUT", PermanentError, "larger size"),
         ("STOPPED", PermanentError, "was stopped"),
