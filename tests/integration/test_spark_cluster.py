@@ -40,7 +40,7 @@ class Cluster:
 
     def up(self) -> None:
         """As `data-pipeline up --spark 2`, and as each `up` after it."""
-        shape = SparkShape(workers=2, cores=1, memory_mb=1024)
+        shape = SparkShape(workers=2, cores=1, memory_mb=1536)
         servers.up(
             load_settings(home=self.home), bucket=BUCKET, project_dir=self.home.parent, ui=False, search=False,
             spark=shape,
@@ -185,7 +185,6 @@ def test_a_killed_driver_leaves_nothing_and_a_cluster_without_workers_ends_the_r
     prove_whole(lake)
 
 
-@pytest.mark.long
 def test_the_example_from_nothing_with_a_killed_worker_is_that_of_the_embedded_engine(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
