@@ -56,11 +56,6 @@ class TransformResult:
     job_run: Mapping[str, Any] = field(default_factory=dict)
     """What the service says that it was computed by: AWS Glue's id, workers, seconds."""
 
-    @property
-    def content(self) -> tuple[str, int]:
-        """Version and rows of what was written."""
-        return self.version, self.written
-
 
 @dataclass(frozen=True)
 class Transform:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -92,7 +93,8 @@ def test_a_delayed_request_of_an_old_attempt_changes_nothing(make_target: MakeTa
     (body,) = sent.bodies
     answer = target.sink.client.bulk(index=f"{target.name}-documents", operations=body)  # type: ignore[arg-type]  # bytes
 
-    assert {item["index"]["status"] for item in answer["items"]} == {409}
+    statuses = Counter(item["index"]["status"] for item in answer["items"])
+    assert statuses == {409: len(answer["items"]) - 1, 200: 1}, "one is as it was: left alone, and brought once more"
     assert len(answer["items"]) == OLD["2024-01"].count > NEW["2024-01"].count
     target.prove_whole(NEW)
 
@@ -132,7 +134,7 @@ def test_single_documents_that_a_busy_server_refuses_are_sent_again(make_target:
         done = target.serve(NEW, ETL_ELASTICSEARCH_URL=proxy.url)
 
     assert done.published == ["2024-01"], done
-    assert [len(c.operations) for c in changes] == [30, 10]
+    assert [len(c.operations) for c in changes] == [29 if load == "upsert" else 30, 10], "an upsert leaves one alone"
     target.prove_whole(NEW)
 
 

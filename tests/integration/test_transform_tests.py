@@ -118,7 +118,10 @@ def test_a_key_that_is_written_twice_fails_by_the_row_and_by_the_audit(tmp_path:
 def test_a_transform_that_fails_is_a_failed_test(tmp_path: Path) -> None:
     """The engine's error is the difference; the other tests go on."""
     case = load_case(EXAMPLE, written(tmp_path, TEST))
-    broken = replace(case, node=replace(case.node, sql="select 1 / 'x' as order_id"))
+    wrong = (
+        f"select * replace (('x' || order_id)::bigint as order_id) from ({(case.node.sql or '').rstrip().rstrip(';')})"
+    )
+    broken = replace(case, node=replace(case.node, sql=wrong))
     results = list(run_cases([broken, case]))
     assert [r.passed for r in results] == [False, True]
     assert results[0].differences[0].message.startswith("The transform failed: ")
