@@ -138,7 +138,9 @@ def test_killed_executor_worker_and_master_are_survived_by_one_run(cluster: Clus
     prove_private(cluster)
     executor.kill()
     silver.go_on()
-    gdp.wait(child).parent().kill()  # the worker; its executor ends with it
+    executor = gdp.wait(child)
+    executor.parent().kill()  # the worker; its executor ends with it, a moment later
+    executor.wait(WAIT_S)
     gdp.go_on()
     kpi.wait(child)
     cluster.kill("spark-master")
@@ -194,7 +196,9 @@ def test_the_example_from_nothing_with_a_killed_worker_is_that_of_the_embedded_e
     with new_example(folders[0], {}) as large, new_example(folders[1], {}) as medium:
         gdp = Stopped(large.lake, "gdp_sales")
         child = large.lake.spawn(MONTHS[0], MONTHS[-1], points=[gdp.point], selection=large.assets, **cluster.variables)
-        gdp.wait(child).parent().kill()
+        executor = gdp.wait(child)
+        executor.parent().kill()
+        executor.wait(WAIT_S)
         gdp.go_on()
         run = child.wait(WAIT_S)
         assert run is not None
