@@ -19,7 +19,7 @@ from benchmarks.engines_bare import TABLES
 from benchmarks.engines_input import make_input
 from benchmarks.harness import Result, save, tell
 from benchmarks.process_tree import Taken, measured
-from benchmarks.spark_cluster import cluster, spark_told
+from benchmarks.spark_told import spark_told
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_resources import stack
@@ -28,9 +28,12 @@ from etl_resources.ledger.ledger import Ledger
 from etl_resources.object_store import ObjectStore
 from etl_resources.settings import load_settings
 from etl_resources.stack.dagster_servers import write_dagster_home
+from etl_resources.stack.state import SparkShape, load
 
 GOALS = {"duckdb": 1.5, "spark": 1.15}
 SIZES = {"duckdb": "medium", "spark": "large"}
+WORKERS = SparkShape(workers=1, cores=2, memory_mb=1536)
+"""Of the standalone cluster: what the size asks for."""
 LIMIT_S = 7200
 
 
@@ -44,7 +47,16 @@ def main() -> None:
     arguments.add_argument("--by-hand-mb", type=int, default=0, help="Memory of DuckDB by hand; 0: that of the size.")
     options = arguments.parse_args()
     runtime = Runtime(load_project())
-    stack.up(load_settings(), bucket=runtime.bucket, project_dir=Path.cwd(), ui=False, search=False, progress=tell)
+    spark = WORKERS if "spark" in options.engines and "standalone" in options.masters else "none"
+    stack.up(
+        load_settings(),
+        bucket=runtime.bucket,
+        project_dir=Path.cwd(),
+        ui=False,
+        search=False,
+        progress=tell,
+        spark=spark,
+    )
     runtime = Runtime(runtime.project)  # settings are read anew, now that the servers are there
     work = runtime.settings.home.resolve() / "tmp" / "engines"
     if not options.keep_input:
@@ -67,18 +79,18 @@ class Bench:
 
     def compare(self, engine: str, master: str, *, bare: bool) -> dict[str, Any]:
         """Figures of the platform on one engine, and of the same by hand."""
-        with cluster(self._work, master) as address:
-            _forget(self._runtime, TABLES)
-            ours = self._run(["benchmarks.engines_product"], engine, address, "ours")
-            content = self._published()
-            by_hand = {}
-            if bare:
-                _make_bare(self._runtime)
-                by_hand = self._run(["benchmarks.engines_bare", engine, str(self._by_hand_mb)], engine, address, "bare")
-                if engine == "spark":
-                    found = self._runtime.store.catalog.load_table(_bare_name(self._runtime, TABLES[0]))
-                    rows = int(found.current_snapshot().summary["total-records"])  # type: ignore[union-attr, index]
-                    assert rows == content[f"rows of {TABLES[0]}"], f"{rows} by hand, {content} ours"
+        address = "local" if master == "local" else load(self._runtime.settings.home).settings["spark_master"]
+        _forget(self._runtime, TABLES)
+        ours = self._run(["benchmarks.engines_product"], engine, address, "ours")
+        content = self._published()
+        by_hand = {}
+        if bare:
+            _make_bare(self._runtime)
+            by_hand = self._run(["benchmarks.engines_bare", engine, str(self._by_hand_mb)], engine, address, "bare")
+            if engine == "spark":
+                found = self._runtime.store.catalog.load_table(_bare_name(self._runtime, TABLES[0]))
+                rows = int(found.current_snapshot().summary["total-records"])  # type: ignore[union-attr, index]
+                assert rows == content[f"rows of {TABLES[0]}"], f"{rows} by hand, {content} ours"
         figures = {"scale": self._scale, "engine": engine, "master": master, "size": SIZES[engine], **content}
         figures |= {f"ours {name}": value for name, value in ours.items()}
         figures |= {f"by hand {name}": value for name, value in by_hand.items()}
