@@ -49,7 +49,7 @@ def test_killed_it_goes_on_at_the_size_that_was_asked_for(shop: Shop) -> None:
     command = ("backfill", "all", "--plan", plan["plan"], "--yes")  # the plan tells the size
     point = {"point": "plan.intended", "action": "kill", "match": GROWTH}
     child = shop.lake.fork(run_command, command, [point])
-    assert child.wait() is None, child.log
+    assert child.wait(900) is None, child.log
     other = shop.call("backfill", "all", "--plan", plan["plan"], "--size", "medium", "--yes")
     assert "it is at size large: leave out --size to go on with it" in str(other.exception)
     done = shop.told("backfill", "all", "--yes")
