@@ -39,10 +39,7 @@ class RunSizes:
 
     def glue(self, node: TableNode) -> GlueSize:
         """Workers in AWS Glue: of the category of its input, else of its size. Raises SettingsError without both."""
-        category = node.dataset.runner.size_category
-        if category is not None:
-            return self.project.platform.size_categories.by_name[category].glue
-        found = self._size(node).glue
+        found = self._glue(node)
         if found is None:
             raise SettingsError(
                 f"ETL_SPARK_MASTER is glue, and nothing says with how many workers {node.dataset.dataset} is computed: "
@@ -60,6 +57,21 @@ class RunSizes:
         """(size, engine) of each of these tables and targets."""
         nodes = {node.name: node for node in self.project.nodes}
         return [(self.name(nodes[a]), self.engine(nodes[a])) for a in assets]
+
+    def workers(self, asset: str) -> int | None:
+        """Workers that are paid at once: of Glue those of all jobs of a step, which computes as many partitions at once
+        as its size has threads; of other engines one. None where nothing says how many Glue takes."""
+        node = self.project.tables.get(asset)
+        if node is None or self.engine(node) != "glue":
+            return 1
+        found = self._glue(node)
+        return found.workers * self.duckdb(node).threads if found else None
+
+    def _glue(self, node: TableNode) -> GlueSize | None:
+        category = node.dataset.runner.size_category
+        if category is not None:
+            return self.project.platform.size_categories.by_name[category].glue
+        return self._size(node).glue
 
     def _size(self, node: TableNode) -> Size:
         return self.project.platform.sizes[self.name(node)]

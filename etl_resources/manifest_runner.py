@@ -103,7 +103,11 @@ class EnginePrices(Strict):
         description="Of Spark: all that the size takes, the run's own process included. Omitted: what Spark computes "
         "at this size has no known cost.",
     )
-    glue: Amount | None = Field(default=None, description="Of one worker of AWS Glue.")
+    glue: Amount | None = Field(
+        default=None,
+        description="Of one worker of AWS Glue. A run is estimated at all workers of as many jobs at once as the size "
+        "has threads of `duckdb`: at most what it costs.",
+    )
 
 
 class Prices(Strict):

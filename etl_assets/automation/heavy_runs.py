@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from etl_assets.project import Project
 from etl_assets.run_sizes import RunSizes
 from etl_resources.calendar import WHOLE
 from etl_resources.closure import Closure
@@ -43,18 +42,22 @@ class Put:
 
 
 def put_off(
-    project: Project,
+    sizes: RunSizes,
     connection: "psycopg.Connection[Any]",
     closure: Closure | None,
     requests: Sequence[Request],
     now: datetime,
 ) -> Put:
-    """Which of the requests wait. One that waits is not counted as a try, and is found anew at each tick."""
-    rules, windows = project.platform.keep_fresh, OffPeakWindows.of(project.platform)
+    """Which of the requests wait. One that waits is not counted as a try, and is found anew at each tick.
+
+    sizes: of the process.
+    """
+    platform = sizes.project.platform
+    rules, windows = platform.keep_fresh, OffPeakWindows.of(platform)
     if rules.heavy_runs != "off_peak" or not requests or closure is None or windows.is_open(now):
         return Put(requests)
     models = read_history(connection, {a for r in requests for a in r.assets}).attempts
-    minutes = {r.key: request_seconds(closure, models, r, RunSizes(project)) / 60 for r in requests}
+    minutes = {r.key: request_seconds(closure, models, r, sizes) / 60 for r in requests}
     heavy = [(r, minutes[r.key]) for r in requests if minutes[r.key] > rules.heavy_minutes]
     held = {r.key for r, _ in heavy}
     return Put([r for r in requests if r.key not in held], heavy, windows.next_open(now) if heavy else None)

@@ -87,7 +87,7 @@ class _Tick:
         touched = {a for a, _ in (*facts.marks, *facts.asked, *observed.files)}
         unsettled = self._unsettled(_cursor(cursor), levels, touched)
         decision, closure = self._decide(unsettled, observed, facts)
-        put = put_off(self._runtime.project, connection, closure, decision.requests, now)
+        put = put_off(self._runtime.sizes, connection, closure, decision.requests, now)
         asked = {self._new_key(r): r for r in put.now[:RUNS_MAX]}
         raised = raised_runs(self._runtime.sizes, connection, closure, list(asked.values()), now)
         for of in raised.values():

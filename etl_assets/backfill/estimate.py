@@ -142,10 +142,21 @@ class Estimator:
 
 
 def price_of(sizes: RunSizes, assets: Sequence[str]) -> Decimal | None:
-    """Of a worker-hour of a run: it is as big as the dearest of its assets asks for. None where one has no price."""
-    prices = [_price(sizes, *told) for told in set(sizes.told(assets))]
-    known = [p for p in prices if p is not None]
-    return max(known) if known and len(known) == len(prices) else None
+    """Of an hour of a run: it is as big as the dearest of its assets asks for. None where one has no price.
+
+    In AWS Glue that is all workers of as many jobs as a step has at once: at most what it costs.
+    """
+    prices = set(_prices(sizes, assets).values())
+    return None if None in prices else max((p for p in prices if p is not None), default=None)
+
+
+def _prices(sizes: RunSizes, assets: Sequence[str]) -> Mapping[str, Decimal | None]:
+    """Asset → price of an hour of all workers that it takes at once."""
+    prices, found = sizes.project.platform.prices, dict[str, Decimal | None]()
+    for asset, (size, engine) in told_of(sizes, assets).items():
+        price, workers = prices.of(size, engine) if prices else None, sizes.workers(asset)
+        found[asset] = price * workers if price is not None and workers is not None else None
+    return found
 
 
 def told_of(sizes: RunSizes, assets: Iterable[str]) -> Mapping[str, tuple[str, Engine]]:
@@ -155,13 +166,10 @@ def told_of(sizes: RunSizes, assets: Iterable[str]) -> Mapping[str, tuple[str, E
 
 
 def _unpriced(sizes: RunSizes, assets: Iterable[str]) -> list[str]:
-    missing = {told for told in sizes.told(assets) if _price(sizes, *told) is None}
+    names = list(assets)
+    told = told_of(sizes, names)
+    missing = {told[asset] for asset, price in _prices(sizes, names).items() if price is None}
     return sorted(size if engine == "duckdb" else f"{size} on {engine}" for size, engine in missing)
-
-
-def _price(sizes: RunSizes, size: str, engine: Engine) -> Decimal | None:
-    prices = sizes.project.platform.prices
-    return prices.of(size, engine) if prices else None
 
 
 def _model(asset: str, size: str, engine: Engine, history: History) -> StepModel:

@@ -184,7 +184,7 @@ def _without_collections() -> Iterator[None]:
 
 def _prove_portable(sizes: RunSizes, assets: Iterable[str]) -> None:
     project = sizes.project
-    tables = [a for a in assets if a in project.tables and sizes.engine(project.tables[a]) == "spark"]
+    tables = [a for a in assets if a in project.tables and sizes.spark(project.tables[a]) is not None]
     if tables and (errors := portability_errors(project.root, tables)):
         raise ManifestErrors(errors)
 

@@ -12,6 +12,7 @@ from etl_assets.automation import heavy_runs
 from etl_assets.automation.heavy_runs import Put, put_off
 from etl_assets.backfill.off_peak_wait import until_open
 from etl_assets.project import load_project
+from etl_assets.run_sizes import RunSizes
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.errors import PermanentError
 from etl_resources.ledger.history import History, PastAttempt
@@ -60,7 +61,7 @@ def requests_at(root: Path, monkeypatch: pytest.MonkeyPatch, now: datetime, rule
     closure = Closure([ClosureNode(ORDERS, "acme", "logic", MONTHS)], LedgerState(published))
     asked = [Request((ORDERS,), "2024-02", "2024-02", ()), Request((ORDERS,), "2024-01", "2024-04", ())]
     connection: Any = None
-    return put_off(load_project(root), connection, closure, asked, now), asked
+    return put_off(RunSizes(load_project(root)), connection, closure, asked, now), asked
 
 
 def test_only_heavy_runs_wait(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,13 @@ from project_edits import GDP, KPI, PLATFORM, edit, errors_of, line_of, project
 
 from etl_assets import size_categories
 from etl_assets.backfill.estimate import price_of
+from etl_assets.backfill.plan import _prove_portable
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_assets.run_sizes import RunSizes
 from etl_assets.size_categories import wrong_categories
 from etl_resources.engines.spark_transform import SparkOutput
-from etl_resources.errors import PermanentError
+from etl_resources.errors import ManifestErrors, PermanentError
 from etl_resources.manifest_runner import SizeCategories
 from etl_resources.settings import Settings
 from etl_resources.sizes import MANIFESTS, RAISED_TAG, SIZE_TAG, SizeChoice
@@ -184,3 +185,31 @@ def test_spark_has_a_price_of_its_own(project: Path) -> None:
     assert price_of(RunSizes(loaded, MANIFESTS), ["gdp.gdp_sales"]) is None
     edit(project / PLATFORM, 'large: {duckdb: "0.10"', 'medium: {duckdb: "0.10"')
     assert any("size 'medium' has no spark: remove its price" in e for e in errors_of(project))
+
+
+def test_glue_costs_all_of_its_workers(project: Path) -> None:
+    """Ten workers for the price of one would be a bill ten times as high as planned."""
+    prices = 'prices: {currency: EUR, per_worker_hour: {large: {duckdb: "0.10", glue: "0.44"}}}\n'
+    edit(project / PLATFORM, "tenants:", f"{prices}tenants:")
+
+    def price(asset: str) -> Decimal | None:
+        return price_of(RunSizes(load_project(project), SizeChoice("large"), by_glue=True), [asset])
+
+    assert price("bronze.sales_lines") == Decimal("0.10")
+    assert price("gdp.gdp_sales") == Decimal("0.44") * 2 * 2, "two partitions at once"
+    add(project, GDP, "runner: {size_category: medium}\n")
+    assert price("gdp.gdp_sales") == Decimal("0.44") * 5 * 2
+    edit(project / GDP, "runner: {size_category: medium}\n", "")
+    edit(project / PLATFORM, ', glue: "0.44"', "")
+    assert price("gdp.gdp_sales") is None
+    edit(project / PLATFORM, ", glue: {worker_type: G.1X, workers: 2}", "")
+    assert price("gdp.gdp_sales") is None, "nothing says how many workers"
+
+
+def test_sql_of_a_size_is_proven_for_glue_as_for_spark(project: Path) -> None:
+    """It is the same Spark: a plan must refuse what its jobs would refuse."""
+    edit(project / "datasets/gdp_sales/gdp_sales.sql", "l.part_id,", "(l.part_id / 2)::bigint as part_id,")
+    loaded = load_project(project)
+    for by_glue in (False, True):
+        with pytest.raises(ManifestErrors, match="doesn't carry over to Spark"):
+            _prove_portable(RunSizes(loaded, SizeChoice("large"), by_glue=by_glue), ["gdp.gdp_sales"])
