@@ -63,10 +63,12 @@ def status_of(error: BaseException) -> int | None:
 
 def retry_after_s(error: BaseException | None, now: datetime | None = None) -> float | None:
     """Seconds that the server asked to wait (Retry-After as seconds or as a date); None when it didn't ask."""
-    while error is not None:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:  # `raise e from e` makes an error its own cause
         value = _header(error, "retry-after")
         if value is not None:
             return _seconds(value.strip(), now or datetime.now(UTC))
+        seen.add(id(error))
         error = error.__cause__
     return None
 

@@ -35,8 +35,6 @@ from etl_resources.retries import retry_transient
 
 MESSAGES_S = 1
 """Seconds between looks for messages of a run."""
-LOOK_S = 5
-"""Seconds between looks at its state: Pipes'."""
 LOG_LINES = 200
 STARTING_MINUTES = 30
 """Longest time that a run may wait for its workers, or for room beside others."""
@@ -98,7 +96,10 @@ class GlueRuns:
         except DataPipelineError:
             raise
         except Exception as e:
-            raise self._ended(order, measures, watched) or e from e
+            ended = self._ended(order, measures, watched)
+            if ended is None:
+                raise
+            raise ended from e
         else:
             answer = self._answer(order, measures)
             if answer is None:
@@ -107,8 +108,8 @@ class GlueRuns:
         finally:
             watched.end()
             self._tell_output(watched)
-            keys = self._store.client.list_objects_v2(Bucket=self._store.bucket, Prefix=f"{key}/").get("Contents", ())
-            self._store.delete(f"s3://{self._store.bucket}/{found['Key']}" for found in keys)
+            parent, _, name = folder.rpartition("/")
+            self._store.delete(found.path for found in ObjectStore(self._store.client, parent).list(name))
 
     def _tell_output(self, watched: "_Watched") -> None:
         """The last lines that a run printed, from CloudWatch into Dagster's log; nothing where they can't be read.

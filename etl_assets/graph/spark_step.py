@@ -85,7 +85,7 @@ class SparkTransforms:
                 return run_on_spark(spark, self._transform, inputs, output, keep, write_empty, measures, what)
         except Exception as e:
             known = spark_error(e, what)
-            if known is None or known is e:  # an error that is its own cause is walked without end
+            if known is None or known is e:
                 raise
             raise known from e
 

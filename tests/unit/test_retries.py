@@ -146,6 +146,13 @@ def _wrapped(error: BaseException) -> BaseException:
     return ours
 
 
+def test_an_error_that_is_its_own_cause_is_looked_through_once() -> None:
+    """`raise e from e` makes one; a run that looked for Retry-After in it never ended."""
+    first, second = TransientError("x"), TransientError("y")
+    first.__cause__, second.__cause__ = second, first
+    assert retry_after_s(first, NOW) is None
+
+
 def test_a_server_cannot_make_us_wait_longer_than_we_want() -> None:
     """A day of Retry-After is an outage, to be told, not slept through."""
     error = http(429)[0]()
