@@ -68,10 +68,7 @@ class RunSizes:
         return found.workers * self.duckdb(node).threads if found else None
 
     def _glue(self, node: TableNode) -> GlueSize | None:
-        category = node.dataset.runner.size_category
-        if category is not None:
-            return self.project.platform.size_categories.by_name[category].glue
-        return self._size(node).glue
+        return self.project.platform.glue_workers(node.dataset.runner, self.name(node))
 
     def _size(self, node: TableNode) -> Size:
         return self.project.platform.sizes[self.name(node)]

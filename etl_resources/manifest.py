@@ -309,8 +309,11 @@ class Platform(Strict):
             raise ValueError("keep_fresh waits for off-peak, and there is no window: add `off_peak`")
         return self
 
-    def glue_workers(self, runner: Runner) -> GlueSize | None:
-        """Workers of a Glue job of a dataset: those of its category, else of its size; None where neither has any."""
+    def glue_workers(self, runner: Runner, size: str | None = None) -> GlueSize | None:
+        """Workers of a Glue job of a dataset: those of its category, else of its size; None where neither has any.
+
+        size: at which it runs, if not at that of its manifest.
+        """
         if runner.size_category is not None:
             return self.size_categories.by_name[runner.size_category].glue
-        return self.sizes[runner.size].glue
+        return self.sizes[size or runner.size].glue

@@ -20,7 +20,6 @@ from etl_assets.size_categories import wrong_categories
 from etl_resources.calendar import WHOLE, bounds, is_period
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.closure_plan import ClosurePlan, PlannedStep, plan_closure
-from etl_resources.engines.spark_conf import GLUE
 from etl_resources.errors import ManifestErrors, PermanentError
 from etl_resources.estimates import median_errors
 from etl_resources.ledger.backfills import DAEMON, PROCESS
@@ -139,7 +138,7 @@ def make_plan(
     if running - history.attempts.keys():  # others of their layer tell more than nothing
         history = read_history(ledger.connection, [n.name for n in nodes])
     estimator = Estimator(project, closure, runs, history, how)
-    sizes = RunSizes(project, asked, by_glue=runtime.settings.spark_master == GLUE)
+    sizes = runtime.sizes_of(asked)
     if asked.asked is not None:
         _prove_portable(sizes, running)
     elif allowed := largest(project, running):

@@ -52,7 +52,10 @@ class Runtime:
     @cached_property
     def sizes(self) -> RunSizes:
         """At which it computes; ETL_SIZE holds for the process. Raises PermanentError for one that nobody may run."""
-        choice = SizeChoice(self.settings.size).check(self.project.platform, "ETL_SIZE")
+        return self.sizes_of(SizeChoice(self.settings.size).check(self.project.platform, "ETL_SIZE"))
+
+    def sizes_of(self, choice: SizeChoice) -> RunSizes:
+        """At which it would compute by another choice."""
         return RunSizes(self.project, choice, by_glue=self.settings.spark_master == GLUE)
 
     def for_run(self, tags: Mapping[str, str]) -> "Runtime":

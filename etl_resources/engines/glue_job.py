@@ -21,15 +21,8 @@ from etl_resources.python_source import BatchFunction
 
 PACKAGES = (
     *("annotated-types", "boto3", "dagster-pipes", "psycopg", "psycopg-binary", "pyarrow", "pydantic"),
-    *(
-        "pydantic-core",
-        "pydantic-settings",
-        "python-dotenv",
-        "pyyaml",
-        "sqlglot",
-        "typing-extensions",
-        "typing-inspection",
-    ),
+    *("pydantic-core", "pydantic-settings", "python-dotenv", "pyyaml", "sqlglot", "typing-extensions"),
+    "typing-inspection",
 )
 """What the entry imports beside Glue's own Spark and pandas; a test compares."""
 SCRIPT = "from etl_resources.engines.glue_entry import main\n\nmain()\n"
