@@ -224,8 +224,8 @@ class _Decider:
             into[place] = Root(place, state, since, 1, why)
         elif self._facts.now < self._rules.due(asked, changed=asked.state != state):
             waiting = found.waiting if into is self._going else found.comparing
-            waiting = waiting if asked.stuck_since is None else found.stuck
-            waiting[place] = f"try {asked.tries} of {self._rules.tries} was at {asked.requested_at:%H:%M:%S} UTC"
+            put = found.stuck if asked.stuck_since is not None else waiting
+            put[place] = f"try {asked.tries} of {self._rules.tries} was at {asked.requested_at:%H:%M:%S} UTC"
         else:
             if asked.tries >= self._rules.tries:
                 found.stuck[place] = why

@@ -15,7 +15,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import quote, quote_qualified
 from etl_resources.manifest_columns import DECIMAL
 from etl_resources.python_source import BatchFunction
-from etl_resources.tables.schema import duckdb_type
+from etl_resources.tables.schema import arrow_type, duckdb_type
 
 if TYPE_CHECKING:
     import duckdb
@@ -212,12 +212,4 @@ def _is_text(series: "pl.Series") -> bool:
 def _schema(columns: Mapping[str, str]) -> "pa.Schema":
     import pyarrow as pa
 
-    simple: dict[str, Any] = {
-        "bigint": pa.int64(), "int": pa.int32(), "string": pa.string(), "date": pa.date32(),
-        "timestamptz": pa.timestamp("us", tz="UTC"), "boolean": pa.bool_(),
-    }  # fmt: skip
-    found = []
-    for name, kind in columns.items():
-        decimal = DECIMAL.match(kind)
-        found.append(pa.field(name, pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else simple[kind]))
-    return pa.schema(found)
+    return pa.schema([pa.field(name, arrow_type(kind)) for name, kind in columns.items()])

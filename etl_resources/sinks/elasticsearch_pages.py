@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract
 from etl_resources.retries import retry_transient, with_retries_of_here
+from etl_resources.tables.schema import arrow_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,11 +129,7 @@ def _arrow_type(column_type: str) -> "pa.DataType":
     """Dates and times are text, which DuckDB casts."""
     import pyarrow as pa
 
-    from etl_resources.manifest_columns import DECIMAL
-
-    plain: Mapping[str, pa.DataType] = {"bigint": pa.int64(), "int": pa.int32(), "boolean": pa.bool_()}
-    decimal = DECIMAL.match(column_type)
-    return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else plain.get(column_type, pa.string())
+    return pa.string() if column_type in ("date", "timestamptz") else arrow_type(column_type)
 
 
 def _as_text(value: Any) -> str | None:

@@ -12,6 +12,7 @@ from etl_resources.manifest_columns import DECIMAL
 from etl_resources.schema_drift import promotes
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
@@ -45,6 +46,18 @@ _POSTGRES_TYPES = {
 def duckdb_type(column_type: str) -> str:
     """DuckDB's name of a manifest type, as DESCRIBE prints it."""
     return _DUCKDB_TYPES.get(column_type, column_type.upper())
+
+
+def arrow_type(column_type: str) -> "pa.DataType":
+    """Arrow's type of a manifest type."""
+    import pyarrow as pa
+
+    simple: dict[str, pa.DataType] = {
+        "bigint": pa.int64(), "int": pa.int32(), "string": pa.string(), "date": pa.date32(),
+        "timestamptz": pa.timestamp("us", tz="UTC"), "boolean": pa.bool_(),
+    }  # fmt: skip
+    decimal = DECIMAL.match(column_type)
+    return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else simple[column_type]
 
 
 def postgres_type(column_type: str) -> str:
