@@ -152,15 +152,14 @@ def create_table(
     catalog: "Catalog", identifier: str, location: str, contract: Contract, *, with_run_id: bool = False
 ) -> "Table":
     """The table as it is, or created with an empty snapshot. Raises PermanentError as ensure_table for partitions."""
-    from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError, TableAlreadyExistsError
+    from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 
     wanted = iceberg_schema(contract, with_run_id=with_run_id)
     try:
         table = catalog.load_table(identifier)
     except NoSuchTableError:
         _prove_new(catalog, identifier, location)
-        with suppress(NamespaceAlreadyExistsError):  # another writer created it between the look and the creation
-            catalog.create_namespace_if_not_exists(identifier.split(".")[0])
+        _ensure_namespace(catalog, identifier.split(".")[0])
         try:
             table = catalog.create_table(
                 identifier,
@@ -180,6 +179,19 @@ def create_table(
     if table.current_snapshot() is None:
         table = _add_empty_snapshot(catalog, table, identifier)
     return table
+
+
+def _ensure_namespace(catalog: "Catalog", name: str) -> None:
+    """Another writer may create it between the look and the creation: the catalog answers that with its database's
+    error, not with one of its own.
+    """
+    from sqlalchemy.exc import IntegrityError
+
+    try:
+        catalog.create_namespace_if_not_exists(name)
+    except IntegrityError:
+        if not catalog.namespace_exists(name):
+            raise
 
 
 def _partitions_of(grain: str) -> str:

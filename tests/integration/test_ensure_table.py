@@ -78,6 +78,17 @@ def test_two_writers_may_create_a_table_at_once(catalog: Catalog, tmp_path: Path
     assert _add_empty_snapshot(catalog, slow, IDENTIFIER).current_snapshot() == fast.current_snapshot()
 
 
+def test_two_writers_may_create_a_namespace_at_once(
+    catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one looked before the other had created it, and its insert meets the other's row."""
+    catalog.create_namespace("pp_dw_gold")
+    looks = iter([False])
+    monkeypatch.setattr(catalog, "namespace_exists", lambda name: next(looks, True))
+    ensure_table(catalog, IDENTIFIER, str(tmp_path / "w"), CONTRACT)
+    assert catalog.list_tables("pp_dw_gold") == [("pp_dw_gold", IDENTIFIER.split(".")[1])]
+
+
 def test_a_table_keeps_its_partitions_or_its_lack_of_them(catalog: Catalog, tmp_path: Path) -> None:
     """Files of a month and files of everything in one table: nobody could tell which are replaced by which."""
     whole = replace(CONTRACT, partition_column=None)
