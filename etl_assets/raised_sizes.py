@@ -60,9 +60,10 @@ def raise_size(sizes: Collection[str], needed: Due | None, seconds_at: Callable[
     """
     if not sizes or needed is None or (first := seconds_at(MANIFESTS)) <= needed.left_s:
         return Raised()
+    left = f"has {_time(needed.left_s)} left" if needed.left_s > 0 else "is late already"
     missed = (
-        f"{first / 60:.1f} minutes at the sizes of the manifests, and {needed.asset}, fresh within "
-        f"{needed.within_hours:g} h, has {max(needed.left_s, 0.0) / 60:.1f} left"
+        f"{_time(first)} at the sizes of the manifests, and {needed.asset}, fresh within "
+        f"{needed.within_hours:g} h, {left}"
     )
     choices = [SizeChoice(raised_to=size) for size in sizes]
     best, best_s = MANIFESTS, first
@@ -75,3 +76,7 @@ def raise_size(sizes: Collection[str], needed: Due | None, seconds_at: Callable[
     if best == MANIFESTS:
         return Raised(why=f"misses a freshness: {missed}; no larger size that is allowed was faster")
     return Raised(best, f"{best}, which misses the freshness as well: {missed}")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 60 else f"{seconds / 60:.1f} minutes"

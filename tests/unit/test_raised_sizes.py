@@ -26,7 +26,7 @@ def taking(**seconds: float) -> Callable[[SizeChoice], float]:
     ("seconds", "raised_to", "told"),
     [
         ({"manifests": 1800}, None, ""),
-        ({"manifests": 1801, "large": 900, "huge": 100}, "large", "raised up to size large: 30.0 minutes"),
+        ({"manifests": 1801, "large": 900, "huge": 100}, "large", "fresh within 2 h, has 30.0 minutes left"),
         ({"manifests": 9000, "large": 1900, "huge": 1700}, "huge", "raised up to size huge: 150.0 minutes"),
         ({"manifests": 9000, "large": 4000, "huge": 4000}, "huge", "misses the freshness as well"),
         ({"manifests": 9000, "large": 3000, "huge": 4000}, "large", "misses the freshness as well"),
@@ -46,6 +46,12 @@ def test_nothing_is_raised_that_nobody_allowed_or_that_promises_nothing() -> Non
     slow = taking(manifests=9000.0, large=1.0)
     assert raise_size([], NEEDED, slow).choice == MANIFESTS
     assert raise_size(["large"], None, slow).choice == MANIFESTS
+
+
+def test_seconds_are_told_as_seconds_and_what_is_late_as_late() -> None:
+    """0.0 minutes say nothing."""
+    why = raise_size(["large"], Due("gdp.gdp_sales", -5.0, 2.0), taking(manifests=4.0, large=9.0)).why
+    assert "4 seconds at the sizes of the manifests, and gdp.gdp_sales, fresh within 2 h, is late already" in why
 
 
 def test_only_sizes_that_a_manifest_names_are_allowed(project: Path) -> None:
