@@ -77,14 +77,15 @@ class Runs:
     ) -> None:
         self._settings, self._nodes, self._contents, self._poisoned = settings, nodes, contents, poisoned
 
-    def compute(self, flight: Flight) -> None:
-        """What a run of the request does, assets in order; what follows a failure isn't reached."""
+    def compute(self, flight: Flight) -> set[Place]:
+        """What a run of the request does, assets in order; what follows a failure isn't reached. What it got done."""
         request, left = flight.request, flight.fails_at
         months = list(keys_between(request.first, request.last)) if request.first != WHOLE else []
         wanted = {n.name: ([WHOLE] if not n.partitioned else months) for n in self._nodes if n.name in request.assets}
         with Ledger.open(self._settings) as ledger:
             _settle_dead(ledger)
             failed: set[str] = set()
+            done: set[Place] = set()
             for node in self._nodes:
                 if node.name not in wanted or failed & {*node.upstream}:
                     failed |= {node.name} if node.name in wanted else set()
@@ -94,10 +95,12 @@ class Runs:
                     partitions, left = partitions[:left], left - len(partitions)
                 broken = node.name in self._poisoned
                 if partitions and not broken:
+                    done |= {(node.name, p) for p in partitions}
                     (self._capture if node.is_source else self._make)(ledger, node, partitions)
                 if wanted[node.name] and (broken or (left is not None and left < 0)):
                     self._fail(ledger, node, wanted[node.name][len(partitions) * (not broken) :], dies=flight.dies)
                     failed.add(node.name)
+        return done
 
     def _make(self, ledger: Ledger, node: ClosureNode, partitions: Sequence[str]) -> None:
         """What is out of date of them."""

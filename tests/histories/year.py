@@ -22,8 +22,9 @@ from etl_assets.backfill.closure_nodes import closure_nodes
 from etl_assets.graph.runtime import Runtime
 from etl_resources.calendar import keys_between
 from etl_resources.extract.watermark import Bound, Changes
+from etl_resources.ledger import requests
 from etl_resources.ledger.ledger import Ledger
-from etl_resources.reconcile import Decision, Request, decide
+from etl_resources.reconcile import Decision, Request, Root, Rules, decide
 from tests.histories import oracle
 from tests.histories.oracle import MONTHS, WHOLE, Place
 from tests.histories.simulated_runs import Flight, Runs, found, made, version
@@ -51,10 +52,10 @@ class Platform:
     started: set[str] = field(default_factory=set)
     poisoned: set[str] = field(default_factory=set)
     """Assets of which every attempt fails."""
-    asked: Counter[tuple[Place, str]] = field(default_factory=Counter)
-    """(partition, state of its inputs) → requests of it since a person last said that it is mended."""
-    most: int = 0
-    """Most requests of one partition for one state."""
+    asked: dict[Place, list[tuple[datetime, str]]] = field(default_factory=dict)
+    """Partition → when it was asked for, and for which state of its inputs, since a run got it done, it was found
+    fresh, or a person said that it is mended.
+    """
     ticks: int = 0
     summary: str = ""
     alerts: Counter[str] = field(default_factory=Counter)
@@ -78,15 +79,16 @@ class Platform:
     def tick(self) -> None:
         """One tick, and Dagster's part."""
         decisions: list[Decision] = []
+        known = self._requested()
+        self.asked = {place: tries for place, tries in self.asked.items() if place in known}
         with self._simulated(decisions):
             ticked = tick(self.runtime, self._instance, self.cursor, lambda _: None)  # type: ignore[arg-type]
         self.cursor, self.summary, self.ticks = ticked.cursor, ticked.summary, self.ticks + 1
-        requests = decisions[0].requests[:RUNS_MAX] if decisions else []
-        assert len(requests) == len(ticked.run_requests)
-        for run, request in zip(ticked.run_requests, requests, strict=True):
+        chosen = decisions[0].requests[:RUNS_MAX] if decisions else []
+        assert len(chosen) == len(ticked.run_requests)
+        for run, request in zip(ticked.run_requests, chosen, strict=True):
             for root in request.roots:
-                self.asked[root.place, root.state] += 1
-                self.most = max(self.most, self.asked[root.place, root.state])
+                self._prove_bounded(root)
             assert run.run_key
             if run.run_key not in self.started:
                 self.started.add(run.run_key)
@@ -99,7 +101,21 @@ class Platform:
         self.now += step
         for flight in [f for f in self.flights if f.ends_at <= self.now]:
             self.flights.remove(flight)
-            self._runs.compute(flight)
+            for place in self._runs.compute(flight):
+                self.asked.pop(place, None)
+
+    def _prove_bounded(self, root: Root) -> None:
+        """Five tries that lead to nothing, then one an hour, and only for other inputs than the last."""
+        tries = self.asked.setdefault(root.place, [])
+        if len(tries) >= Rules.tries:
+            at, state = tries[-1]
+            assert self.now - at >= timedelta(hours=1), (root, tries)
+            assert state != root.state, (root, tries)
+        tries.append((self.now, root.state))
+
+    def _requested(self) -> set[Place]:
+        with Ledger.open(self.runtime.settings) as ledger:
+            return {*requests.asked(ledger.connection)}
 
     @property
     def is_quiet(self) -> bool:
