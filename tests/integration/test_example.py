@@ -20,6 +20,7 @@ NO_RATE = "no exchange rate at most 10 days before the order"
 CUSTOMERS, RATES, SALES, ORDERS = "silver/customers", "silver/currency_rates", "gdp/gdp_sales", "gdp/gdp_orders"
 FEATURES, REVENUE, GROWTH = "gdp/customer_features", "kpi/kpi_net_revenue", "kpi/kpi_revenue_growth"
 SHIPPING, TOP = "kpi/kpi_on_time_shipping", "kpi/kpi_top_customers"
+CUSTOMER_MONTHS = "gdp/gdp_customer_months"
 JANUARY, FEBRUARY = MONTHS[1], MONTHS[2]
 
 
@@ -64,7 +65,7 @@ def best_customers(lines: Iterable[Line]) -> list[tuple[int, Decimal]]:
 
 def changed(run: Run) -> dict[str, set[str]]:
     """Asset → partitions of which the run published new content; bronze and served copies left out."""
-    tables = (CUSTOMERS, RATES, SALES, ORDERS, FEATURES, REVENUE, GROWTH, SHIPPING, TOP)
+    tables = (CUSTOMERS, RATES, SALES, ORDERS, CUSTOMER_MONTHS, FEATURES, REVENUE, GROWTH, SHIPPING, TOP)
     return {asset: run.published(asset) for asset in tables if run.published(asset)}
 
 
@@ -147,7 +148,7 @@ def test_a_customer_who_moves_changes_the_orders_from_that_day(example: Example)
 
     assert changed(run) == {
         CUSTOMERS: {WHOLE}, FEATURES: {WHOLE}, SALES: {FEBRUARY}, ORDERS: {FEBRUARY}, REVENUE: {FEBRUARY},
-        GROWTH: {FEBRUARY},
+        CUSTOMER_MONTHS: {FEBRUARY}, GROWTH: {FEBRUARY},
     } | {asset: run.published(asset) for asset in (TOP,) if run.published(asset)}  # fmt: skip
     assert run.partitions(SHIPPING, "unchanged") == {FEBRUARY}
     after = published_revenue(example)
@@ -171,7 +172,8 @@ def test_a_rate_brings_back_the_orders_that_missed_it(example: Example) -> None:
     run = example.run()
 
     assert changed(run).items() >= {
-        RATES: {WHOLE}, SALES: {JANUARY}, ORDERS: {JANUARY}, REVENUE: {JANUARY}, GROWTH: {JANUARY, FEBRUARY},
+        RATES: {WHOLE}, SALES: {JANUARY}, ORDERS: {JANUARY}, CUSTOMER_MONTHS: {JANUARY}, REVENUE: {JANUARY},
+        GROWTH: {JANUARY, FEBRUARY},
     }.items()  # fmt: skip
     assert run.partitions(SALES, "pruned") == {MONTHS[0], FEBRUARY}
     assert without_rate(example).get(JANUARY, (0,))[0] < missed[JANUARY][0]

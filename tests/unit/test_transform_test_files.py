@@ -123,11 +123,11 @@ def test_a_table_without_partitions_has_no_month(tmp_path: Path) -> None:
 
 def test_the_months_of_a_window_may_be_given_and_no_others(tmp_path: Path) -> None:
     """A run reads exactly them."""
-    row = "{{order_id: 1, order_date: {day}, customer_id: 1, segment: A, nation: B, net_amount_eur: 1}}"
-    text = f"partition: 2024-05\ngiven: {{{{gdp.gdp_orders: [{row}]}}}}\nexpect: []\n"
+    row = "{{month: {day}, customer_id: 1, orders: 1, last_order_date: {day}, net_revenue_eur: 1}}"
+    text = f"partition: 2024-05\ngiven: {{{{gdp.gdp_customer_months: [{row}]}}}}\nexpect: []\n"
     load_case(EXAMPLE, written(tmp_path, text.format(day="2023-06-01"), "kpi_top_customers"))
-    with pytest.raises(ManifestErrors, match=r"gdp\.gdp_orders is read for 2023-06 to 2024-05, .* of 2023-05"):
-        load_case(EXAMPLE, written(tmp_path, text.format(day="2023-05-31"), "kpi_top_customers"))
+    with pytest.raises(ManifestErrors, match=r"gdp\.gdp_customer_months is read for 2023-06 to 2024-05, .* of 2023-05"):
+        load_case(EXAMPLE, written(tmp_path, text.format(day="2023-05-01"), "kpi_top_customers"))
 
 
 VALUES = [

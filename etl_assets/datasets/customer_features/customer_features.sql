@@ -7,11 +7,11 @@ with known as (
 totals as (
     select
         customer_id,
-        count(*) as orders,
-        sum(net_amount_eur) as net_revenue_eur,
-        min(order_date) as first_order_date,
-        max(order_date) as last_order_date
-    from gdp.gdp_orders
+        sum(orders)::bigint as orders,
+        sum(net_revenue_eur) as net_revenue_eur,
+        min(first_order_date) as first_order_date,
+        max(last_order_date) as last_order_date
+    from gdp.gdp_customer_months
     group by customer_id
 )
 

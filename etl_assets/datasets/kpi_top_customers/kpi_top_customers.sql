@@ -1,15 +1,15 @@
 with totals as (
     select
         customer_id,
-        arg_max(segment, (order_date, order_id)) as segment,
-        arg_max(nation, (order_date, order_id)) as nation,
-        count(*) as orders,
-        sum(net_amount_eur) as net_revenue_eur
-    from gdp.gdp_orders
+        arg_max(segment, (last_order_date, last_order_id)) as segment,
+        arg_max(nation, (last_order_date, last_order_id)) as nation,
+        sum(orders)::bigint as orders,
+        sum(net_revenue_eur) as net_revenue_eur
+    from gdp.gdp_customer_months
     group by customer_id
 ),
 
-covered as (select count(distinct date_trunc('month', order_date)) as months from gdp.gdp_orders)
+covered as (select count(distinct month) as months from gdp.gdp_customer_months)
 
 select
     p.start_date as month,
