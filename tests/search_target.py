@@ -61,6 +61,8 @@ CONTRACT = Contract(
     "order_date",
 )
 SOURCE = "gdp.orders"
+FORMER: dict[str, str] = {}
+"""Version → rows of it, as a table expression: what stands for the table's earlier snapshots, in this process."""
 SINKS: Mapping[str, type[ElasticsearchSink]] = {"replace": ReplacingSink, "upsert": UpsertingSink}
 
 
@@ -120,7 +122,14 @@ class _Input:
 
     def version(self, partition: str) -> InputVersion | None:
         rows = self.rows.get(partition)
-        return InputVersion(SOURCE, partition, rows.version(partition), self.epoch) if rows else None
+        if rows is None:
+            return None
+        version = rows.version(partition)
+        FORMER[version] = rows.scan(partition)
+        return InputVersion(SOURCE, partition, version, self.epoch)
+
+    def former_scan(self, _: Ledger, version: InputVersion) -> str | None:
+        return FORMER.get(version.version)
 
     def scan(self, partitions: Sequence[str]) -> str:
         (partition,) = partitions
@@ -236,7 +245,7 @@ def serve_through(sink: ServingSink, settings: Settings, rows: Mapping[str, Rows
             address = LettersAddress(sink.asset, partitioned=False, database_prefix="search", bucket=BUCKET)
             store = TableStore(settings, BUCKET)
             kept = Letters(store, ledger, address, the_plan.attempt or "", "run", SOURCE)
-            computed = serving_step._stage(runtime, sink, kept, the_plan) if the_plan.attempt else []
+            computed = serving_step._stage(runtime, ledger, sink, kept, the_plan) if the_plan.attempt else []
             done.errors = [str(c.error) for c in computed if c.error]
             batch = serving_step._batch(sink, ledger, the_plan, computed, "run")
             if batch is not None:

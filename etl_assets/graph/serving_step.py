@@ -55,7 +55,7 @@ def run_serving_step(
         the_plan = _plan(context.run_id, partitions, runtime.for_run(context.run.tags), node, sink, ledger)
         report(node.name, "planned", todo=len(the_plan.todo), pruned=len(the_plan.pruned))
         letters = runtime.letters(ledger, node.name, the_plan.attempt or "", context.run_id, node.table.name)
-        computed = _stage(runtime, sink, letters, the_plan) if the_plan.attempt else []
+        computed = _stage(runtime, ledger, sink, letters, the_plan) if the_plan.attempt else []
         batch = _batch(sink, ledger, the_plan, computed, context.run_id)
         yield from tell(identity, node.name, the_plan, computed, batch, ledger, pointers)
 
@@ -78,7 +78,7 @@ def _plan(
     )
 
 
-def _stage(runtime: Runtime, sink: ServingSink, letters: Letters, the_plan: Plan) -> list[Computed]:
+def _stage(runtime: Runtime, ledger: Ledger, sink: ServingSink, letters: Letters, the_plan: Plan) -> list[Computed]:
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
     sink.begin(the_plan.attempt, the_plan.todo[0].epoch)
     engine, sizes = connect(runtime.settings), InputSizes(the_plan.inputs)
@@ -86,7 +86,7 @@ def _stage(runtime: Runtime, sink: ServingSink, letters: Letters, the_plan: Plan
     def one(planned: PlannedPartition) -> Computed:
         try:
             with engine.cursor() as cursor:
-                return _write(cursor, sink, letters, the_plan, planned, sizes.read_by(planned.inputs))
+                return _write(cursor, ledger, sink, letters, the_plan, planned, sizes.read_by(planned.inputs))
         except Exception as e:
             known = classify(e)  # a client's own error concerns this partition, too
             if known is None:
@@ -101,6 +101,7 @@ def _stage(runtime: Runtime, sink: ServingSink, letters: Letters, the_plan: Plan
 
 def _write(
     engine: "duckdb.DuckDBPyConnection",
+    ledger: Ledger,
     sink: ServingSink,
     letters: Letters,
     the_plan: Plan,
@@ -112,7 +113,12 @@ def _write(
     assert the_plan.attempt is not None  # noqa: S101  (the caller asked)
     what, started = f"{sink.asset}, partition {planned.partition}", time.monotonic()
     (table,) = the_plan.inputs.values()
-    write = partial(sink.write, engine, letters, the_plan.attempt, planned, table.scan([planned.partition]))
+
+    def former() -> str | None:
+        served = planned.current.inputs if planned.current is not None else ()
+        return table.former_scan(ledger, served[0]) if len(served) == 1 else None
+
+    write = partial(sink.write, engine, letters, the_plan.attempt, planned, table.scan([planned.partition]), former)
     try:
         found = retry_transient(write, what)
     except duckdb.Error as e:

@@ -5,7 +5,7 @@ returned as rejected; sent = written + rejected, always.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ BODY_BYTES_MAX = 8 * 2**20
 REFUSED_SHARE_MAX = 0.5
 """Of a partition's rows. What refuses more of them is no fault of single rows: nothing is published then."""
 _BAD_REQUEST, _GONE, _TOO_LARGE = 400, 404, 413
-_ANSWER = "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
+_ANSWER = "errors,items.*.status,items.*._seq_no,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,13 @@ class Chunk:
 
 
 class Loader:
-    """Sends chunks through an alias. `what`: whose, for messages."""
+    """Sends chunks through an alias. `what`: whose, for messages. performed: gets the operations of each answer."""
 
-    def __init__(self, client: "Elasticsearch", alias: str, what: str) -> None:
+    def __init__(
+        self, client: "Elasticsearch", alias: str, what: str, performed: MutableSequence[int] | None = None
+    ) -> None:
         self.client, self.alias, self.what = client, alias, what
+        self._performed = [] if performed is None else performed
 
     def load(self, chunks: Iterable[Chunk]) -> Iterator[Rejected]:
         """Send everything; what the server refused. Raises TransientError when it stays busy, FencedError when the
@@ -155,6 +158,7 @@ class Loader:
             half = len(rows) // 2
             return [*self._answers(chunk, rows[:half]), *self._answers(chunk, rows[half:])]
         items = [next(iter(i.values())) for i in answer["items"]]
+        self._performed.append(sum("_seq_no" in item for item in items))
         if len(items) != len(rows):
             raise TransientError(f"{self.what}: {len(rows)} documents were sent, {len(items)} were answered.")
         return items

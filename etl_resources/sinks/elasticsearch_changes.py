@@ -1,7 +1,8 @@
 """Which documents of a partition differ from its rows: the others needn't be written again.
 
-Every document is read: what is left alone is known by its content of now, not by what somebody remembers. Ids and
-hashes are in tables of the engine, which spills to disk; a page of documents is in memory.
+What is left alone is known by its content of now: every document is read, unless nothing happened to the index since
+its content was proved to be that of rows which can still be read. Ids and hashes are in tables of the engine, which
+spills to disk; a page of documents is in memory.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl_resources.contract import Contract
-from etl_resources.quality.content_hash import hash_of, row_number, sum_of_numbers, version_of_sum
+from etl_resources.quality.content_hash import hash_of, row_number, sum_of_numbers, version_of, version_of_sum
 from etl_resources.quality.stored_content import StoredContent
 from etl_resources.sinks.elasticsearch_documents import document, document_id, typed_columns
 from etl_resources.sinks.elasticsearch_pages import pages
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 VANISHED_MAX = 20_000
 """Documents whose rows are gone, remembered until they are deleted; of more, everything is written anew."""
 _INDEXED, _ROWS = "etl_indexed", "etl_rows"
+
+
+@dataclass(frozen=True)
+class Proved:
+    """What the documents of an untouched index are known to be."""
+
+    rows: str
+    """Table expression of the rows that they were made of …"""
+    version: str
+    """… and the version that was proved of the documents."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +68,18 @@ def find_changes(
     scan: str,
     index: str,
     query: Mapping[str, Any],
+    proved: Proved | None = None,
 ) -> Changes | None:
     """Compare the rows of a table expression with the documents that a query finds. Call it when these can be searched.
 
-    None where they can't be compared: a value of a document isn't of its column's type, or too many rows are gone.
+    proved: stands for the documents, if its rows have its version; else they are read. None where they can't be
+    compared: a value of a document isn't of its column's type, or too many rows are gone.
     """
     import duckdb
 
     try:
-        _read_documents(client, engine, contract, index, query)
+        if proved is None or not _read_proved(engine, contract, key, proved):
+            _read_documents(client, engine, contract, index, query)
     except duckdb.ConversionException:
         return None
     identity, number = document_id(key), row_number(contract)
@@ -90,6 +104,20 @@ def indexed_among(engine: "duckdb.DuckDBPyConnection", ids: str) -> list[str]:
     """Of ids that a query of the engine gives, those of documents that were compared."""
     rows = engine.execute(f"select etl_id from {_INDEXED} where etl_id in ({ids})").fetchall()
     return [i for (i,) in rows]
+
+
+def _read_proved(engine: "duckdb.DuckDBPyConnection", contract: Contract, key: Sequence[str], proved: Proved) -> bool:
+    """As _read_documents, of the rows. False when they aren't what was proved, or their files were deleted."""
+    import duckdb
+
+    rows = f"select {document_id(key)} as etl_id, {row_number(contract)} as etl_number from {proved.rows}"
+    try:
+        engine.execute(f"create or replace table {_INDEXED} as {rows}")
+    except duckdb.IOException:
+        return False
+    found = engine.execute(f"select count(*), {sum_of_numbers('etl_number')} from {_INDEXED}").fetchone()
+    assert found is not None  # noqa: S101  (an aggregate always returns a row)
+    return version_of(int(found[0]), str(found[1])) == proved.version
 
 
 def _read_documents(

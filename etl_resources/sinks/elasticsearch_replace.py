@@ -30,7 +30,7 @@ from etl_resources.sinks.elasticsearch_names import PartitionIndex, documents, e
 from etl_resources.sinks.elasticsearch_pages import Page, pages
 from etl_resources.sinks.elasticsearch_reread import reread
 from etl_resources.sinks.elasticsearch_sink import ElasticsearchSink, ServedPartition, attempts_of
-from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
+from etl_resources.sinks.serving import Former, ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import prove_aliases
 from etl_resources.tables.stage import StagedPartition
 
@@ -66,6 +66,7 @@ class ReplacingSink(ElasticsearchSink):
         attempt: str,
         planned: PlannedPartition,
         scan: str,
+        former: Former | None = None,  # noqa: ARG002  (signature of ServingSink: everything is written)
     ) -> StagedRows:
         """Fill this attempt's index of the partition and read it back."""
         index, what = self._index(planned.partition, planned.epoch, attempt), f"{self.asset}, {planned.partition}"

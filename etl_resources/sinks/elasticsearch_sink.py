@@ -24,7 +24,7 @@ from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, Chunk, Loader, pr
 from etl_resources.sinks.elasticsearch_documents import ID_BYTES_MAX, document, document_id
 from etl_resources.sinks.elasticsearch_names import anchor, checked_target
 from etl_resources.sinks.elasticsearch_pages import Page
-from etl_resources.sinks.serving import ServingBatch, StagedRows
+from etl_resources.sinks.serving import Former, ServingBatch, StagedRows
 from etl_resources.tables.publish import PublishOutcome
 from etl_resources.tables.stage import StagedPartition
 
@@ -50,6 +50,8 @@ class ServedPartition:
     """Epoch at which all of them were last written; upserted targets, unless an earlier build published it."""
     form: str | None = None
     """How rows are written as documents (elasticsearch_changes.form_of); likewise."""
+    mark: str | None = None
+    """All that had happened to the documents' index then (elasticsearch_untouched); None: not known."""
 
 
 def attempts_of(served: Mapping[str, ServedPartition]) -> dict[str, tuple[int, str]]:
@@ -103,6 +105,7 @@ class ElasticsearchSink(ABC):
         attempt: str,
         planned: PlannedPartition,
         scan: str,
+        former: Former | None = None,
     ) -> StagedRows:
         """As ServingSink."""
 

@@ -33,7 +33,7 @@ from etl_resources.sinks.elasticsearch_aliases import (
     read_state,
 )
 from etl_resources.sinks.elasticsearch_bulk import CHUNK_ROWS, REFUSED_SHARE_MAX, Loader
-from etl_resources.sinks.elasticsearch_changes import find_changes, form_of, indexed_among
+from etl_resources.sinks.elasticsearch_changes import Proved, find_changes, form_of, indexed_among
 from etl_resources.sinks.elasticsearch_documents import EPOCH_FIELD, PARTITION_FIELD, mapping
 from etl_resources.sinks.elasticsearch_holding import Holding, end, fence, take
 from etl_resources.sinks.elasticsearch_names import documents, holder_alias, holder_of, version_alias
@@ -46,6 +46,7 @@ from etl_resources.sinks.elasticsearch_sink import (
     attempts_of,
     count,
 )
+from etl_resources.sinks.elasticsearch_untouched import Watch
 from etl_resources.sinks.elasticsearch_versioned import Deleter, Upserter, deletions
 from etl_resources.sinks.elasticsearch_written import (
     epochs_of,
@@ -55,7 +56,7 @@ from etl_resources.sinks.elasticsearch_written import (
     read_records,
     read_written,
 )
-from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
+from etl_resources.sinks.serving import Former, ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import prove_aliases
 from etl_resources.tables.stage import StagedPartition
 
@@ -82,6 +83,8 @@ class Writes:
     done: dict[tuple[str, int], Write] = field(default_factory=dict)
     unanswered: set[tuple[str, int]] = field(default_factory=set)
     """Begun and not done: requests may be under way."""
+    watch: Watch | None = None
+    """Since the attempt began."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class UpsertingSink(ElasticsearchSink):
     def begin(self, attempt: str, epoch: int) -> None:
         """Take the target from older attempts. Raises FencedError when a newer one holds it, or held it."""
         take(self.client, self.asset, self.target, attempt, epoch)
+        self.writes.watch = Watch(self.client, documents(self.target))
         failpoint("elasticsearch.held", self.asset)
 
     def write(
@@ -120,17 +124,21 @@ class UpsertingSink(ElasticsearchSink):
         attempt: str,
         planned: PlannedPartition,
         scan: str,
+        former: Former | None = None,
     ) -> StagedRows:
         """Upsert the rows of a partition whose documents differ, and read back what this attempt wrote of it."""
         epoch, partition = planned.epoch, planned.partition
         place = (partition, epoch)
         self.writes.unanswered.add(place)
         mine = [{"term": {PARTITION_FIELD: partition}}]
-        loader = Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset)
+        loader = Upserter(self.client, holder_alias(self.target, epoch, attempt), self.asset, self._watch.performed)
         changes, before = None, read_record(self.client, self.target, partition)
         if before is not None and self._may_leave(before, epoch):
             older = {"bool": {"filter": [*mine, {"range": {EPOCH_FIELD: {"lt": epoch}}}]}}
-            changes = find_changes(self.client, engine, self.contract, self.key, scan, documents(self.target), older)
+            proved = self._proved(before, former)
+            changes = find_changes(
+                self.client, engine, self.contract, self.key, scan, documents(self.target), older, proved
+            )
         if changes is not None:
             refused = self._send(engine, planned, changes.changed, loader)
             if refused and refused > REFUSED_SHARE_MAX * count(engine, changes.changed):
@@ -157,6 +165,16 @@ class UpsertingSink(ElasticsearchSink):
         under_way = Holding(retry_transient(lambda: read_state(self.client, self.target), self.asset)).under_way(epoch)
         written = before.written or 0
         return under_way is not None and under_way < written and before.form == form_of(self.contract, self.key)
+
+    @property
+    def _watch(self) -> Watch:
+        assert self.writes.watch is not None  # noqa: S101  (an attempt begins before it writes)
+        return self.writes.watch
+
+    def _proved(self, before: ServedPartition, former: Former | None) -> Proved | None:
+        """The rows that the documents were proved to be, if nothing happened to the index since."""
+        rows = former() if former is not None and self._watch.was_untouched_since(before.mark) else None
+        return None if rows is None else Proved(rows, before.version)
 
     def _send(self, engine: "duckdb.DuckDBPyConnection", planned: PlannedPartition, rows: str, loader: Loader) -> int:
         epoch, partition = planned.epoch, planned.partition
@@ -250,7 +268,7 @@ class UpsertingSink(ElasticsearchSink):
         older = {"bool": {"filter": [*places, {"range": {EPOCH_FIELD: {"lt": p.epoch}}}], "must_not": left}}
         found = (page.ids.to_pylist() for page in pages(self.client, documents(self.target), None, older))
         gone = chain(found, _parts(write.vanished or ()))
-        loader = Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset)
+        loader = Deleter(self.client, holder_alias(self.target, p.epoch, attempt), self.asset, self._watch.performed)
         for kept in loader.load(deletions(ids, p.epoch) for ids in gone):
             raise PermanentError(f"{self.asset}: document {kept.id} can't be deleted: {kept.reason}.")
         retry_transient(lambda: self.client.indices.refresh(index=documents(self.target)), self.asset)
@@ -263,7 +281,7 @@ class UpsertingSink(ElasticsearchSink):
         record = {
             "epoch": p.epoch, "token": p.token, "version": p.version, "rows": p.rows, "attempt": attempt,
             "evidence": evidence, "written": self.writes.done[p.partition, p.epoch].epoch,
-            "form": form_of(self.contract, self.key),
+            "form": form_of(self.contract, self.key), "mark": self._watch.mark(),
         }  # fmt: skip
 
         def once() -> bool:

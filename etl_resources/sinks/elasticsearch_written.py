@@ -52,7 +52,7 @@ def read_record(client: "Elasticsearch", target: str, partition: str) -> ServedP
 def _published(record: Mapping[str, Any]) -> ServedPartition:
     return ServedPartition(
         int(record["epoch"]), record["attempt"], record["version"], record.get("evidence"), record["rows"],
-        record.get("written"), record.get("form"),
+        record.get("written"), record.get("form"), record.get("mark"),
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ from etl_resources.sinks.postgres_tables import (
     forget_former,
     served_rows,
 )
-from etl_resources.sinks.serving import ServingBatch, StagedRows, recognise_published
+from etl_resources.sinks.serving import Former, ServingBatch, StagedRows, recognise_published
 from etl_resources.tables.publish import PublishOutcome, prove_aliases
 from etl_resources.tables.stage import StagedPartition
 
@@ -110,6 +110,7 @@ class PostgresSink:
         attempt: str,
         planned: PlannedPartition,
         scan: str,
+        former: Former | None = None,  # noqa: ARG002  (signature of ServingSink: everything is written)
     ) -> StagedRows:
         """A partition as it stands in the staging table after COPY. Written again, it replaces what was there."""
         names = ", ".join(map(quote, self.contract.names))

@@ -32,6 +32,10 @@ class StagedRows:
     """Version of the rows that were not refused; None when none was, and it is the input's."""
 
 
+Former = Callable[[], str | None]
+"""DuckDB table expression of rows that were served before; None when their files are gone."""
+
+
 class ServingSink(Protocol):
     """One target of one store."""
 
@@ -65,9 +69,11 @@ class ServingSink(Protocol):
         attempt: str,
         planned: PlannedPartition,
         scan: str,
+        former: Former | None = None,
     ) -> StagedRows:
         """Write the rows of a DuckDB table expression and read back what the store has. Raises duckdb.Error.
 
+        former: gives the rows that are served now as the table had them, where they can still be read.
         Several threads may call it at once, each with its cursor of the engine.
         """
 

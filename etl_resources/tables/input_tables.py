@@ -1,7 +1,7 @@
 """Input tables pinned to a snapshot: which files of which version each partition consists of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl_resources.calendar import WHOLE
@@ -18,6 +18,7 @@ from etl_resources.tables.settle import recognise_published, settle_table
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class PinnedTable:
     heads: Mapping[str, PartitionHead]
     publishes: Mapping[str, Publish]
     partitioned: bool = True
+    table: "Table | None" = field(default=None, compare=False, repr=False)
+    """As it was loaded; it may have older snapshots."""
 
     def partition_for(self, partition: str) -> str:
         """Its partition that a dependant's partition reads: the same period, or all of a table without partitions."""
@@ -44,6 +47,19 @@ class PinnedTable:
     def scan(self, partitions: Sequence[str]) -> str:
         """DuckDB table expression of exactly the files of these partitions, at least one."""
         return parquet_scan([path for p in partitions for path in self.heads[p].data_paths], self.schema)
+
+    def former_scan(self, ledger: Ledger, version: InputVersion) -> str | None:
+        """As scan, of an earlier publish of a partition, typed as the table is now; None when its snapshot expired."""
+        published = ledger.at_epochs(self.asset, {version.partition: version.epoch}).get(version.partition)
+        if self.table is None or published is None or published.snapshot_id is None:
+            return None
+        if self.table.snapshot_by_id(published.snapshot_id) is None:
+            return None
+        try:
+            head = read_head(self.table, published.snapshot_id).get(version.partition)
+        except FileNotFoundError:
+            return None
+        return parquet_scan(head.data_paths, self.schema) if head is not None else None
 
 
 def parquet_scan(paths: list[str], schema: str) -> str:
@@ -91,4 +107,5 @@ def pin(catalog: "Catalog", ledger: Ledger, address: TableAddress, *, strict: bo
         heads,
         publishes,
         partitioned,
+        table,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -10,8 +11,9 @@ from etl_resources.contract import Contract, ContractColumn
 from etl_resources.sinks import elasticsearch_changes, elasticsearch_pages
 from etl_resources.sinks.elasticsearch_holding import Holding
 from etl_resources.sinks.elasticsearch_names import documents
+from etl_resources.sinks.elasticsearch_upsert import UpsertingSink
 from tests import search_target
-from tests.search_target import CONTRACT, Rows, SearchTarget, serve_through
+from tests.search_target import CONTRACT, FORMER, Rows, SearchTarget, serve_through
 
 pytest_plugins = ["tests.search_target"]
 
@@ -96,6 +98,59 @@ def test_what_somebody_changed_in_the_index_is_mended(make_target: MakeTarget) -
     target.serve({"all": Rows(61, 3)})
 
     target.prove_whole({"all": Rows(61, 3)})
+    assert written_last(target) == 4
+
+
+def never_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents aren't read to compare them."""
+    monkeypatch.setattr(elasticsearch_changes, "_read_documents", mock.Mock(side_effect=AssertionError("read")))
+
+
+def test_an_index_that_nobody_touched_is_known_without_being_read(
+    make_target: MakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A, B, A: rows that changed, came, and are gone, by the rows of the version that was served before."""
+    target = make_target("upsert")
+    a, b = {"all": Rows(300, 3)}, {"all": Rows(310, 3, moved_out=20)}
+    target.serve(a)
+    never_reads(monkeypatch)
+
+    for rows, written in ((b, 10), (a, 20), (b, 10)):
+        assert target.serve(rows).published == ["all"]
+        target.prove_whole(rows)
+        assert written_last(target) == written
+
+
+def test_a_change_beside_an_attempt_is_mended_by_the_next_one(
+    make_target: MakeTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody writes after the documents were compared, and before the commit record: its mark would hide that."""
+    target = make_target("upsert")
+    target.serve({"all": Rows(60, 3)})
+    client, index, delete = target.sink.client, documents(target.name), UpsertingSink._delete_vanished
+
+    def beside(*arguments: Any) -> None:
+        client.update(index=index, id=client.search(index=index)["hits"]["hits"][0]["_id"], doc={"pieces": 4711})
+        delete(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UpsertingSink, "_delete_vanished", beside)
+        target.serve({"all": Rows(61, 3)})
+    assert target.sink.served()["all"].mark is None
+
+    target.serve({"all": Rows(62, 3)})
+    target.prove_whole({"all": Rows(62, 3)})
+    assert target.sink.served()["all"].mark is not None
+
+
+@pytest.mark.parametrize("former", [Rows(59, 3).scan("all"), "read_parquet('s3://nowhere/gone.parquet')"])
+def test_rows_that_are_not_what_was_served_count_for_nothing(make_target: MakeTarget, former: str) -> None:
+    """Deleted by maintenance, or another content: documents are read, as if nobody knew anything."""
+    target = make_target("upsert")
+    target.serve({"all": Rows(60, 3)})
+    with mock.patch.dict(FORMER, {Rows(60, 3).version("all"): former}):
+        target.serve({"all": Rows(64, 3)})
+    target.prove_whole({"all": Rows(64, 3)})
     assert written_last(target) == 4
 
 
