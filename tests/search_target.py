@@ -61,8 +61,7 @@ CONTRACT = Contract(
     "order_date",
 )
 SOURCE = "gdp.orders"
-FORMER: dict[str, str] = {}
-"""Version → rows of it, as a table expression: what stands for the table's earlier snapshots, in this process."""
+FORMER: dict[str, str] = {}  # version → its rows, as a table expression: earlier snapshots, in this process
 SINKS: Mapping[str, type[ElasticsearchSink]] = {"replace": ReplacingSink, "upsert": UpsertingSink}
 
 
@@ -114,18 +113,15 @@ class _Input:
     rows: Mapping[str, Rows]
     epoch: int
     asset: str = SOURCE
-    heads: Mapping[str, Any] = field(default_factory=dict)
-    """It has no files."""
+    heads: Mapping[str, Any] = field(default_factory=dict)  # it has no files
 
     def partition_for(self, partition: str) -> str:
         return partition
 
     def version(self, partition: str) -> InputVersion | None:
-        rows = self.rows.get(partition)
-        if rows is None:
+        if partition not in self.rows:
             return None
-        version = rows.version(partition)
-        FORMER[version] = rows.scan(partition)
+        FORMER[version := self.rows[partition].version(partition)] = self.rows[partition].scan(partition)
         return InputVersion(SOURCE, partition, version, self.epoch)
 
     def former_scan(self, _: Ledger, version: InputVersion) -> str | None:
@@ -292,8 +288,7 @@ def make_target(
     search: object, search_ledger: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], SearchTarget]]:
     """Makes empty targets that are deleted when the module is done."""
-    settings = load_settings()
-    endpoint, key, secret = settings.require_s3()
+    endpoint, key, secret = load_settings().require_s3()
     made: list[SearchTarget] = []
 
     def make(load: str) -> SearchTarget:
@@ -317,11 +312,9 @@ def make_target(
 def search_variables() -> dict[str, str]:
     """What a process needs to reach the session's Elasticsearch."""
     settings = load_settings()
-    secrets = {
-        "ETL_ELASTICSEARCH_API_KEY": settings.elasticsearch_api_key,
-        "ETL_ELASTICSEARCH_PASSWORD": settings.elasticsearch_password,
-    }
-    found = {name: value.get_secret_value() for name, value in secrets.items() if value is not None}
-    if settings.elasticsearch_username:
-        found["ETL_ELASTICSEARCH_USERNAME"] = settings.elasticsearch_username
-    return {**found, "ETL_ELASTICSEARCH_URL": settings.require_elasticsearch()}
+    found = {"ETL_ELASTICSEARCH_URL": settings.require_elasticsearch()}
+    for name, value in (("API_KEY", settings.elasticsearch_api_key), ("PASSWORD", settings.elasticsearch_password)):
+        if value is not None:
+            found[f"ETL_ELASTICSEARCH_{name}"] = value.get_secret_value()
+    user = settings.elasticsearch_username
+    return found | ({"ETL_ELASTICSEARCH_USERNAME": user} if user else {})

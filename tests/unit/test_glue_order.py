@@ -62,7 +62,7 @@ def test_every_order_of_the_example_arrives_as_it_was_given() -> None:
         )
         assert from_json(GlueOrder, to_json(given)) == given
         compared += 1
-    assert compared == 11
+    assert compared == 12
 
 
 def test_a_run_brings_what_a_function_imports() -> None:
