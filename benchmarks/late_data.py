@@ -4,8 +4,9 @@
 
 1. The example is loaded whole by one run: a full restatement, in which every month is captured and computed. Then the
    reconcile sensor's own ticks, and the runs that they ask for, take one late order of one month as far as Postgres and
-   Elasticsearch. Compared are the seconds of all steps, the bytes that the partitions read have, and the bytes that the
-   S3 server sent (each counted at every hop inside of it, on both sides of the ratio).
+   Elasticsearch. Compared are the seconds of all steps; the bytes of the files that partitions read, a file counted for
+   each partition that reads it; the bytes that the S3 server sent to its clients, which are what was
+   read; and those at every hop inside of it.
 2. A tick when nothing is late, and planning 10,000 partitions (benchmarks.plan).
 3. Backfills of varied sizes train the estimate, through Dagster's daemon unless --in-process; then others, of other
    months and sizes, are planned, run and compared: median error of the minutes, the worker's minutes and the bytes.
@@ -31,6 +32,7 @@ import psycopg
 
 from benchmarks.harness import Result, save, tell
 from benchmarks.plan import planning
+from benchmarks.s3_traffic import S3Traffic, counted
 from etl_assets.automation.reconcile_tick import Tick, tick
 from etl_assets.backfill.execute import prepare, run_backfill
 from etl_assets.backfill.result import BackfillResult
@@ -61,7 +63,10 @@ class Cost:
     steps: dict[str, float] = field(default_factory=dict)
     """Seconds by step, of all runs."""
     bytes_of_partitions: int = 0
+    bytes_read_from_s3: int = 0
+    """What clients got."""
     bytes_sent_by_s3: int = 0
+    """Every hop inside of the server as well."""
     runs: list[str] = field(default_factory=list)
     published: int = 0
 
@@ -82,7 +87,8 @@ def main() -> None:
         os.environ["ETL_PROJECT"] = str(_project(Path(folder)))
         os.environ["DAGSTER_HOME"] = str(write_dagster_home(load_settings().home, Path.cwd()))
         figures: dict[str, Any] = {"scale": options.scale}
-        figures |= _late_order(options.scale)
+        with counted() as traffic:
+            figures |= _late_order(options.scale, traffic)
         if options.train and options.test:
             figures |= _estimates(options.train, options.test, in_process=options.in_process)
     del os.environ["ETL_PROJECT"]
@@ -102,13 +108,12 @@ def _project(folder: Path) -> Path:
     return root
 
 
-def _late_order(scale: float) -> dict[str, Any]:
+def _late_order(scale: float, traffic: S3Traffic) -> dict[str, Any]:
     """Shares of a full restatement that one late order takes, from the tick that finds it to the last that asks."""
-    sent = _sent_by_s3()
     demo = run_demo(scale=scale, months=36, ui=False, recreate_source=True, project_dir=Path.cwd(), progress=tell)
     assert demo.success, demo.errors
     runtime = Runtime(load_project())
-    full = _cost(runtime, [demo.run_id], sent)
+    full = _cost(runtime, [demo.run_id], traffic, (0, 0))
     if full.published < len(keys_between("2023-08", "2026-07")):
         raise SystemExit("The first run pruned what was published before: run it in a home of its own.")
     ticker = _Ticker(runtime)
@@ -117,13 +122,14 @@ def _late_order(scale: float) -> dict[str, Any]:
     idle = [ticker.tick()[1] for _ in range(7)]
 
     _add_order(LATE_MONTH)
-    sent = _sent_by_s3()
+    before = _sent_by_s3(), traffic.sent()
     asked = ticker.settle()
     assert asked, "the late order wasn't found"
-    late = _cost(runtime, asked, sent)
+    late = _cost(runtime, asked, traffic, before)
     shares = {
         "step_seconds": late.step_s / full.step_s,
         "bytes_of_partitions": late.bytes_of_partitions / full.bytes_of_partitions,
+        "bytes_read_from_s3": late.bytes_read_from_s3 / full.bytes_read_from_s3,
         "bytes_sent_by_s3": late.bytes_sent_by_s3 / full.bytes_sent_by_s3,
     }
     return {
@@ -140,6 +146,7 @@ def _told(cost: Cost) -> dict[str, Any]:
     return {
         "step_s": round(cost.step_s, 2),
         "bytes_of_partitions": cost.bytes_of_partitions,
+        "bytes_read_from_s3": cost.bytes_read_from_s3,
         "bytes_sent_by_s3": cost.bytes_sent_by_s3,
         "published": cost.published,
         "seconds of steps": {k: round(s, 2) for k, s in sorted(cost.steps.items(), key=lambda i: -i[1])},
@@ -183,8 +190,8 @@ class _Ticker:
         raise SystemExit(f"not settled after {most} ticks")
 
 
-def _cost(runtime: Runtime, run_ids: Sequence[str], sent_before: int) -> Cost:
-    sent = _sent_by_s3() - sent_before
+def _cost(runtime: Runtime, run_ids: Sequence[str], traffic: S3Traffic, before: tuple[int, int]) -> Cost:
+    sent, read = _sent_by_s3() - before[0], traffic.sent() - before[1]
     with dg.DagsterInstance.get() as instance:
         steps: dict[str, float] = {}
         for run_id in run_ids:
@@ -194,7 +201,7 @@ def _cost(runtime: Runtime, run_ids: Sequence[str], sent_before: int) -> Cost:
                 steps[step] = steps.get(step, 0) + entry.dagster_event.step_success_data.duration_ms / 1000
     with Ledger.open(runtime.settings) as ledger:
         made = made_by(ledger.connection, run_ids)
-    return Cost(steps, made.bytes_in, sent, list(run_ids), len(made.published))
+    return Cost(steps, made.bytes_in, read, sent, list(run_ids), len(made.published))
 
 
 def _sent_by_s3() -> int:

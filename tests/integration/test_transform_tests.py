@@ -56,13 +56,13 @@ MISTAKES = [
     ("customer_features", "left join totals", "join totals"),
     ("gdp_customer_months", "arg_max(o.order_id, (o.order_date, o.order_id))", "max(o.order_id)"),
     ("gdp_customer_months", "arg_max(o.nation, (o.order_date, o.order_id))", "arg_max(o.nation, o.order_id)"),
-    ("kpi_top_customers", "arg_max(nation, (last_order_date, last_order_id))", "max(nation)"),
+    ("kpi_top_customers", "last_order_date desc, last_order_id desc", "last_order_date, last_order_id"),
     ("kpi_net_revenue", "count(distinct order_id)", "count(*)"),
     ("kpi_net_revenue", "(cents * 2 + orders)", "(cents * 2)"),
     ("kpi_on_time_shipping", "ship_date <= commit_date", "ship_date < commit_date"),
     ("kpi_revenue_growth", "sign(change_cents) * ((abs(change_cents) * 20000", "((change_cents * 20000"),
     ("kpi_revenue_growth", "k.month < p.start_date", "k.month <= p.start_date"),
-    ("kpi_top_customers", "t.net_revenue_eur desc, t.customer_id", "t.net_revenue_eur desc, t.customer_id desc"),
+    ("kpi_top_customers", "net_revenue_eur desc, customer_id", "net_revenue_eur desc, customer_id desc"),
     ("kpi_top_customers", "rank <= 10", "rank <= 9"),
 ]
 
