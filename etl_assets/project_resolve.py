@@ -129,7 +129,7 @@ def resolve_contract(dataset: Dataset, layer: str, calendar: Calendar) -> Contra
         ContractReference(asset, tuple(r.on), r.reason or f"{', '.join(r.on)} not in {asset}", r.severity)
         for asset, r in table.references.items()
     )
-    return Contract(columns, table.key, by, table.rules, references, grain=grain)
+    return Contract(columns, table.key, by, table.rules, references, grain=grain, buckets=table.buckets)
 
 
 def _bronze(source: Source, by: str | None, grain: Grain) -> Contract:

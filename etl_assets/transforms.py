@@ -5,10 +5,11 @@ from etl_resources.adjustments import adjustments_sql
 from etl_resources.engines.transform import Transform
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.manifest_tables import Derived
+from etl_resources.tables.partitioning import Bucketing
 
 
-def transform_of(node: TableNode, field_ids: str) -> Transform:
-    """field_ids: FIELD_IDS option of COPY, of the table that is written."""
+def transform_of(node: TableNode, field_ids: str, buckets: Bucketing | None = None) -> Transform:
+    """field_ids: FIELD_IDS option of COPY, of the table that is written. buckets: how its files are split."""
     table = node.dataset.table(node.layer)
     return Transform(
         asset=node.name,
@@ -21,6 +22,7 @@ def transform_of(node: TableNode, field_ids: str) -> Transform:
         conserve=table.conserve if isinstance(table, Derived) else None,
         lookups={lookup.name: lookup.missed for lookup in node.lookups},
         function=node.function,
+        buckets=buckets,
     )
 
 

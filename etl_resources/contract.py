@@ -5,6 +5,7 @@ from typing import Literal
 
 from etl_resources.calendar import MONTH, WHOLE, Grain
 from etl_resources.manifest_columns import RowRule, RowSeverity, Rule
+from etl_resources.manifest_tables import Buckets
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Contract:
     """Sensitive columns of the source that are never captured."""
     grain: Grain = MONTH
     """Length of a partition, where there is a partition column."""
+    buckets: Buckets | None = None
+    """How its files are split within a partition. It decides where rows lie, not which there are."""
 
     @property
     def names(self) -> tuple[str, ...]:

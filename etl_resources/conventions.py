@@ -14,6 +14,7 @@ META_RUN_ID = "meta_run_id"
 
 _RAW_FILE = re.compile(r"/run_id=([^/]+)/([0-9a-f]{16})/(.+)$")
 _RAW_NOTE = re.compile(r"/run_id=([^/]+)/(delivery|page)-[0-9a-f]{16}\.json$")
+_BUCKET = re.compile(r"/epoch=[^/]+/([a-z][a-z0-9_]*_bucket_\d+)=(\d+|null)/[^/]+$")
 _STAGED_FILE = re.compile(r"/partition=([0-9A-Za-z-]+)/epoch=(\d+)-([0-9a-f]+)/")
 
 
@@ -76,6 +77,17 @@ def parse_staged_path(path: str) -> tuple[str, int, str]:
     if found is None:
         raise ValueError(f"{path} does not carry partition, epoch and token: it was not written by this platform.")
     return found[1], int(found[2]), found[3]
+
+
+def bucket_folder(field: str, bucket: int | None) -> str:
+    """Folder below that of an attempt for the files of one bucket; field: of the table's partition spec."""
+    return f"{field}={'null' if bucket is None else bucket}"
+
+
+def parse_bucket(path: str) -> tuple[str, int | None] | None:
+    """(field, bucket) of a data file's path; None for a file whose partition isn't split."""
+    found = _BUCKET.search(path)
+    return (found[1], None if found[2] == "null" else int(found[2])) if found else None
 
 
 def branch_name(attempt: str) -> str:

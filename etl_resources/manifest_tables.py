@@ -131,6 +131,13 @@ class Conserve(Strict):
     )
 
 
+class Buckets(Strict):
+    """How the files of each partition are split by the hash of a column, for readers that look for few values of it."""
+
+    of: Identifier = Field(description="Column by which is looked up, of many values: customer_id.")
+    count: int = Field(ge=2, le=1024, description="Files of a partition, at least 50 MB each where it pays.")
+
+
 class Table(Strict):
     """A table made by SQL from other tables: its contract and its checks."""
 
@@ -155,6 +162,11 @@ class Table(Strict):
         default={}, description="Tables in which rows must find their key; a partition depends on those keys alone."
     )
     checks: tuple[Check, ...] = Field(default=(), description="Rules on a whole partition.")
+    buckets: Buckets | None = Field(
+        default=None,
+        description="How the files of a large table are split within a partition; omitted: they aren't. Not of a kpi, "
+        "nor with period_close.",
+    )
 
 
 class Window(Strict):

@@ -55,6 +55,7 @@ from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import PinnedTable, parquet_scan
+from etl_resources.tables.partitioning import Bucketing
 from etl_resources.tables.read_volume import InputSizes
 from etl_resources.tables.schema import field_ids, field_numbers, read_schema
 from etl_resources.tables.stage import StagedPartition
@@ -83,7 +84,7 @@ class TableStep:
         self._declared = contract
         self._schema = read_schema(table.schema())
         self._reconciler = Reconciler(ledger, node, runtime.project.control_sql)
-        self._transform = transform_of(node, field_ids(table.schema(), self._address.columns))
+        self._transform = transform_of(node, field_ids(table.schema(), self._address.columns), Bucketing.of(table))
         self._adjuster = Adjuster(runtime, ledger, node, node.adjusted, run_id) if node.adjusted else None
         self._acceptance = StepAcceptance(runtime, node, ledger, run_id, self._schema, self._reconciler, self._adjuster)
         self.letters: Letters | None = None

@@ -25,12 +25,13 @@ from etl_resources.engines.spark_sql import (
     spark_view,
     to_spark,
 )
-from etl_resources.engines.spark_writer import WriterPlan, Written, task_name, write_rows
+from etl_resources.engines.spark_writer import BUCKET, WriterPlan, Written, task_name, write_rows
 from etl_resources.engines.transform import Transform, TransformResult
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import quote
 from etl_resources.manifest_tables import ROWS
 from etl_resources.quality.content_hash import content_hash, version_of, version_of_sum
+from etl_resources.tables.catalog import CATALOG_NAME
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -48,10 +49,10 @@ class SparkOutput:
     one_file: bool
     """Whether all good rows go into one file, as a small table's should."""
     parts: int | None = None
-    """Tasks that write, each a file; None: as many as Spark finds right."""
+    """Tasks that write, each a file, or one per bucket; None: as many as Spark finds right."""
 
     def placing(self, keys: Sequence[str]) -> Sequence[Any]:
-        """Arguments of `repartition`."""
+        """Arguments of `repartition`, by these columns."""
         return keys if self.parts is None else (self.parts, *keys)
 
 
@@ -181,9 +182,16 @@ def _produced(spark: "SparkSession", transform: Transform, inputs: Mapping[str, 
 
 
 def _write(rows: "DataFrame", transform: Transform, output: SparkOutput, sums: tuple[str, ...]) -> Written:
-    """Rows of one key to one task; files sorted by key."""
-    plan = WriterPlan(output.folder, uuid4().hex[:8], output.field_ids, sums, output.store)
+    """Rows of one key, or of one bucket, to one task; files sorted by key."""
+    buckets = transform.buckets
+    field = buckets.field if buckets else None
+    plan = WriterPlan(output.folder, uuid4().hex[:8], output.field_ids, sums, output.store, field)
     keys = [f"`{k}`" for k in transform.contract.key]
-    placed = rows.coalesce(1) if output.one_file else rows.repartition(*output.placing(keys))
+    if buckets is not None:
+        bucket = f"{CATALOG_NAME}.system.bucket({buckets.count}, {quote(buckets.column)})"  # a function of Iceberg
+        rows = rows.selectExpr("*", f"{bucket} as {BUCKET}")
+        placed, keys = rows.repartition(*output.placing([BUCKET])), [BUCKET, *keys]
+    else:
+        placed = rows.coalesce(1) if output.one_file else rows.repartition(*output.placing(keys))
     answers = placed.sortWithinPartitions(*keys).mapInArrow(lambda batches: write_rows(plan, batches), "answer string")
     return Written.together(row.answer for row in answers.collect())

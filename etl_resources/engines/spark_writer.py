@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.conventions import bucket_folder
+from etl_resources.errors import PermanentError
 from etl_resources.failpoints import failpoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+BUCKET = "_bucket"
+"""Hidden column of rows whose files are split by bucket; a task is given them in its order."""
 _EXACT = Context(prec=200)
 ROW_GROUP_ROWS = 100_000
 ROW_GROUP_BYTES = 64_000_000
@@ -36,6 +40,8 @@ class WriterPlan:
     """Columns whose sums over all rows are told."""
     store: Mapping[str, Any] = field(repr=False)
     """Arguments of pyarrow's S3FileSystem; none: folder is a local one."""
+    bucket_field: str | None = None
+    """Of the table's partition spec: names the folders of buckets. None: a task writes one file."""
 
 
 @dataclass
@@ -87,7 +93,8 @@ def write_rows(plan: WriterPlan, batches: "Iterable[pa.RecordBatch]") -> "Iterat
     context = TaskContext.get()
     task = f"{context.partitionId()}-{context.taskAttemptId()}" if context is not None else "0"
     found = Written()
-    good = _File(plan, f"part-{plan.mark}-{task}.parquet", list(plan.field_ids))
+    name = f"part-{plan.mark}-{task}.parquet"
+    good = _File(plan, name, list(plan.field_ids)) if plan.bucket_field is None else _BucketFiles(plan, name)
     bad = _File(plan, f"rejected-{plan.mark}-{task}.parquet", None)
     for batch in batches:
         table = pa.Table.from_batches([batch])
@@ -99,7 +106,9 @@ def write_rows(plan: WriterPlan, batches: "Iterable[pa.RecordBatch]") -> "Iterat
         yield pa.RecordBatch.from_pydict({"answer": [found.as_json()]})
 
 
-def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File", bad: "_File") -> None:
+def _sort_out(
+    table: "pa.Table", plan: WriterPlan, found: Written, good: "_File | _BucketFiles", bad: "_File"
+) -> None:
     import pyarrow.compute as pc
 
     is_bad = pc.greater(pc.list_value_length(table["_reasons"]), 0)
@@ -111,7 +120,7 @@ def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File"
     if len(kept):
         found.deduplicated += pc.sum(kept["_copies"]).as_py() - len(kept)
         found.digits += int(_exact_sum(kept["_number"]))
-        good.add(kept.select(list(plan.field_ids)))
+        good.add(kept)
     if len(rejected):
         bad.add(rejected.select([*plan.field_ids, "_reasons", "_payload"]))
     for name in plan.sums:
@@ -144,7 +153,7 @@ class _File:
 
     def add(self, table: "pa.Table") -> None:
         """Rows wait until they make a row group."""
-        self._waiting.append(table)
+        self._waiting.append(table if self._columns is None else table.select(self._columns))
         rows, size = sum(map(len, self._waiting)), sum(t.nbytes for t in self._waiting)
         if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
             self._flush()
@@ -178,9 +187,46 @@ class _File:
         self._writer.write_table(table, row_group_size=max(len(table), 1))
 
 
+class _BucketFiles:
+    """As _File, of rows that come by bucket: one file after the other, each below its bucket's folder."""
+
+    def __init__(self, plan: WriterPlan, name: str) -> None:
+        self._plan, self._name = plan, name
+        self._bucket: int | None = None
+        self._file: _File | None = None
+        self._paths: list[str] = []
+
+    def add(self, table: "pa.Table") -> None:
+        """Rows with their bucket. Raises PermanentError if one comes again: its file is finished."""
+        import pyarrow.compute as pc
+
+        for bucket in pc.unique(table[BUCKET]).to_pylist():
+            same = pc.is_null(table[BUCKET]) if bucket is None else pc.equal(table[BUCKET], bucket)
+            if self._file is None or bucket != self._bucket:
+                self._next(bucket)
+            assert self._file is not None  # noqa: S101  (_next opened it)
+            self._file.add(table.filter(same))
+
+    def close(self) -> list[str]:
+        """Paths of the finished files."""
+        if self._file is not None:
+            self._paths += self._file.close()
+            self._file = None
+        return self._paths
+
+    def _next(self, bucket: int | None) -> None:
+        self.close()
+        name = f"{bucket_folder(self._plan.bucket_field or '', bucket)}/{self._name}"
+        if f"{self._plan.folder}/{name}" in self._paths:
+            raise PermanentError(f"Rows of bucket {bucket} came twice to {name}. This is a defect of the platform.")
+        self._bucket, self._file = bucket, _File(self._plan, name, list(self._plan.field_ids))
+
+
 def _open(plan: WriterPlan, name: str) -> Any:
     from pyarrow.fs import LocalFileSystem, S3FileSystem
 
     if not plan.store:
-        return LocalFileSystem().open_output_stream(f"{plan.folder}/{name}")
+        local = LocalFileSystem()
+        local.create_dir(f"{plan.folder}/{name}".rpartition("/")[0])
+        return local.open_output_stream(f"{plan.folder}/{name}")
     return S3FileSystem(**plan.store).open_output_stream(f"{plan.folder.removeprefix('s3://')}/{name}")

@@ -1,4 +1,4 @@
-"""Run one partition of a transform: inputs in, one sorted Parquet file out, every row accounted for."""
+"""Run one partition of a transform: inputs in, sorted Parquet out, every row accounted for."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
 from etl_resources.engines.batch_function import BATCH_ROWS, produce
+from etl_resources.engines.bucketed_files import write_buckets
 from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
@@ -19,6 +20,7 @@ from etl_resources.manifest_tables import ROWS, Conserve, Filter
 from etl_resources.python_source import FRAMES, BatchFunction
 from etl_resources.quality.content_hash import engine_digest, row_text
 from etl_resources.quality.rules import rejection_reasons, typed_columns
+from etl_resources.tables.partitioning import Bucketing
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,6 +80,8 @@ class Transform:
     """Relation of a lookup → SQL that is true of a key that found nothing."""
     function: BatchFunction | None = None
     """What is made of the rows of the SQL, batch by batch."""
+    buckets: Bucketing | None = None
+    """How its files are split; None: one file of a partition."""
 
 
 def run_transform(
@@ -88,7 +92,8 @@ def run_transform(
     keep_rejected: Callable[["duckdb.DuckDBPyConnection"], Mapping[str, int]],
     batch_rows: int = BATCH_ROWS,
 ) -> TransformResult:
-    """Write the good rows of one partition to `path` and hand the rejected ones to keep_rejected.
+    """Write the good rows of one partition to `path`, or to files per bucket beside it, and hand the rejected ones to
+    keep_rejected.
 
     inputs: name in SQL → DuckDB table expression. The file is written even without rows: it keeps the epoch.
     batch_rows: most rows that a Python function is given at once.
@@ -185,11 +190,15 @@ def _judge(engine: "duckdb.DuckDBPyConnection", transform: Transform) -> None:
 def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str, result: TransformResult) -> None:
     columns = ", ".join(map(quote, transform.contract.names))
     good = f"from {JUDGED} where len(_reasons) = 0 and _key_rank = 1"
-    order = ", ".join(map(quote, transform.contract.key))
-    engine.execute(
-        f"copy (select {columns} {good} order by {order}) to {literal(path)} "
-        f"(format parquet, compression zstd, field_ids {transform.field_ids})"
-    )
+    if transform.buckets is not None:
+        result.paths = _write_buckets(engine, transform, transform.buckets, f"select {columns} {good}", path)
+    if transform.buckets is None or not result.paths:
+        order = ", ".join(map(quote, transform.contract.key))
+        engine.execute(
+            f"copy (select {columns} {good} order by {order}) to {literal(path)} "
+            f"(format parquet, compression zstd, field_ids {transform.field_ids})"
+        )
+        result.paths = (path,)
     row = engine.execute(f"select count(*), {engine_digest(transform.contract)} {good}").fetchone()
     assert row is not None  # noqa: S101  (an aggregate without group by always returns a row)
     result.written, result.digest = int(row[0]), row[1]
@@ -197,6 +206,16 @@ def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str,
         keys = ", ".join(map(quote, transform.contract.key))
         repeated = f"select count(*) - count(distinct ({keys})) from {JUDGED} where len(_reasons) = 0"
         result.deduplicated = _count(engine, repeated)
+
+
+def _write_buckets(
+    engine: "duckdb.DuckDBPyConnection", transform: Transform, buckets: Bucketing, rows: str, path: str
+) -> tuple[str, ...]:
+    folder, _, name = path.removesuffix(".parquet").rpartition("/")
+    contract = transform.contract
+    kind = next(c.type for c in contract.columns if c.name == buckets.column)
+    ids, order = transform.field_ids, contract.key
+    return write_buckets(engine, rows, contract.names, buckets, kind, folder, name, field_ids=ids, order=order)
 
 
 def _count(engine: "duckdb.DuckDBPyConnection", query: str) -> int:

@@ -15,14 +15,14 @@ from etl_resources.settings import Settings
 from etl_resources.tables.commit import ConflictError, retry_conflicts
 from etl_resources.tables.covers import covers_of, follow_covers
 from etl_resources.tables.kept import keep_metadata
-from etl_resources.tables.schema import (
+from etl_resources.tables.partitioning import (
     BY_KEY,
-    iceberg_schema,
+    follow_buckets,
     kept_grain,
-    manifest_type_of,
     partition_properties,
     partition_spec,
 )
+from etl_resources.tables.schema import iceberg_schema, manifest_type_of
 from etl_resources.tables.source_schema import SchemaRecord
 
 if TYPE_CHECKING:
@@ -127,7 +127,8 @@ def ensure_table(
     catalog: "Catalog", identifier: str, location: str, contract: Contract, *, with_run_id: bool = False
 ) -> "Table":
     """The table, created with an empty snapshot, or with the contract's new columns added, wider ones widened and
-    renamed ones renamed, by field id: what was published is read as it is now.
+    renamed ones renamed, by field id: what was published is read as it is now. New files are split by the contract's
+    buckets; maintenance rearranges those that there are.
 
     A column that the contract no longer has stays in the table, optional, and new files are without it: partitions that
     were published with it are right again, without being computed, when the manifest is set back.
@@ -143,7 +144,9 @@ def ensure_table(
         current = _rename(current, {c.renamed_from: c.name for c in wanted.columns if c.renamed_from}, identifier)
         with _one_evolution(identifier):
             current = follow_covers(current, contract)
-        return _evolve(current, iceberg_schema(wanted, with_run_id=with_run_id), identifier)
+        current = _evolve(current, iceberg_schema(wanted, with_run_id=with_run_id), identifier)
+        with _one_evolution(identifier):
+            return follow_buckets(current, contract)
 
     return retry_conflicts(evolve)
 

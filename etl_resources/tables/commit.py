@@ -50,6 +50,8 @@ def _build(
     _look_into_every_manifest(producer)
     _drop_dead_manifests(producer)
     _merge_manifests(producer)
+    _write_each_spec(producer, table)
+    _tell_each_spec(producer, table)
     for old in delete:
         producer.delete_data_file(old)
     for new in add:
@@ -154,3 +156,44 @@ def _merge_manifests(producer: Any) -> None:
         snapshot_producer=producer,
     )
     producer._process_manifests = manager.merge_manifests
+
+
+def _write_each_spec(producer: Any, table: "Table") -> None:
+    """PyIceberg writes all new files by the table's spec of today; some may have been written before it changed."""
+    from pyiceberg.manifest import ManifestEntry, ManifestEntryStatus
+
+    stock, today = producer._manifests, table.metadata.default_spec_id
+
+    def manifests() -> list[Any]:
+        added: list[DataFile] = producer._added_data_files
+        others = sorted({f.spec_id for f in added} - {today})
+        producer._added_data_files = [f for f in added if f.spec_id == today]
+        found = list(stock())
+        producer._added_data_files = added
+        for spec_id in others:
+            with producer.new_manifest_writer(producer.spec(spec_id)) as writer:
+                for file in (f for f in added if f.spec_id == spec_id):
+                    entry: dict[str, Any] = {"snapshot_id": producer._snapshot_id, "data_file": file}
+                    unknown: dict[str, Any] = {"sequence_number": None, "file_sequence_number": None}
+                    writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, **entry, **unknown))
+            found.append(writer.to_manifest_file())
+        return found
+
+    producer._manifests = manifests
+
+
+def _tell_each_spec(producer: Any, table: "Table") -> None:
+    """As above, of what the summary counts."""
+    from pyiceberg.table.snapshots import SnapshotSummaryCollector, Summary, update_snapshot_summaries
+
+    def summary(properties: dict[str, str]) -> Summary:
+        metadata, counted = table.metadata, SnapshotSummaryCollector()
+        for file in producer._added_data_files:
+            counted.add_file(file, metadata.schema(), metadata.specs()[file.spec_id])
+        for file in producer._deleted_data_files:
+            counted.remove_file(file, metadata.schema(), metadata.specs()[file.spec_id])
+        parent = metadata.snapshot_by_id(producer._parent_snapshot_id) if producer._parent_snapshot_id else None
+        told = Summary(operation=producer._operation, **counted.build(), **properties)
+        return update_snapshot_summaries(told, parent.summary if parent else None)
+
+    producer._summary = summary

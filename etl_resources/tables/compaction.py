@@ -1,17 +1,19 @@
-"""Compaction: the small files and markers of a partition become one file of equal content.
+"""Compaction: the small files and markers of a partition become one file of equal content, or one per bucket; files
+that were written before the table's buckets changed are rearranged.
 
 Nothing is published by it: partition, epoch, token and version stay, so no dependant sees a change. It is an attempt
 all the same: an intent in the ledger and a branch that recovery can drop, because a compaction that slept while its
 files were cleaned away as orphans must not put them into the table.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from etl_resources.contract import ContractColumn
 from etl_resources.conventions import META_RUN_ID, branch_name, staged_folder
+from etl_resources.engines.bucketed_files import write_buckets
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import FencedError, PermanentError, UnknownCommitError
 from etl_resources.identifiers import literal
@@ -29,8 +31,9 @@ from etl_resources.tables.commit import (
 from etl_resources.tables.data_files import data_files
 from etl_resources.tables.head import PartitionHead, read_head
 from etl_resources.tables.input_tables import parquet_scan
+from etl_resources.tables.partitioning import Bucketing
 from etl_resources.tables.publish import drop_branch
-from etl_resources.tables.schema import field_ids, read_schema
+from etl_resources.tables.schema import field_ids, fields_of, read_schema
 from etl_resources.tables.stage import ATTEMPT_KEY, RUN_KEY, committed_by
 
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ BATCH_PARTITIONS = 100
 
 @dataclass(frozen=True)
 class Rewrite:
-    """Files of one partition that become one file."""
+    """Files of one partition that become one file, or one per bucket."""
 
     partition: str
     epoch: int
@@ -66,20 +69,29 @@ class Rewrite:
         return sum(f.file_size_in_bytes for f in self.files)
 
 
-def plan_rewrites(heads: Mapping[str, PartitionHead], target_bytes: int) -> list[Rewrite]:
-    """What is worth rewriting: several small files, or a small file beside markers. Output files ≤ target_bytes."""
+def plan_rewrites(heads: Mapping[str, PartitionHead], target_bytes: int, spec_id: int = 0) -> list[Rewrite]:
+    """What is worth rewriting: several small files of a bucket, a small file beside markers, and all files by another
+    partition spec than spec_id, the table's. Output files ≤ target_bytes, but for rearranged ones.
+    """
     found: list[Rewrite] = []
     for partition, head in sorted(heads.items()):
-        small = sorted(
-            (f for f in head.files if f.record_count and f.file_size_in_bytes < SMALL * target_bytes),
-            key=lambda f: f.file_size_in_bytes,
-        )
+        full = [f for f in head.files if f.record_count]
         markers = tuple(f for f in head.files if not f.record_count)
-        for files in _packed(small, target_bytes):
-            if len(files) > 1 or markers:
+        old = [f for f in full if f.spec_id != spec_id]
+        small = (f for f in full if f.spec_id == spec_id and f.file_size_in_bytes < SMALL * target_bytes)
+        for files in [*([old] if old else []), *_packed_by_bucket(small, target_bytes)]:
+            if len(files) > 1 or markers or files is old:
                 found.append(Rewrite(partition, head.epoch, head.token_prefix, tuple(files), markers))
                 markers = ()
     return found
+
+
+def _packed_by_bucket(files: "Iterable[DataFile]", target_bytes: int) -> "Iterator[list[DataFile]]":
+    buckets: dict[str, list[DataFile]] = {}
+    for file in files:
+        buckets.setdefault(repr(file.partition), []).append(file)
+    for _, same in sorted(buckets.items()):
+        yield from _packed(sorted(same, key=lambda f: f.file_size_in_bytes), target_bytes)
 
 
 def _packed(files: "Sequence[DataFile]", target_bytes: int) -> "Iterator[list[DataFile]]":
@@ -148,28 +160,39 @@ def _open_branch(catalog: "Catalog", identifier: str, attempt: str) -> "tuple[Ta
     return retry_conflicts(once)
 
 
-def _rewrite(engine: "duckdb.DuckDBPyConnection", address: TableAddress, table: "Table", rewrite: Rewrite) -> str:
-    """Path of the new file, streamed from the old ones and proved equal to them."""
+def _rewrite(
+    engine: "duckdb.DuckDBPyConnection", address: TableAddress, table: "Table", rewrite: Rewrite
+) -> tuple[str, ...]:
+    """Paths of the new files, streamed from the old ones and proved equal to them."""
     import duckdb
 
     address = address.as_stored(table)
     every = table.schema()  # also columns that the contract no longer has: a partition of before has their values
     schema, ids = read_schema(every), field_ids(every, every.column_names)
     folder = staged_folder(address.location, rewrite.partition, rewrite.epoch, rewrite.token_prefix)
-    path = f"{folder}/compacted-{uuid4().hex[:12]}.parquet"
+    name, buckets = f"compacted-{uuid4().hex[:12]}", Bucketing.of(table)
     old = parquet_scan([f.file_path for f in rewrite.files], schema)
     try:
-        engine.execute(f"copy (from {old}) to {literal(path)} (format parquet, compression zstd, field_ids {ids})")
-        before, after = (_content(engine, address, scan) for scan in (old, parquet_scan([path], schema)))
+        if buckets is None:
+            paths: tuple[str, ...] = (f"{folder}/{name}.parquet",)
+            copied = f"copy (from {old}) to {literal(paths[0])} (format parquet, compression zstd, field_ids {ids})"
+            engine.execute(copied)
+        else:
+            columns, kind = every.column_names, fields_of(every)[buckets.column]
+            order = address.contract.key
+            paths = write_buckets(
+                engine, f"from {old}", columns, buckets, kind, folder, name, field_ids=ids, order=order
+            )
+        before, after = (_content(engine, address, scan) for scan in (old, parquet_scan([*paths], schema)))
     except duckdb.Error as e:
         raise engine_error(f"Compacting {address.asset}, partition {rewrite.partition}", e) from e
     if before != after:
         raise PermanentError(
-            f"{address.asset}, partition {rewrite.partition}: the compacted file {path} holds {after[0]} rows with "
-            f"hash {after[1]}, the files that it replaces {before[0]} with {before[1]}. It was not published; please "
-            "report it."
+            f"{address.asset}, partition {rewrite.partition}: the compacted files {', '.join(paths)} hold {after[0]} rows with "
+            f"hash {after[1]}, the files that it replaces {before[0]} with {before[1]}. They were not published; "
+            "please report it."
         )
-    return path
+    return paths
 
 
 def _content(engine: "duckdb.DuckDBPyConnection", address: TableAddress, scan: str) -> tuple[int, str]:
@@ -189,7 +212,7 @@ def same_columns(address: TableAddress, table: "Table") -> bool:
 
 
 def _swap(
-    catalog: "Catalog", identifier: str, attempt: str, base: int, written: Sequence[tuple[Rewrite, str]]
+    catalog: "Catalog", identifier: str, attempt: str, base: int, written: Sequence[tuple[Rewrite, tuple[str, ...]]]
 ) -> tuple[int | None, set[str]]:
     """(snapshot, partitions rewritten) by one compare-and-swap on main and on the attempt's branch, which goes."""
     branch = branch_name(attempt)
@@ -202,7 +225,7 @@ def _swap(
                 return found
             raise FencedError(f"{identifier}: branch {branch} is gone; this compaction may no longer commit.")
         heads = read_head(table)
-        kept = [(r, path) for r, path in written if _unchanged(heads.get(r.partition), r)]
+        kept = [(r, paths) for r, paths in written if _unchanged(heads.get(r.partition), r)]
         guards, drop = (ref_is(branch, base),), remove_branch(branch)
         if not kept:
             compare_and_swap(catalog, table, guards, (drop,))
@@ -210,7 +233,7 @@ def _swap(
         partitions = {r.partition for r, _ in kept}
         producer, updates = build_snapshot(
             table,
-            add=data_files(table.io, table.metadata, [(r.partition, path) for r, path in kept]),
+            add=data_files(table.io, table.metadata, [(r.partition, path) for r, paths in kept for path in paths]),
             delete=[f for r, _ in kept for f in (*r.files, *r.markers)],
             summary={ATTEMPT_KEY: attempt, RUN_KEY: RUN_ID, COMPACTED_KEY: ",".join(sorted(partitions))},
         )

@@ -10,25 +10,36 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from etl_resources.calendar import WHOLE, bounds
+from etl_resources.conventions import parse_bucket
 from etl_resources.errors import PermanentError
 from etl_resources.retries import retry_transient, with_retries_of_here
-from etl_resources.tables.schema import BY_KEY, partition_value
+from etl_resources.tables.partitioning import (
+    BY_KEY,
+    bucketing_of,
+    partition_record,
+    partition_value,
+    period_field,
+    spec_of_file,
+)
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
     from pyiceberg.io.pyarrow import DataFileStatistics
     from pyiceberg.manifest import DataFile
+    from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
     from pyiceberg.table.metadata import TableMetadata
 
 READERS = 8
 """Parquet footers read at once."""
+PROVED_ROWS = 100_000
+"""Rows of a file whose bucket is proved at once."""
 
 
 def data_files(io: "FileIO", metadata: "TableMetadata", paths: Sequence[tuple[str, str]]) -> list["DataFile"]:
     """Data files of (partition, path) pairs; a file without rows is a tombstone that keeps its partition's epoch.
 
-    Raises PermanentError for a null in a required column or a row outside its partition.
+    Raises PermanentError for a null in a required column or a row outside its partition or bucket.
     """
 
     def read(pair: tuple[str, str]) -> "DataFile":
@@ -47,7 +58,6 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
         parquet_path_to_id_mapping,
     )
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-    from pyiceberg.typedef import Record
 
     source = io.new_input(path)
     with source.open() as stream:
@@ -60,6 +70,8 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
         footer, compute_statistics_plan(schema, metadata.properties), parquet_path_to_id_mapping(schema)
     )
     details = statistics.to_serialized_dict()
+    field, bucket = parse_bucket(path) or (None, None)
+    spec = spec_of_file(metadata, field) if footer.num_rows else metadata.spec()
     if footer.num_rows == 0:
         details = {
             **{k: {} for k in details if k != "split_offsets"},
@@ -70,34 +82,62 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
         nulls = [f.name for f in schema.fields if f.required and statistics.null_value_counts.get(f.field_id, -1) != 0]
         if nulls:
             raise PermanentError(f"Partition {partition}: nulls in required columns {', '.join(nulls)} of {path}.")
-        _prove_partition(statistics, metadata, partition, path)
+        _prove_partition(statistics, metadata, spec, partition, path)
+        _prove_bucket(io, metadata, spec, partition, bucket, path)
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
-        partition=Record() if (value := partition_value(metadata.spec(), partition)) is None else Record(value),
+        partition=partition_record(spec, partition, bucket),
         file_size_in_bytes=len(source),
         sort_order_id=None,
-        spec_id=metadata.default_spec_id,
+        spec_id=spec.spec_id,
         equality_ids=None,
         key_metadata=None,
         **details,
     )
 
 
-def _prove_partition(statistics: "DataFileStatistics", metadata: "TableMetadata", partition: str, path: str) -> None:
+def _prove_partition(
+    statistics: "DataFileStatistics", metadata: "TableMetadata", spec: "PartitionSpec", partition: str, path: str
+) -> None:
     """Every row lies in the partition that the path names (column bounds decide)."""
+    from pyiceberg.partitioning import PartitionSpec
+
     if partition == WHOLE:
         return
-    if (wanted := partition_value(metadata.spec(), partition)) is None:
+    if (period := period_field(spec)) is None:
         _prove_bounds(statistics, metadata, partition, path)
         return
     try:
-        found = statistics.partition(metadata.spec(), metadata.schema())[0]
+        found = statistics.partition(PartitionSpec(period), metadata.schema())[0]
     except ValueError as e:
         raise PermanentError(f"Partition {partition}: {path} holds rows of several partitions.") from e
-    if found != wanted:
+    if found != partition_value(spec, partition):
         raise PermanentError(f"Partition {partition}: {path} holds rows of another partition ({found}).")
+
+
+def _prove_bucket(
+    io: "FileIO", metadata: "TableMetadata", spec: "PartitionSpec", partition: str, bucket: int | None, path: str
+) -> None:
+    """Every row lies in the bucket that the path names: readers that look for another don't open the file."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    if (buckets := bucketing_of(metadata, spec)) is None:
+        return
+    expected = pa.scalar(bucket, pa.int32())
+    with io.new_input(path).open() as stream:
+        for batch in pq.ParquetFile(stream).iter_batches(PROVED_ROWS, columns=[buckets.column]):
+            found = buckets.bucket_of(batch.column(0))
+            wrong = found.is_valid() if bucket is None else pc.fill_null(pc.not_equal(found, expected), True)
+            if pc.any(wrong).as_py():
+                other = found.filter(wrong)[0]
+                raise PermanentError(
+                    f"Partition {partition}: {path} holds rows of bucket {other} of {buckets.column}. Nothing is "
+                    "published: readers would not find them. This is a defect of the platform; please report it."
+                )
 
 
 def _prove_bounds(statistics: "DataFileStatistics", metadata: "TableMetadata", partition: str, path: str) -> None:

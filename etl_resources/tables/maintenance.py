@@ -60,7 +60,7 @@ class TableMaintenance:
 
     asset: str
     compacted: dict[str, int] = field(default_factory=dict)
-    """Partition → files that became one."""
+    """Partition → files that became one, or one per bucket."""
     snapshots_expired: int = 0
     snapshots_kept: int = 0
     metadata_files: int = 0
@@ -130,7 +130,7 @@ def _compact(
     dry_run: bool,
 ) -> None:
     table = catalog.load_table(address.identifier)
-    rewrites = plan_rewrites(read_head(table), policy.file_bytes)
+    rewrites = plan_rewrites(read_head(table), policy.file_bytes, table.spec().spec_id)
     if rewrites and not same_columns(address, table):
         done.notes.append("not compacted: its columns aren't the manifest's yet; materialize it first")
         return

@@ -1,10 +1,8 @@
 """A contract as Iceberg schema, DuckDB types and Parquet field ids."""
 
 from collections.abc import Collection, Sequence
-from datetime import date
 from typing import TYPE_CHECKING
 
-from etl_resources.calendar import WHOLE, bounds
 from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID
 from etl_resources.identifiers import quote
@@ -13,17 +11,8 @@ from etl_resources.schema_drift import promotes
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.schema import Schema
-    from pyiceberg.table import Table
     from pyiceberg.types import NestedField, PrimitiveType
-
-GRAIN_KEY, BY_KEY = "etl.partition-grain", "etl.partition-by"
-"""Properties of a table with partitions: their grain, and the column that places a row."""
-PARTITION_FIELDS = {"day": "partition_day", "month": "partition_month", "fiscal_period": "partition_month"}
-"""Kinds of periods that a transform of Iceberg gives. Files of the others are told apart by their path and bounds."""
-_EPOCH = date(1970, 1, 1)
-_PARTITION_FIELD_ID = 1000
 
 _DUCKDB_TYPES = {
     "bigint": "BIGINT",
@@ -77,46 +66,6 @@ def iceberg_schema(contract: Contract, *, with_run_id: bool) -> "Schema":
     if with_run_id:
         fields.append(NestedField(len(fields) + 1, META_RUN_ID, StringType(), required=True, doc="Delivering run"))
     return Schema(*fields)
-
-
-def partition_spec(schema: "Schema", contract: Contract) -> "PartitionSpec":
-    """Hidden partitioning by the contract's partition column, where Iceberg has a transform for its grain.
-
-    Weeks and quarters have none: their tables have no partition field, and readers prune by the bounds of each file's
-    column, which holds one period. So has a table without partitions.
-    """
-    from pyiceberg.partitioning import PartitionField, PartitionSpec
-    from pyiceberg.transforms import DayTransform, MonthTransform
-
-    name = PARTITION_FIELDS.get(contract.grain.every)
-    if contract.partition_column is None or name is None:
-        return PartitionSpec()
-    source = schema.find_field(contract.partition_column).field_id
-    transform = DayTransform if contract.grain.every == "day" else MonthTransform
-    return PartitionSpec(PartitionField(source, _PARTITION_FIELD_ID, transform(), name))
-
-
-def partition_properties(contract: Contract) -> dict[str, str]:
-    """What a table keeps of its partitions, beside Iceberg's own spec."""
-    if contract.partition_column is None:
-        return {}
-    return {GRAIN_KEY: contract.grain.identity, BY_KEY: contract.partition_column}
-
-
-def kept_grain(table: "Table") -> str:
-    """Identity of the grain that a table was made with; WHOLE without partitions."""
-    made_before = "month" if not table.spec().is_unpartitioned() else WHOLE
-    return table.properties.get(GRAIN_KEY, made_before)
-
-
-def partition_value(spec: "PartitionSpec", partition: str) -> int | None:
-    """Iceberg's value of a partition key: days or months since 1970; None where the spec has no field."""
-    if spec.is_unpartitioned():
-        return None
-    first = bounds(partition)[0]
-    if str(spec.fields[0].transform) == "day":
-        return (first - _EPOCH).days
-    return (first.year - 1970) * 12 + first.month - 1
 
 
 def field_ids(schema: "Schema", columns: Collection[str]) -> str:

@@ -14,7 +14,8 @@ from etl_resources.errors import PermanentError
 from etl_resources.tables.catalog import TABLE_PROPERTIES, _add_empty_snapshot, ensure_table
 from etl_resources.tables.head import read_head
 from etl_resources.tables.input_tables import parquet_scan
-from etl_resources.tables.schema import iceberg_schema, partition_spec, read_schema
+from etl_resources.tables.partitioning import partition_spec
+from etl_resources.tables.schema import iceberg_schema, read_schema
 from tests.integration.local_table import (
     CONTRACT,
     IDENTIFIER,

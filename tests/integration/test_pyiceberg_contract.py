@@ -28,7 +28,8 @@ from pyiceberg.table.update.snapshot import UpdateSnapshot, _ManifestMergeManage
 
 from etl_resources.calendar import Every, Grain
 from etl_resources.tables.commit import build_snapshot
-from etl_resources.tables.schema import iceberg_schema, partition_spec, partition_value
+from etl_resources.tables.partitioning import partition_spec, partition_value
+from etl_resources.tables.schema import iceberg_schema
 from tests.integration.local_table import CONTRACT, JAN, LocalTable, close, sqlite_catalog, token_of
 
 PRIVATE: list[tuple[Any, list[str]]] = [
