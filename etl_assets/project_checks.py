@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from etl_assets.project_bucket_checks import bucket_errors
 from etl_assets.project_column_checks import column_errors
 from etl_assets.project_files import ProjectFiles
 from etl_assets.project_grain_checks import span_errors
@@ -38,6 +39,7 @@ def manifest_errors(files: ProjectFiles, drafts: dict[str, TableDraft]) -> Itera
             draft = drafts[f"{layer}.{name}"]
             yield from column_errors(draft)
             yield from _reserved_names(draft)
+            yield from bucket_errors(draft)
             yield from _partition_column(draft, platform.calendar)
             if layer != "bronze":
                 yield from _key(file, draft.contract.names, draft.contract.key, layer)

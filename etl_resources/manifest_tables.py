@@ -135,7 +135,14 @@ class Buckets(Strict):
     """How the files of each partition are split by the hash of a column, for readers that look for few values of it."""
 
     of: Identifier = Field(description="Column by which is looked up, of many values: customer_id.")
-    count: int = Field(ge=2, le=1024, description="Files of a partition, at least 50 MB each where it pays.")
+    count: int = Field(
+        ge=2, le=1024, description="How many. It pays where a partition has some 50 MB for each; a bucket is a file."
+    )
+
+    @property
+    def field(self) -> str:
+        """Of Iceberg's partition spec."""
+        return f"{self.of}_bucket_{self.count}"
 
 
 class Table(Strict):

@@ -10,7 +10,6 @@ from etl_resources.tables.schema import duckdb_type
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 HASHED_ROWS = 122_880
 """Values that are hashed at once."""

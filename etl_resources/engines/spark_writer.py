@@ -106,9 +106,7 @@ def write_rows(plan: WriterPlan, batches: "Iterable[pa.RecordBatch]") -> "Iterat
         yield pa.RecordBatch.from_pydict({"answer": [found.as_json()]})
 
 
-def _sort_out(
-    table: "pa.Table", plan: WriterPlan, found: Written, good: "_File | _BucketFiles", bad: "_File"
-) -> None:
+def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File | _BucketFiles", bad: "_File") -> None:
     import pyarrow.compute as pc
 
     is_bad = pc.greater(pc.list_value_length(table["_reasons"]), 0)

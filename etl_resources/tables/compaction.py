@@ -188,9 +188,9 @@ def _rewrite(
         raise engine_error(f"Compacting {address.asset}, partition {rewrite.partition}", e) from e
     if before != after:
         raise PermanentError(
-            f"{address.asset}, partition {rewrite.partition}: the compacted files {', '.join(paths)} hold {after[0]} rows with "
-            f"hash {after[1]}, the files that it replaces {before[0]} with {before[1]}. They were not published; "
-            "please report it."
+            f"{address.asset}, partition {rewrite.partition}: {len(paths)} compacted files in {folder} hold {after[0]} "
+            f"rows with hash {after[1]}, the files that they replace {before[0]} with {before[1]}. They were not "
+            "published; please report it."
         )
     return paths
 

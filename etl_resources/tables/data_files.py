@@ -72,6 +72,7 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
     details = statistics.to_serialized_dict()
     field, bucket = parse_bucket(path) or (None, None)
     spec = spec_of_file(metadata, field) if footer.num_rows else metadata.spec()
+    bucket = bucket if footer.num_rows else 0  # any: without rows no reader looks for one
     if footer.num_rows == 0:
         details = {
             **{k: {} for k in details if k != "split_offsets"},
@@ -84,18 +85,19 @@ def _data_file(io: "FileIO", metadata: "TableMetadata", partition: str, path: st
             raise PermanentError(f"Partition {partition}: nulls in required columns {', '.join(nulls)} of {path}.")
         _prove_partition(statistics, metadata, spec, partition, path)
         _prove_bucket(io, metadata, spec, partition, bucket, path)
-    return DataFile.from_args(
+    found = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
         file_format=FileFormat.PARQUET,
         partition=partition_record(spec, partition, bucket),
         file_size_in_bytes=len(source),
         sort_order_id=None,
-        spec_id=spec.spec_id,
         equality_ids=None,
         key_metadata=None,
         **details,
     )
+    found.spec_id = spec.spec_id
+    return found
 
 
 def _prove_partition(

@@ -66,7 +66,7 @@ def partition_spec(schema: "Schema", contract: Contract) -> "PartitionSpec":
     if contract.buckets is not None:
         by = contract.buckets
         source, number = schema.find_field(by.of).field_id, _PARTITION_FIELD_ID + len(fields)
-        fields.append(PartitionField(source, number, BucketTransform(by.count), _bucket_field(by.of, by.count)))
+        fields.append(PartitionField(source, number, BucketTransform(by.count), by.field))
     return PartitionSpec(*fields)
 
 
@@ -100,7 +100,7 @@ def partition_value(spec: "PartitionSpec", partition: str) -> int | None:
 
 
 def partition_record(spec: "PartitionSpec", partition: str, bucket: int | None) -> "Record":
-    """Iceberg's values of a file. bucket: None for rows without a value of the column, and for files without rows."""
+    """Iceberg's values of a file. bucket: None for rows without a value of the column."""
     from pyiceberg.typedef import Record
 
     period = period_field(spec)
@@ -143,12 +143,8 @@ def follow_buckets(table: "Table", contract: Contract) -> "Table":
         if now is not None:
             update.remove_field(now.field)
         if wanted is not None:
-            update.add_field(wanted.of, BucketTransform(wanted.count), _bucket_field(wanted.of, wanted.count))
+            update.add_field(wanted.of, BucketTransform(wanted.count), wanted.field)
     return table.refresh()
-
-
-def _bucket_field(column: str, count: int) -> str:
-    return f"{column}_bucket_{count}"
 
 
 def _bucketing(schema: "Schema", spec: "PartitionSpec") -> Bucketing | None:

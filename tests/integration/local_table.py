@@ -18,9 +18,11 @@ from pyiceberg.table.snapshots import ancestors_of
 
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.conventions import BRANCH_PREFIX, staged_folder
+from etl_resources.engines.bucketed_files import write_buckets
 from etl_resources.tables.catalog import CATALOG_NAME, ensure_table
 from etl_resources.tables.data_files import data_files
 from etl_resources.tables.head import read_head
+from etl_resources.tables.partitioning import Bucketing
 from etl_resources.tables.publish import PublishOutcome, publish
 from etl_resources.tables.schema import field_ids
 from etl_resources.tables.stage import StagedPartition, partitions_of, properties_of, stage
@@ -57,11 +59,16 @@ class LocalTable:
     catalog: Catalog
     folder: Path
     engine: duckdb.DuckDBPyConnection = field(default_factory=duckdb.connect)
+    contract: Contract = CONTRACT
 
     def __post_init__(self) -> None:
         self.location = str(self.folder / "warehouse" / "silver_orders")
-        table = ensure_table(self.catalog, IDENTIFIER, self.location, CONTRACT)
-        self.field_ids = field_ids(table.schema(), CONTRACT.names)
+        self.ensure(self.contract)
+
+    def ensure(self, contract: Contract) -> None:
+        """Make the table, or let it follow another contract."""
+        table = ensure_table(self.catalog, IDENTIFIER, self.location, contract)
+        self.field_ids, self.buckets = field_ids(table.schema(), contract.names), Bucketing.of(table)
 
     @property
     def table(self) -> Table:
@@ -78,6 +85,17 @@ class LocalTable:
             path,
         )
         return path
+
+    def write_files(self, partition: str, epoch: int, token: str, value: int) -> tuple[str, ...]:
+        """As `write`; one file per bucket where the table has some."""
+        path = self.write(partition, epoch, token, value)
+        if self.buckets is None or not value:
+            return (path,)
+        folder, columns, ids = path.rpartition("/")[0], self.contract.names, self.field_ids
+        rows = f"from read_parquet('{path}', hive_partitioning = false)"
+        return write_buckets(
+            self.engine, rows, columns, self.buckets, "bigint", folder, "part", field_ids=ids, order=("order_id",)
+        )
 
     def copy(self, query: str, path: str) -> None:
         self.engine.execute(
@@ -96,7 +114,11 @@ class LocalTable:
     ) -> int:
         """Stage partition → value as one attempt; partitions in alias_of get a marker instead of data."""
         token, alias_of, table = token or token_of(attempt), alias_of or {}, self.table
-        paths = [(p, self.write(p, epoch, token, EMPTY if p in alias_of else value)) for p, value in contents.items()]
+        paths = [
+            (p, path)
+            for p, value in contents.items()
+            for path in self.write_files(p, epoch, token, EMPTY if p in alias_of else value)
+        ]
         staged = [
             StagedPartition(p, token, epoch, version=f"v{value}", rows=2 if value else 0, alias_of=alias_of.get(p))
             for p, value in contents.items()
