@@ -1,0 +1,146 @@
+"""Tables split by bucket, from a manifest to its readers: a layout, by both engines, that changes no row and no token."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyiceberg.expressions import And, EqualTo
+from typer.testing import CliRunner
+
+from etl_assets.cli.main import app
+from etl_resources.conventions import parse_bucket
+from etl_resources.ledger.ledger import Ledger
+from etl_resources.tables.head import read_head
+from tests.invariants import prove_whole
+from tests.lake import GDP, SILVER_ORDERS, Lake, new_lake
+from tests.projects import SALES
+
+FIRST, LAST = "2024-04", "2024-05"
+COUNT = 8
+BUCKETED = ("silver.sales_orders", "gdp.gdp_sales")
+
+
+class Shop:
+    """A lake whose manifests a test may change."""
+
+    def __init__(self, lake: Lake, project: Path) -> None:
+        self.lake, self.project = lake, project
+
+    def declare(self, count: int | None) -> None:
+        """Buckets of orders and golden sales by customer, from now on."""
+        for name, layer in (("sales_orders", "silver"), ("gdp_sales", "gdp")):
+            path = self.project / "datasets" / name / "manifest.yaml"
+            kept = re.sub(r"\n  buckets: .*", "", path.read_text())
+            line = f"\n  buckets: {{of: customer_id, count: {count}}}" if count else ""
+            path.write_text(re.sub(rf"(?m)^({layer}:)$", rf"\1{line}", kept))
+        self.lake.__dict__.pop("runtime", None)
+
+    def table(self, name: str) -> Any:
+        return self.lake.runtime.store.catalog.load_table(self.lake.runtime.addresses[name].identifier)
+
+    def files(self, name: str, partition: str) -> list[Any]:
+        return [f for f in read_head(self.table(name))[partition].files if f.record_count]
+
+    def current(self) -> dict[tuple[str, str], tuple[str, str, int]]:
+        """(asset, partition) → token, content hash, rows."""
+        with Ledger.open(self.lake.settings) as ledger:
+            names = self.lake.runtime.project.tables
+            found = {(n, p): (x.token, x.version, x.rows) for n in names for p, x in ledger.current(n).items()}
+        assert found
+        return found
+
+    def call(self, *arguments: str) -> str:
+        with self.lake.environment():
+            done = CliRunner().invoke(app, list(arguments))
+        assert done.exit_code == 0, (done.output[-2000:], done.exception)
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shop(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Two months, published without buckets."""
+    folder = tmp_path_factory.mktemp("buckets")
+    (folder / "home").mkdir()
+    shutil.copytree(SALES, folder / "project")
+    with new_lake(folder / "home", project=folder / "project") as lake:
+        run = lake.materialize(FIRST, LAST)
+        assert run.success, run.error
+        yield Shop(lake, folder / "project")
+
+
+def test_buckets_are_declared_without_computing_anything_and_maintain_rearranges(shop: Shop) -> None:
+    """Tokens, content hashes and epochs are what they are without: no dependant sees a change."""
+    before, epochs = shop.current(), read_head(shop.table("gdp.gdp_sales"))[FIRST].epoch
+    shop.declare(COUNT)
+    run = shop.lake.materialize(FIRST, LAST)
+    assert run.success, run.error
+    assert {s for a, found in run.statuses.items() if a in (SILVER_ORDERS, GDP) for s in found.values()} == {"pruned"}
+    assert shop.current() == before
+    assert len(shop.files("gdp.gdp_sales", FIRST)) == 1
+    done = {t["asset"]: t["compacted"] for t in json.loads(shop.call("maintain", "--json"))["tables"]}
+    assert {name: found for name, found in done.items() if found} == dict.fromkeys(BUCKETED, {FIRST: 1, LAST: 1})
+    for name in BUCKETED:
+        for month in (FIRST, LAST):
+            paths = [f.file_path for f in shop.files(name, month)]
+            assert len(paths) == COUNT == len({parse_bucket(p) for p in paths})
+    assert shop.current() == before
+    assert read_head(shop.table("gdp.gdp_sales"))[FIRST].epoch == epochs
+    prove_whole(shop.lake)
+
+
+@pytest.mark.parametrize("size", ["medium", "large"])
+def test_a_changed_month_is_written_by_bucket_by_either_engine(shop: Shop, java: object, size: str) -> None:
+    """One file per bucket, all replaced together; the month beside keeps its files."""
+    shop.declare(COUNT)
+    kept = {f.file_path for f in shop.files("gdp.gdp_sales", LAST)}
+    before = {f.file_path for f in shop.files("gdp.gdp_sales", FIRST)}
+    shop.lake.erp("update erp.orders set total_price = total_price + 1, updated_at = clock_timestamp() "
+                  "where order_date between '2024-04-01' and '2024-04-30' and order_id % 7 = 0")  # fmt: skip
+    shop.lake.erp("update erp.order_lines set extended_price = extended_price + 1, updated_at = clock_timestamp() "
+                  "where (order_id, line_number) in (select min(order_id), 1 from erp.orders "
+                  "where order_date between '2024-04-01' and '2024-04-30')")  # fmt: skip
+    run = shop.lake.materialize(FIRST, LAST, ETL_SIZE=size)
+    assert run.success, run.error
+    assert run.statuses[GDP] == {FIRST: "published", LAST: "pruned"}
+    for name in BUCKETED:
+        files = shop.files(name, FIRST)
+        assert len(files) == COUNT == len({parse_bucket(f.file_path) for f in files})
+        assert {list(f.partition)[1] for f in files} == set(range(COUNT))
+    assert before.isdisjoint(f.file_path for f in shop.files("gdp.gdp_sales", FIRST))
+    assert kept == {f.file_path for f in shop.files("gdp.gdp_sales", LAST)}
+    prove_whole(shop.lake)
+
+
+def test_who_looks_for_one_customer_opens_one_file_of_each_month(shop: Shop) -> None:
+    """PyIceberg's plan, DuckDB's profile, and `data-pipeline sql`, which has the same rows as the whole table."""
+    shop.declare(COUNT)
+    rows = shop.lake.rows(GDP, "customer_id, count(*) over (partition by customer_id)")
+    counts = dict(rows)
+    table = shop.table("gdp.gdp_sales")
+    every = list(table.scan().plan_files())
+    assert len(every) == 2 * COUNT
+    for customer in sorted(counts)[:5]:
+        by_customer = EqualTo("customer_id", customer)
+        found = list(table.scan(by_customer).plan_files())
+        assert len(found) <= 2
+        assert len(list(table.scan(And(by_customer, EqualTo("order_date", "2024-04-15"))).plan_files())) <= 1
+        sql = f"select count(*) as found from gdp.gdp_sales where customer_id = {customer}"
+        assert str(counts[customer]) in shop.call("sql", sql, "--csv")
+
+
+def test_buckets_go_as_they_came(shop: Shop) -> None:
+    """Without a run that computes: files are one again after maintenance, and what is split stays readable until then."""
+    before = shop.current()
+    shop.declare(None)
+    run = shop.lake.materialize(FIRST, LAST)
+    assert run.success, run.error
+    prove_whole(shop.lake)
+    assert len(shop.files("gdp.gdp_sales", LAST)) == COUNT
+    shop.call("maintain")
+    assert [len(shop.files(n, m)) for n in BUCKETED for m in (FIRST, LAST)] == [1] * 4
+    assert shop.current() == before
+    prove_whole(shop.lake)
