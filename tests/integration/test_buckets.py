@@ -1,4 +1,4 @@
-"""Tables split by bucket, from a manifest to its readers: a layout, by both engines, that changes no row and no token."""
+"""Tables split by bucket, from a manifest to its readers: by both engines, a layout that changes no row and no token."""
 
 import json
 import re
@@ -7,14 +7,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyiceberg.expressions import And, EqualTo
 from typer.testing import CliRunner
 
 from etl_assets.cli.main import app
 from etl_resources.conventions import parse_bucket
+from etl_resources.engines.spark_session import spark_session
+from etl_resources.engines.spark_sql import spark_literal, spark_type
 from etl_resources.ledger.ledger import Ledger
+from etl_resources.tables.catalog import CATALOG_NAME
 from etl_resources.tables.head import read_head
+from etl_resources.tables.partitioning import Bucketing
+from etl_resources.tables.schema import arrow_type
+from tests.integration.test_bucket_commits import VALUES
+from tests.integration.test_spark_parity import SIZE
 from tests.invariants import prove_whole
 from tests.lake import GDP, SILVER_ORDERS, Lake, new_lake
 from tests.projects import SALES
@@ -82,7 +90,7 @@ def test_buckets_are_declared_without_computing_anything_and_maintain_rearranges
     assert shop.current() == before
     assert len(shop.files("gdp.gdp_sales", FIRST)) == 1
     done = {t["asset"]: t["compacted"] for t in json.loads(shop.call("maintain", "--json"))["tables"]}
-    assert {name: found for name, found in done.items() if found} == dict.fromkeys(BUCKETED, {FIRST: 1, LAST: 1})
+    assert {name: found for name, found in done.items() if found} == {name: {FIRST: 1, LAST: 1} for name in BUCKETED}
     for name in BUCKETED:
         for month in (FIRST, LAST):
             paths = [f.file_path for f in shop.files(name, month)]
@@ -115,6 +123,18 @@ def test_a_changed_month_is_written_by_bucket_by_either_engine(shop: Shop, java:
     prove_whole(shop.lake)
 
 
+def test_spark_finds_the_bucket_that_we_write(shop: Shop, java: object) -> None:
+    """Iceberg's Java, by which Spark places and looks for rows, against its Rust code, by which everything else does."""
+    with spark_session(shop.lake.settings, SIZE) as spark:
+        for kind, value_of in VALUES.items():
+            values = [None if i == 7 else value_of(i) for i in range(200)]
+            rows = ", ".join("(null)" if v is None else f"({spark_literal(str(v))})" for v in values)
+            bucket = f"{CATALOG_NAME}.system.bucket({COUNT}, cast(k as {spark_type(kind)}))"
+            found = [row[0] for row in spark.sql(f"select {bucket} from values {rows} as given(k)").collect()]
+            ours = Bucketing("k", COUNT, "").bucket_of(pa.array(values, arrow_type(kind)))
+            assert found == ours.to_pylist(), kind
+
+
 def test_who_looks_for_one_customer_opens_one_file_of_each_month(shop: Shop) -> None:
     """PyIceberg's plan, DuckDB's profile, and `data-pipeline sql`, which has the same rows as the whole table."""
     shop.declare(COUNT)
@@ -133,7 +153,7 @@ def test_who_looks_for_one_customer_opens_one_file_of_each_month(shop: Shop) -> 
 
 
 def test_buckets_go_as_they_came(shop: Shop) -> None:
-    """Without a run that computes: files are one again after maintenance, and what is split stays readable until then."""
+    """Without a run that computes: maintenance makes files one again, and what is split stays readable until then."""
     before = shop.current()
     shop.declare(None)
     run = shop.lake.materialize(FIRST, LAST)
