@@ -23,6 +23,7 @@ from etl_resources.engines.embedded import connect_offline
 from etl_resources.errors import PermanentError
 from etl_resources.manifest_tables import Buckets
 from etl_resources.tables.catalog import ensure_table
+from etl_resources.tables.compaction import plan_rewrites
 from etl_resources.tables.data_files import data_files
 from etl_resources.tables.head import read_head
 from etl_resources.tables.partitioning import Bucketing
@@ -160,6 +161,22 @@ def test_files_without_buckets_are_refused_where_the_table_always_had_some(table
     path = table.write(JAN, 1, token_of("a"), 10)
     with pytest.raises(PermanentError, match="without buckets was written, which the table never had"):
         data_files(table.table.io, table.table.metadata, [(JAN, path)])
+
+
+def test_compaction_stays_within_buckets_and_rearranges_what_is_older(table: LocalTable) -> None:
+    """Small files of two buckets are not put together; a marker goes with one of them."""
+    table.ensure(CONTRACT)
+    table.commit("a", 1, {JAN: 10})
+    table.ensure(BUCKETED)
+    table.commit("b", 2, {FEB: 11, MAR: 12})
+    table.commit("c", 3, {FEB: 11}, alias_of={FEB: 2})
+    planned = plan_rewrites(read_head(table.table), 1 << 30, table.table.spec().spec_id)
+    assert [(r.partition, len(r.files), len(r.markers)) for r in planned] == [(JAN, 1, 0), (FEB, 1, 1)]
+    heads = read_head(table.table)
+    heads[MAR].files *= 3
+    tripled = [r for r in plan_rewrites(heads, 1 << 30, table.table.spec().spec_id) if r.partition == MAR]
+    assert sorted(sorted({f.partition[1] for f in r.files}) for r in tripled) == [[2], [4]]
+    assert [len(r.files) for r in tripled] == [3, 3]
 
 
 @pytest.mark.parametrize("bucket", [4, None])

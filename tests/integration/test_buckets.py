@@ -1,4 +1,4 @@
-"""Tables split by bucket, from a manifest to its readers: by both engines, a layout that changes no row and no token."""
+"""Tables split by bucket, from a manifest to its readers: a layout, by both engines, that changes no row or token."""
 
 import json
 import re
@@ -124,7 +124,7 @@ def test_a_changed_month_is_written_by_bucket_by_either_engine(shop: Shop, java:
 
 
 def test_spark_finds_the_bucket_that_we_write(shop: Shop, java: object) -> None:
-    """Iceberg's Java, by which Spark places and looks for rows, against its Rust code, by which everything else does."""
+    """Iceberg's Java, by which Spark places and looks for rows, against its Rust code, by which all else does."""
     with spark_session(shop.lake.settings, SIZE) as spark:
         for kind, value_of in VALUES.items():
             values = [None if i == 7 else value_of(i) for i in range(200)]

@@ -1,5 +1,6 @@
 """What a Spark task does with judged rows; without Spark, as a task is only batches."""
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl_resources.engines import spark_writer
-from etl_resources.engines.spark_writer import WriterPlan, Written, write_rows
+from etl_resources.engines.spark_writer import BUCKET, WriterPlan, Written, write_rows
+from etl_resources.errors import PermanentError
 
 REASONS = pa.list_(pa.struct([("rule", pa.string()), ("column", pa.string()), ("reason", pa.string())]))
 SCHEMA = pa.schema([
@@ -60,6 +62,32 @@ def test_a_task_without_rows_writes_and_says_nothing(tmp_path: Path) -> None:
     assert list(write_rows(plan(tmp_path), [batch()])) == []
     assert list(tmp_path.iterdir()) == []
     assert Written.together([]) == Written()
+
+
+def in_buckets(rows: pa.RecordBatch, *buckets: int | None) -> pa.RecordBatch:
+    return rows.append_column(BUCKET, pa.array(buckets, pa.int32()))
+
+
+def test_rows_that_come_by_bucket_are_a_file_each(tmp_path: Path) -> None:
+    """Also where a bucket goes on in the next batch; rejected rows are one file of the task."""
+    batches = [
+        in_buckets(batch((1, "1", True, 1, 1), (2, "2", True, 1, 1), (3, "3", True, 1, 1)), None, 0, 5),
+        in_buckets(batch((4, "4", True, 1, 1), (5, "-5", False, 1, 1), (6, "6", True, 1, 1)), 5, 5, 7),
+    ]
+    (answer,) = write_rows(replace(plan(tmp_path), bucket_field="id_bucket_8"), batches)
+    found = Written.together(answer.column(0).to_pylist())
+    files = {path.split("/")[-2]: pq.ParquetFile(path).read() for path in found.paths}
+    ids = {folder: rows["id"].to_pylist() for folder, rows in files.items()}
+    assert ids == {"id_bucket_8=null": [1], "id_bucket_8=0": [2], "id_bucket_8=5": [3, 4], "id_bucket_8=7": [6]}
+    assert {tuple(rows.column_names) for rows in files.values()} == {("id", "amount")}
+    assert (found.written, found.rejected, len(found.rejected_paths)) == (5, 1, 1)
+
+
+def test_a_bucket_that_comes_again_ends_the_task(tmp_path: Path) -> None:
+    """Its file is finished: a second one would have its name, and take its rows away."""
+    batches = [in_buckets(batch((n, "1", True, 1, 1)), bucket) for n, bucket in enumerate((1, 2, 1))]
+    with pytest.raises(PermanentError, match="bucket 1 came twice"):
+        list(write_rows(replace(plan(tmp_path), bucket_field="id_bucket_8"), batches))
 
 
 def test_tasks_are_added_up(tmp_path: Path) -> None:
