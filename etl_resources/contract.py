@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from etl_resources.calendar import MONTH, WHOLE, Grain
+from etl_resources.manifest_buckets import Buckets
 from etl_resources.manifest_columns import RowRule, RowSeverity, Rule
-from etl_resources.manifest_tables import Buckets
 
 
 @dataclass(frozen=True)

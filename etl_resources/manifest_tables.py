@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from etl_resources.manifest_buckets import Buckets
 from etl_resources.manifest_columns import Bounds, Columns, RowRule, RowSeverity
 from etl_resources.manifest_targets import AnyTarget
 from etl_resources.manifest_types import FileName, FunctionName, Identifier, Strict, TableName
@@ -129,20 +130,6 @@ class Conserve(Strict):
         min_length=1,
         description="Measure of this table: the input's column that is summed; `rows`: their number.",
     )
-
-
-class Buckets(Strict):
-    """How the files of each partition are split by the hash of a column, for readers that look for few values of it."""
-
-    of: Identifier = Field(description="Column by which is looked up, of many values: customer_id.")
-    count: int = Field(
-        ge=2, le=1024, description="How many. It pays where a partition has some 50 MB for each; a bucket is a file."
-    )
-
-    @property
-    def field(self) -> str:
-        """Of Iceberg's partition spec."""
-        return f"{self.of}_bucket_{self.count}"
 
 
 class Table(Strict):

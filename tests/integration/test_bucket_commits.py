@@ -21,7 +21,7 @@ from etl_resources.conventions import bucket_folder, parse_bucket, staged_folder
 from etl_resources.engines.bucketed_files import write_buckets
 from etl_resources.engines.embedded import connect_offline
 from etl_resources.errors import PermanentError
-from etl_resources.manifest_tables import Buckets
+from etl_resources.manifest_buckets import Buckets
 from etl_resources.tables.catalog import ensure_table
 from etl_resources.tables.compaction import plan_rewrites
 from etl_resources.tables.data_files import data_files
