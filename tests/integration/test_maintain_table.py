@@ -85,12 +85,12 @@ def test_a_partition_that_is_published_meanwhile_is_left_out(
     table.publish({JAN: 1, FEB: 2}, files=2)
     rewrite = compaction._rewrite
 
-    def publish_first(*arguments: object) -> str:
-        path = rewrite(*arguments)  # type: ignore[arg-type]
+    def publish_first(*arguments: object) -> tuple[str, ...]:
+        paths = rewrite(*arguments)  # type: ignore[arg-type]
         if table.contents()[JAN][0] == 1:
             with store_table(BUCKET, table.dataset) as writer:
                 writer.publish({JAN: 9})
-        return path
+        return paths
 
     monkeypatch.setattr(compaction, "_rewrite", publish_first)
     done = table.maintain()
@@ -106,11 +106,11 @@ def test_a_compaction_that_recovery_took_for_dead_commits_nothing(
     table.publish({JAN: 1}, files=2)
     files, rewrite = table.files(), compaction._rewrite
 
-    def fenced(*arguments: object) -> str:
-        path = rewrite(*arguments)  # type: ignore[arg-type]
+    def fenced(*arguments: object) -> tuple[str, ...]:
+        paths = rewrite(*arguments)  # type: ignore[arg-type]
         (branch,) = table.branches()
         assert drop_branch(table.catalog, table.address.identifier, branch.removeprefix("wap-"))
-        return path
+        return paths
 
     monkeypatch.setattr(compaction, "_rewrite", fenced)
     with pytest.raises(FencedError, match="may no longer commit"):
@@ -127,7 +127,7 @@ def test_a_file_of_other_content_is_not_published(table: StoreTable, monkeypatch
     before, contents = table.files(), iter([(4, "a"), (4, "b")])
     monkeypatch.setattr(compaction, "_content", lambda *_: next(contents))
     heads = plan_rewrites(read_head(table.table), TARGET)
-    with pytest.raises(Exception, match="holds 4 rows with hash b, the files that it replaces 4 with a"):
+    with pytest.raises(Exception, match="hold 4 rows with hash b, the files that they replace 4 with a"):
         compact(table.catalog, table.ledger, table.engine, table.address, heads)
     assert table.files() == before
     assert table.branches() == []
