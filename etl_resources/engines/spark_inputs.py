@@ -79,17 +79,14 @@ def lookup(table: LookupTable, source: str, looked_up: str) -> str:
     wanted = ", ".join(f"{quote(k)} as {_key(i)}" for i, k in enumerate(keys))
     known = " and ".join(f"{quote(k)} is not null" for k in keys)
     shown = ", ".join(f"{_key(i)} as {quote(k)}" for i, k in enumerate(keys))
-    begin = (
-        f"with _keys as (select distinct {wanted} from ({source}) where {known}), "
-        f"_found as (select * from ({looked_up}))"
-    )
+    asked = f"(select distinct {wanted} from ({source}) where {known}) as k"  # no WITH: a cached one isn't found again
     equal = " and ".join(f"k.{_key(i)} = f.{quote(b)}" for i, b in enumerate(table.on.values()))
     if isinstance(table, ReferenceTable):
         used = ", ".join(dict.fromkeys(map(quote, table.on.values())))
         first = quote(next(iter(table.on.values())))
         return (
-            f"{begin} select {shown}, f.{first} is not null as {FOUND} "
-            f"from _keys as k left join (select distinct {used} from _found) as f on {equal}"
+            f"select {shown}, f.{first} is not null as {FOUND} "
+            f"from {asked} left join (select distinct {used} from ({looked_up})) as f on {equal}"
         )
     found = _taken(table)
     if table.as_of is None:
@@ -104,9 +101,9 @@ def lookup(table: LookupTable, source: str, looked_up: str) -> str:
     )
     names = ", ".join(map(quote, found))
     return (
-        f"{begin} select {shown}, {names} from (select k.*, {given}, "
+        f"select {shown}, {names} from (select k.*, {given}, "
         f"row_number() over (partition by {per} order by {newest} desc nulls last) as _n "
-        f"from _keys as k left join _found as f on {equal}) where _n = 1"
+        f"from {asked} left join ({looked_up}) as f on {equal}) where _n = 1"
     )
 
 

@@ -12,18 +12,22 @@ from etl_resources.identifiers import quote
 from etl_resources.lookups import FOUND, relation_name
 from etl_resources.manifest_columns import DECIMAL
 from etl_resources.quality.conditions import Condition, conditions, row_condition, type_conditions
-from etl_resources.quality.content_hash import row_digits, row_text
+from etl_resources.quality.content_hash import row_text
 from etl_resources.tables.schema import duckdb_type
 
 REASON = "struct<rule:string,`column`:string,reason:string>"
-NUMBER, RANK, COPIES = "_number", "_key_rank", "_copies"
-"""Hidden columns of judged rows: part of the content hash, place among the rows of one key, how many these are."""
+DIGEST, RANK, COPIES = "_digest", "_key_rank", "_copies"
+"""Hidden columns of judged rows: md5 of the text that is hashed, place among the rows of one key, how many these are.
+"""
 _SPACE = "[\\t\\n\\f\\r ]"
 _INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
 
 def judged(asset: str, contract: Contract, produced: Mapping[str, str], newest: str | None) -> str:
-    """Query over view `produced`: every row typed, with _reasons, _payload (of a bad one), and the hidden columns.
+    """Query over view `produced`: every row typed, with _reasons and _payload, and the hidden columns.
+
+    Of a bad row these are its reasons and a list of the one row as it came, of a good row null: both are lists, which
+    cost nothing where there are none.
 
     produced: column → Spark's type. newest: column whose greatest value wins among good rows of one key.
     Raises PermanentError as rules.typed_columns.
@@ -34,17 +38,17 @@ def judged(asset: str, contract: Contract, produced: Mapping[str, str], newest: 
     typed = ", ".join(f"{_typed(asset, c, produced[c.name])} as {quote(c.name)}" for c in contract.columns)
     names = ", ".join(map(quote, contract.names))
     keys = ", ".join(map(quote, contract.key))
-    rank, copies = "1", "1"
+    digest, rank, copies = f"md5({row_text(contract, 'spark')})", "1", "1"
     if newest is not None:
-        same = f"partition by {keys}, size(_reasons) > 0"
-        order = f"{quote(newest)} desc nulls last, md5({row_text(contract, 'spark')})"
+        same = f"partition by {keys}, _reasons is not null"
+        order = f"{quote(newest)} desc nulls last, {digest}"
         rank, copies = f"row_number() over ({same} order by {order})", f"count(*) over ({same})"
     return (
         f"with typed as (select {typed}, struct(_raw.*) as _payload from produced as _raw), "
         f"reasoned as (select typed.*, {_reasons(asset, contract, produced)} as _reasons "
         f"from typed {' '.join(_joins(contract))}) "
-        f"select {names}, _reasons, case when size(_reasons) > 0 then _payload end as _payload, "
-        f"{rank} as {RANK}, {copies} as {COPIES}, {row_digits(contract)} as {NUMBER} from reasoned"
+        f"select {names}, _reasons, case when _reasons is not null then array(_payload) end as _payload, "
+        f"{rank} as {RANK}, {copies} as {COPIES}, {digest} as {DIGEST} from reasoned"
     )
 
 
@@ -89,16 +93,18 @@ def _parsed(asset: str, column: ContractColumn, name: str) -> str:
 
 
 def _reasons(asset: str, contract: Contract, produced: Mapping[str, str]) -> str:
+    """Reasons of a bad row; null of a good one, for which no list is made."""
     broken = list(_conditions(asset, contract, produced))
     if not broken:
-        return f"cast(array() as array<{REASON}>)"
-    cases = ", ".join(
-        f"case when {c.broken} then named_struct('rule', {spark_literal(c.rule)}, 'column', "
+        return f"cast(null as array<{REASON}>)"
+    none = f"cast(array() as array<{REASON}>)"
+    found = ", ".join(
+        f"case when {c.broken} then array(named_struct('rule', {spark_literal(c.rule)}, 'column', "
         f"{'cast(null as string)' if c.column is None else spark_literal(c.column)}, "
-        f"'reason', {spark_literal(c.text)}) end"
+        f"'reason', {spark_literal(c.text)})) else {none} end"
         for c in broken
-    )
-    return f"filter(cast(array({cases}) as array<{REASON}>), x -> x is not null)"
+    )  # concat, unlike filter, is compiled together with everything else
+    return f"case when {' or '.join(f'({c.broken})' for c in broken)} then concat({found}) end"
 
 
 def _conditions(asset: str, contract: Contract, produced: Mapping[str, str]) -> Iterator[Condition]:

@@ -29,8 +29,8 @@ from etl_resources.tables.catalog import CATALOG_NAME, CATALOG_SCHEMA
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-ARROW_ROWS = 10_000
-"""Rows of a batch that a task hands to Python."""
+ARROW_ROWS = 2_048
+"""Rows of a batch that a task hands to Python, as many as the embedded engine has in hand: whatever their size."""
 _PASSED_ON = ("sslmode", "sslrootcert", "sslcert", "sslkey")
 """Parameters of a DSN that mean the same to the JDBC driver."""
 MEANING = {
@@ -46,6 +46,13 @@ MEANING = {
     "spark.sql.adaptive.enabled": "true",
 }
 """What results depend on, and how they are handed over: set in each session, whoever started Spark."""
+_EFFORT = {
+    "spark.sql.codegen.useIdInClassName": "false",  # else a partition's code is compiled anew where its plan differs
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),  # else each row's batch is measured: a tenth of all
+}
+"""What results don't depend on, but how long they take."""
+BROADCAST_SHARE = 40
+"""A relation of at most this part of the memory goes to all tasks, instead of all rows to the task of their key."""
 _lock = Lock()
 _idle: "dict[tuple[str, ...], list[SparkSession]]" = {}
 """Sessions that nobody uses now, by what their catalog is."""
@@ -66,8 +73,11 @@ def spark_session(settings: Settings, size: SparkSize, cluster: SparkCluster | N
         running, executors = _running(settings, size, cluster)
         waiting = _idle.setdefault(tuple(catalog.values()), [])
         own = waiting.pop() if waiting else running.newSession()
-    shuffle = {"spark.sql.shuffle.partitions": str(size.shuffle_partitions)}
-    for name, value in {**MEANING, **shuffle, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
+    sized = {
+        "spark.sql.shuffle.partitions": str(size.shuffle_partitions),
+        "spark.sql.autoBroadcastJoinThreshold": f"{max(10, size.memory_mb // BROADCAST_SHARE)}m",
+    }
+    for name, value in {**MEANING, **_EFFORT, **sized, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
         own.conf.set(name, value)
     with executors.watched() if executors is not None else nullcontext():
         yield own

@@ -191,7 +191,9 @@ def _write(rows: "DataFrame", transform: Transform, output: SparkOutput, sums: t
         bucket = f"{CATALOG_NAME}.system.bucket({buckets.count}, {quote(buckets.column)})"  # a function of Iceberg
         rows = rows.selectExpr("*", f"{bucket} as {BUCKET}")
         placed, keys = rows.repartition(*output.placing([BUCKET])), [BUCKET, *keys]
+    elif output.one_file:
+        placed = rows.coalesce(1)
     else:
-        placed = rows.coalesce(1) if output.one_file else rows.repartition(*output.placing(keys))
+        placed = rows if output.parts is None else rows.repartition(*output.placing(keys))
     answers = placed.sortWithinPartitions(*keys).mapInArrow(lambda batches: write_rows(plan, batches), "answer string")
     return Written.together(row.answer for row in answers.collect())

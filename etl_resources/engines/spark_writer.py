@@ -109,18 +109,20 @@ def write_rows(plan: WriterPlan, batches: "Iterable[pa.RecordBatch]") -> "Iterat
 def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File | _BucketFiles", bad: "_File") -> None:
     import pyarrow.compute as pc
 
-    is_bad = pc.greater(pc.list_value_length(table["_reasons"]), 0)
-    rejected = table.filter(is_bad)
-    kept = table.filter(pc.and_(pc.invert(is_bad), pc.equal(table["_key_rank"], 1)))
+    is_good = pc.is_null(table["_reasons"])
+    is_kept = pc.and_(is_good, pc.equal(table["_key_rank"], 1))
+    kept = table if pc.all(is_kept).as_py() else table.filter(is_kept)
+    rejected = table.filter(pc.invert(is_good))
     found.produced += len(table)
     found.rejected += len(rejected)
     found.written += len(kept)
     if len(kept):
         found.deduplicated += pc.sum(kept["_copies"]).as_py() - len(kept)
-        found.digits += int(_exact_sum(kept["_number"]))
+        found.digits += _sum_of_digests(kept["_digest"])
         good.add(kept)
     if len(rejected):
-        bad.add(rejected.select([*plan.field_ids, "_reasons", "_payload"]))
+        payloads = pc.list_element(rejected["_payload"], 0)
+        bad.add(rejected.select([*plan.field_ids, "_reasons"]).append_column("_payload", payloads))
     for name in plan.sums:
         found.sums[name] = _added(found.sums.get(name, "0"), _exact_sum(table[name]))
 
@@ -128,6 +130,19 @@ def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File 
 def _added(total: str, more: Decimal) -> str:
     """Without the rounding to 28 digits that Decimal has by default."""
     return f"{_EXACT.add(Decimal(total), more):f}"
+
+
+def _sum_of_digests(column: "pa.ChunkedArray") -> int:
+    """Of the first 64 bits of each, given in 32 hex digits."""
+    import numpy as np
+    import pyarrow as pa
+
+    digits = column.cast(pa.binary()).cast(pa.binary(32)).combine_chunks()
+    letters = np.frombuffer(digits.buffers()[1], np.uint8)[digits.offset * 32 :][: len(digits) * 32]
+    values = np.where(letters > ord("9"), letters - (ord("a") - 10), letters - ord("0")).reshape(-1, 32)
+    places = np.uint64(16) ** np.arange(7, -1, -1, dtype=np.uint64)
+    high, low = (int((values[:, i : i + 8] @ places).sum()) for i in (0, 8))
+    return (high << 32) + low
 
 
 def _exact_sum(column: "pa.ChunkedArray") -> Decimal:

@@ -15,8 +15,8 @@ from etl_resources.errors import PermanentError
 REASONS = pa.list_(pa.struct([("rule", pa.string()), ("column", pa.string()), ("reason", pa.string())]))
 SCHEMA = pa.schema([
     ("id", pa.int64()), ("amount", pa.decimal128(18, 2)),
-    ("_reasons", REASONS), ("_payload", pa.struct([("id", pa.string())])),
-    ("_key_rank", pa.int32()), ("_copies", pa.int64()), ("_number", pa.decimal128(20, 0)),
+    ("_reasons", REASONS), ("_payload", pa.list_(pa.struct([("id", pa.string())]))),
+    ("_key_rank", pa.int32()), ("_copies", pa.int64()), ("_digest", pa.string()),
 ])  # fmt: skip
 BAD = [{"rule": "ge", "column": "amount", "reason": "amount is not >= 0"}]
 
@@ -25,9 +25,9 @@ def batch(*rows: tuple[int, str | None, bool, int, int]) -> pa.RecordBatch:
     """Rows of (id, amount, good, rank, copies)."""
     return pa.RecordBatch.from_pylist(
         [
-            {"id": i, "amount": a and Decimal(a), "_reasons": [] if good else BAD,
-             "_payload": None if good else {"id": str(i)}, "_key_rank": rank, "_copies": copies,
-             "_number": Decimal(2**64 - i)}
+            {"id": i, "amount": a and Decimal(a), "_reasons": None if good else BAD,
+             "_payload": None if good else [{"id": str(i)}], "_key_rank": rank, "_copies": copies,
+             "_digest": f"{2**64 - 1 - i:016x}{'9' * 16}"}
             for i, a, good, rank, copies in rows
         ],
         schema=SCHEMA,
@@ -47,7 +47,7 @@ def test_what_is_counted_is_what_is_written(tmp_path: Path) -> None:
     (answer,) = write_rows(plan(tmp_path), batches)
     found = Written.together(answer.column(0).to_pylist())
     assert (found.produced, found.written, found.rejected, found.deduplicated) == (4, 2, 1, 1)
-    assert found.digits == 2**65 - 4
+    assert found.digits == 2**65 - 6
     assert found.sums == {"amount": "3.10"}
     (path,) = found.paths
     good = pq.read_table(path)
