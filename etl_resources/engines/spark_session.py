@@ -51,8 +51,11 @@ _EFFORT = {
     "spark.sql.execution.arrow.maxBytesPerBatch": str(2**31 - 1),  # else each row's batch is measured: a tenth of all
 }
 """What results don't depend on, but how long they take."""
-BROADCAST_SHARE = 40
-"""A relation of at most this part of the memory goes to all tasks, instead of all rows to the task of their key."""
+BROADCAST_SHARE, BROADCAST_MB_MIN, BROADCAST_MB_MAX = 40, 10, 64
+"""A relation of at most this part of the memory goes to all tasks, instead of all rows to the task of their key.
+
+Through the driver, which has 1 GB on a cluster.
+"""
 _lock = Lock()
 _idle: "dict[tuple[str, ...], list[SparkSession]]" = {}
 """Sessions that nobody uses now, by what their catalog is."""
@@ -75,13 +78,17 @@ def spark_session(settings: Settings, size: SparkSize, cluster: SparkCluster | N
         own = waiting.pop() if waiting else running.newSession()
     sized = {
         "spark.sql.shuffle.partitions": str(size.shuffle_partitions),
-        "spark.sql.autoBroadcastJoinThreshold": f"{max(10, size.memory_mb // BROADCAST_SHARE)}m",
+        "spark.sql.autoBroadcastJoinThreshold": f"{_broadcast_mb(size)}m",
     }
-    for name, value in {**MEANING, **_EFFORT, **sized, **catalog}.items():  # secrets: what Spark starts with, `ps` shows
+    for name, value in {**MEANING, **_EFFORT, **sized, **catalog}.items():  # not at the start: `ps` shows that
         own.conf.set(name, value)
     with executors.watched() if executors is not None else nullcontext():
         yield own
     waiting.append(own)  # but for one that met an error, which may be that of its catalog
+
+
+def _broadcast_mb(size: SparkSize) -> int:
+    return min(BROADCAST_MB_MAX, max(BROADCAST_MB_MIN, size.memory_mb // BROADCAST_SHARE))
 
 
 def _running(
