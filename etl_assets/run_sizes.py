@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.errors import SettingsError
 from etl_resources.manifest import DuckdbSize, Size, SparkSize
+from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_runner import Engine, GlueSize
 from etl_resources.sizes import MANIFESTS, SizeChoice
 
@@ -28,13 +29,17 @@ class RunSizes:
         return self._size(node).duckdb
 
     def spark(self, node: TableNode) -> SparkSize | None:
-        """What its size means to Spark; None: the embedded engine computes it, as it does all captures and adjustments.
+        """What its size means to Spark; None: the embedded engine computes it, as it does all adjustments.
 
-        The dataset's own hint stands in for the size's parts of a shuffle.
+        The dataset's own hint stands in for the size's parts of a shuffle. A source is read by executors where the size
+        has `source_readers`: not by jobs in Glue, and not an API, whose pages come one after the other.
         """
         size, hint = self._size(node).spark, node.dataset.runner.shuffle_partition_hint
-        if size is None or node.layer == "bronze" or node.adjusted:
+        if size is None or node.adjusted:
             return None
+        if node.layer == "bronze":
+            read = size.source_readers is not None and not self.by_glue
+            return size if read and not isinstance(node.dataset.source, HttpApiSource) else None
         return size if hint is None else size.model_copy(update={"shuffle_partitions": hint})
 
     def glue(self, node: TableNode) -> GlueSize:

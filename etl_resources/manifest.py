@@ -208,6 +208,13 @@ class SparkSize(Strict):
         description="Dynamic allocation, on a cluster: executors come and go between so many and all cores.",
     )
 
+    source_readers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tasks by which executors read a Postgres source or files in S3, each by its own connection: at most "
+        "so many at once. Omitted: the embedded engine reads them.",
+    )
+
     @property
     def executors(self) -> int:
         """How many there are at most."""
@@ -217,6 +224,8 @@ class SparkSize(Strict):
     def _divisible(self) -> "SparkSize":
         if self.min_executors is not None and self.executor_cores is None:
             raise ValueError("min_executors needs executor_cores: how large is one of them?")
+        if self.source_readers is not None and self.source_readers > self.cores:
+            raise ValueError(f"source_readers is {self.source_readers}, and the size has {self.cores} cores")
         if self.executor_cores is not None and self.cores % self.executor_cores:
             raise ValueError(f"{self.cores} cores are no multiple of executor_cores, {self.executor_cores}")
         if self.min_executors is not None and self.min_executors > self.executors:
@@ -228,7 +237,7 @@ class Size(Strict):
     """What a size means to each engine (M1)."""
 
     duckdb: DuckdbSize = Field(
-        description="The embedded engine: captures, plans and audits, and computes where there is no `spark`."
+        description="The embedded engine: plans and audits, and reads sources and computes where Spark doesn't."
     )
     spark: SparkSize | None = Field(
         default=None, description="Spark, which then computes silver, gdp and kpi tables; the rows are the same."

@@ -127,6 +127,11 @@ class Settings(BaseSettings):
             raise SettingsError(_missing("ETL_S3_SECRET_KEY"))
         return self.s3_endpoint, self.s3_access_key.get_secret_value(), self.s3_secret_key.get_secret_value()
 
+    def of_tasks(self) -> "Settings":
+        """Of these what a task of Spark needs to read and write the bucket, and no other secret."""
+        others = ("postgres_dsn", "elasticsearch_api_key", "elasticsearch_password", "spark_secret", "alert_webhook")
+        return self.model_copy(update=dict.fromkeys(others))
+
     def require_elasticsearch(self) -> str:
         """The search service's address. Raises SettingsError when there is none."""
         if self.elasticsearch_url is None:

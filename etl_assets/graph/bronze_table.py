@@ -76,6 +76,8 @@ class BronzeTable:
     started: float = field(default_factory=time.monotonic)
     fingerprints: dict[str, str] = field(default_factory=dict)
     paths: list[str] = field(default_factory=list)
+    engine: str = ""
+    """By which its rows were read, with its version."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Rows of a partition whose values no longer fit their column."""
     outcomes: list[PartitionOutcome] = field(default_factory=list)
@@ -116,6 +118,7 @@ class BronzeTable:
             metadata={
                 "dagster/partition_row_count": found.rows,
                 "epoch": epoch,
+                "engine": self.engine,
                 "source_fingerprint": self._fingerprint(found.partition),
                 **counts,
                 "rejected_share": counts["rejected"] / counts["read"] if counts["read"] else 0.0,
@@ -177,6 +180,7 @@ class BronzeTable:
             "linked": list(linked),
             "fingerprint": self._fingerprint(outcome.partition),
             "inputs": [vars(i) for i in outcome.inputs],
+            "engine": self.engine,
             "stage_s": round(time.monotonic() - self.started, 3),
         }
         return WrittenPartition(staged, paths, evidence)

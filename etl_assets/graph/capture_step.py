@@ -13,6 +13,7 @@ from etl_assets.graph import keys
 from etl_assets.graph.bronze_table import BronzeTable
 from etl_assets.graph.captured_rejects import reject_misfits
 from etl_assets.graph.runtime import Runtime
+from etl_assets.graph.source_readers import read_table
 from etl_assets.graph.source_schema import follow_source, source_table
 from etl_assets.project import TableNode
 from etl_resources.dead_letters.writing import Letters
@@ -20,7 +21,7 @@ from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.exchanged import held_back
-from etl_resources.extract.capture import CapturedPartition, capture_table, describe_captured
+from etl_resources.extract.capture import CapturedPartition, describe_captured
 from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, open_source, snapshot_of
 from etl_resources.failpoints import failpoint
@@ -158,7 +159,7 @@ class CaptureStep:
             memory_mb=size.memory_mb,
             extensions=("postgres_scanner",),
         )
-        snapshot.attach(engine)
+        snapshot.exported.attach(engine)
         captured, moves, more = set[str](), Moves(), list(changed)
         while more:
             self._write(engine, snapshot, more, epoch)
@@ -186,18 +187,7 @@ class CaptureStep:
             table.fingerprints |= snapshot.fingerprints(table.source, unseen)
             self._ledger.intend(table.attempt, [IntendedPartition(p, epoch, None) for p in partitions])
             failpoint("capture.intended", table.node.name)
-            table.paths += capture_table(
-                engine,
-                snapshot,
-                table.source,
-                table.address,
-                partitions,
-                epoch=epoch,
-                mark=table.attempt.rpartition("-")[2],
-                run_id=self._run_id,
-                field_ids=table.field_ids,
-                key=table.key,
-            )
+            table.paths += read_table(self._runtime, engine, snapshot, table, partitions, epoch, self._run_id)
             failpoint("capture.files_written", table.node.name)
             report(table.node.name, "captured", partitions=len(partitions))
 
@@ -225,7 +215,7 @@ class CaptureStep:
             found = describe_captured(engine, table.source, table.address, table.paths, table.schema)
             rows = {p: f.rows for p, f in found.items()}
             letters = self._letters(table)
-            reject_misfits(engine, snapshot, table, letters, rows, captured, epoch)
+            reject_misfits(engine, snapshot.exported, table, letters, rows, captured, epoch)
             outcomes = [
                 table.audit(found.get(p) or CapturedPartition(p, (), 0, 0, EMPTY_VERSION), epoch) for p in captured
             ]

@@ -8,7 +8,7 @@ from etl_assets.graph.bronze_table import BronzeTable
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.transform import JUDGED
 from etl_resources.extract.capture import judge_rejected
-from etl_resources.extract.postgres import PostgresSnapshot
+from etl_resources.extract.exported_snapshot import ExportedSnapshot
 
 if TYPE_CHECKING:
     import duckdb
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def reject_misfits(
     engine: "duckdb.DuckDBPyConnection",
-    snapshot: PostgresSnapshot,
+    snapshot: ExportedSnapshot,
     table: BronzeTable,
     letters: Letters,
     written: "dict[str, int]",

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from etl_resources.conventions import META_RUN_ID, epoch_folder, parse_staged_path, staged_folder
 from etl_resources.engines.transform import JUDGED, engine_error
 from etl_resources.extract.covered_rows import covered_rows
-from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
+from etl_resources.extract.exported_snapshot import ExportedSnapshot
+from etl_resources.extract.postgres import SourceTable
+from etl_resources.extract.shares import Share
+from etl_resources.extract.source_query import select_rows
 from etl_resources.identifiers import literal, quote
 from etl_resources.quality.content_hash import content_hash, version_of
 from etl_resources.quality.rules import rejection_reasons, typed_columns
@@ -40,53 +43,69 @@ class CapturedPartition:
     version: str
 
 
-def capture_table(
-    engine: "duckdb.DuckDBPyConnection",
-    snapshot: PostgresSnapshot,
-    table: SourceTable,
-    address: TableAddress,
-    partitions: Sequence[str],
-    *,
-    epoch: int,
-    mark: str,
-    run_id: str,
-    field_ids: str,
-    alias: str = "source",
-    key: HashKey | None = None,
-) -> list[str]:
-    """Paths written: one folder per partition that has rows. The engine must be attached to the snapshot.
+@dataclass(frozen=True)
+class CaptureWriter:
+    """How the captured rows of one table are written, whoever reads them: this engine, or one in an executor."""
 
-    mark: hex digits that name the attempt in the path, in the token's place (a capture's token is known only after it
-    is hashed). key: of hashed columns.
-    """
-    columns = ", ".join(map(quote, address.contract.names))
+    table: SourceTable
+    address: TableAddress
+    epoch: int
+    mark: str
+    """Hex digits that name the attempt in the path, in the token's place (a capture's token is known only after it is
+    hashed)."""
+    run_id: str
+    field_ids: str
+    key: HashKey | None = None
+    """Of hashed columns."""
 
-    def copy(some: Sequence[str]) -> list[str]:
-        good = "where len(_reasons) = 0" if table.judged else ""
+    def write(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        snapshot: ExportedSnapshot,
+        share: Share,
+        name: str = "part",
+        alias: str = "source",
+    ) -> list[str]:
+        """Paths written: one folder per partition that has rows, files beginning with `name`. The engine must be
+        attached to the snapshot."""
+        good = "where len(_reasons) = 0" if self.table.judged else ""
+        columns = ", ".join(map(quote, self.address.contract.names))
         query = (
-            f"select {columns}, {literal(run_id)} as {META_RUN_ID}, "
-            f"{table.placed_by.key()} as partition "
-            f"from ({_rows(snapshot, table, address, some, alias)}) {good}"
+            f"select {columns}, {literal(self.run_id)} as {META_RUN_ID}, "
+            f"{self.table.placed_by.key()} as partition "
+            f"from ({_rows(self.table, self.address, share, alias)}) {good}"
         )
+        pattern = f"{epoch_folder(self.epoch, self.mark)}/{name}-{{i}}"
         try:
             with snapshot.reader(engine, alias) as reader:
-                if key is not None:
-                    key.use(reader)
-                reader.execute(f"set partitioned_write_max_open_files = {max(100, len(some))}")
+                if self.key is not None:
+                    self.key.use(reader)
+                reader.execute(f"set partitioned_write_max_open_files = {max(100, len(share.partitions))}")
                 reader.execute(f"set partitioned_write_flush_threshold = {BUFFERED_ROWS}")
                 written = reader.execute(
-                    f"copy ({query}) to {literal(f'{address.location}/data')} (format parquet, compression zstd, "
-                    f"field_ids {field_ids}, partition_by (partition), overwrite_or_ignore, "
-                    f"filename_pattern {literal(f'{epoch_folder(epoch, mark)}/part-{{i}}')}, return_files)"
+                    f"copy ({query}) to {literal(f'{self.address.location}/data')} (format parquet, compression zstd, "
+                    f"field_ids {self.field_ids}, partition_by (partition), overwrite_or_ignore, "
+                    f"filename_pattern {literal(pattern)}, return_files)"
                 ).fetchone()
         except Exception as e:
-            if table.sensitive:
-                raise without_values(f"Capturing {table.name}", e) from None
-            raise engine_error(f"Capturing {table.name}", e) from e
+            if self.table.sensitive:
+                raise without_values(f"Capturing {self.table.name}", e) from None
+            raise engine_error(f"Capturing {self.table.name}", e) from e
         return list(written[1]) if written else []
 
-    def copy_again(some: Sequence[str]) -> list[str]:
-        return retry_transient(lambda: copy(some), address.asset)
+
+def capture_table(
+    engine: "duckdb.DuckDBPyConnection",
+    snapshot: ExportedSnapshot,
+    writer: CaptureWriter,
+    partitions: Sequence[str],
+    *,
+    alias: str = "source",
+) -> list[str]:
+    """Paths written by this engine, which must be attached to the snapshot."""
+
+    def copy_again(share: Share) -> list[str]:
+        return retry_transient(lambda: writer.write(engine, snapshot, share, alias=alias), writer.address.asset)
 
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(with_retries_of_here(copy_again), _shares(partitions))
@@ -95,7 +114,7 @@ def capture_table(
 
 def judge_rejected(
     engine: "duckdb.DuckDBPyConnection",
-    snapshot: PostgresSnapshot,
+    snapshot: ExportedSnapshot,
     table: SourceTable,
     address: TableAddress,
     partition: str,
@@ -104,7 +123,7 @@ def judge_rejected(
     key: HashKey | None = None,
 ) -> None:
     """Hand a partition's rejected rows, in table JUDGED, to `keep`."""
-    rows = _rows(snapshot, table, address, [partition], alias)
+    rows = _rows(table, address, Share((partition,)), alias)
     with snapshot.reader(engine, alias) as reader:
         if key is not None:
             key.use(reader)
@@ -118,12 +137,12 @@ def judge_rejected(
         reader.execute(f"drop table {JUDGED}")
 
 
-def _rows(
-    snapshot: PostgresSnapshot, table: SourceTable, address: TableAddress, partitions: Sequence[str], alias: str
-) -> str:
+def _rows(table: SourceTable, address: TableAddress, share: Share, alias: str) -> str:
     """Query: the contract's columns, typed; if values are judged, with _payload and _reasons. What the source no longer
     has is null."""
-    contract, read = address.contract, snapshot.read_sql(table, partitions, alias)
+    contract = address.contract
+    of_server = select_rows(table.source, table.by, share.partitions, table.as_text, share.within)
+    read = f"postgres_query({literal(alias)}, {literal(of_server)})"
     of_source = {c.name: c.cover.source_type if c.cover else c.type for c in contract.columns}
     read_as = {n: "VARCHAR" if n in table.judged else duckdb_type(kind) for n, kind in of_source.items()}
     given = ", ".join(
@@ -140,11 +159,11 @@ def _rows(
     )
 
 
-def _shares(partitions: Sequence[str]) -> list[list[str]]:
+def _shares(partitions: Sequence[str]) -> list[Share]:
     """Neighbouring partitions, as many shares as there are readers: one statement is decoded by one thread."""
     ordered = sorted(partitions)
     size = -(-len(ordered) // READERS)
-    return [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    return [Share((*ordered[i : i + size],)) for i in range(0, len(ordered), size)]
 
 
 def write_empty(

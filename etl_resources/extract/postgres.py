@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from etl_resources.calendar import Grain, contiguous_ranges
 from etl_resources.contract import Contract
-from etl_resources.engines.embedded import attach_postgres
-from etl_resources.engines.transform import engine_error
 from etl_resources.errors import PermanentError, RestartError
+from etl_resources.extract.exported_snapshot import READER_WORK_MEM, ExportedSnapshot
 from etl_resources.extract.source_query import (
     joined,
     place_of,
@@ -24,7 +23,7 @@ from etl_resources.extract.source_query import (
     select_rows,
     select_unplaced,
 )
-from etl_resources.identifiers import literal, quote
+from etl_resources.identifiers import quote, quote_qualified
 from etl_resources.introspect import TableColumn, always_has_parent, describe_table, is_never_null
 from etl_resources.ledger.connection import connect_again, typed_errors
 from etl_resources.manifest_columns import Column
@@ -34,12 +33,9 @@ from etl_resources.schema_drift import SourceColumn, SourceSchema
 from etl_resources.sensitive import quoting_no_values
 
 if TYPE_CHECKING:
-    import duckdb
     import psycopg
 
 KEYS_PER_LOOKUP = 10_000
-READER_WORK_MEM = "64MB"
-"""Memory of one hash or sort of our queries in the source: Postgres' default of 4 MB spills the join with parents."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +99,12 @@ class PostgresSnapshot:
     """One instant of a system of record."""
 
     def __init__(self, connection: "psycopg.Connection[Any]", dsn: str, setting: str) -> None:
-        self._connection, self._dsn, self._setting = connection, dsn, setting
+        self._connection = connection
         row = connection.execute("select pg_export_snapshot(), current_setting('server_version_num')").fetchone()
         assert row is not None  # noqa: S101  (a select without from always returns a row)
-        self._exported, self._server = row[0], str(int(row[1]) // 10000)
+        self._server = str(int(row[1]) // 10000)
+        self.exported = ExportedSnapshot(dsn, row[0], setting)
+        """For readers beside this connection, while it is open."""
 
     def fingerprints(self, table: SourceTable, partitions: Sequence[str]) -> dict[str, str]:
         """Partition → fingerprint; a partition without rows has one too.
@@ -164,6 +162,17 @@ class PostgresSnapshot:
                 found |= {p for (p,) in self._connection.execute(query.encode(), columns) if p}
         return found
 
+    def pages(self, table: SourceTable) -> int:
+        """Blocks of the table's own rows; 0 where rows aren't found by block: in views, and in partitioned tables, whose
+        rows are elsewhere."""
+        query = (
+            "select case when relkind in ('r', 'm') then pg_relation_size(oid) / current_setting('block_size')::int "
+            "else 0 end from pg_class where oid = to_regclass(%s)"
+        )
+        with typed_errors(f"Reading {table.name}"):
+            row = self._connection.execute(query, [quote_qualified(table.name)]).fetchone()
+        return int(row[0]) if row else 0
+
     def columns(self, source: PostgresSource) -> SourceSchema:
         """Every column of the table, and those of its parents that it takes."""
         table = describe_table(self._connection, source.table)
@@ -217,35 +226,6 @@ class PostgresSnapshot:
         ]
         if wrong:
             raise RestartError(f"{table.name} was altered while it was looked at: {'; '.join(wrong)}. Run again.")
-
-    @contextmanager
-    def reader(
-        self, engine: "duckdb.DuckDBPyConnection", alias: str = "source"
-    ) -> "Iterator[duckdb.DuckDBPyConnection]":
-        """A cursor of the engine whose transaction reads this snapshot, for `read_sql`; several may read at once."""
-        import duckdb
-
-        snapshot = literal(f"set transaction snapshot '{self._exported}'")
-        memory = literal(f"set local work_mem = '{READER_WORK_MEM}'")
-        with engine.cursor() as cursor:
-            try:
-                cursor.execute("set enable_progress_bar = false")  # the only setting that cursors do not share
-                cursor.execute("begin")
-                cursor.execute(f"call postgres_execute('{alias}', {snapshot})")
-                cursor.execute(f"call postgres_execute('{alias}', {memory})")
-            except duckdb.Error as e:
-                raise engine_error(f"{self._setting}: the engine can't read the captured snapshot", e) from e
-            yield cursor
-            cursor.execute("commit")
-
-    def attach(self, engine: "duckdb.DuckDBPyConnection", alias: str = "source") -> None:
-        """Let the engine's readers connect to the source."""
-        attach_postgres(engine, self._dsn, alias)
-
-    def read_sql(self, table: SourceTable, partitions: Sequence[str], alias: str = "source") -> str:
-        """DuckDB table expression of the rows of these partitions in the attached snapshot."""
-        query = select_rows(table.source, table.by, partitions, table.as_text)
-        return f"postgres_query('{alias}', {literal(query)})"
 
 
 @contextmanager

@@ -8,13 +8,21 @@ from etl_resources.partition_sql import PartitionBy, Placement
 
 
 def select_rows(
-    source: PostgresSource, by: Placement | None, partitions: Sequence[str], as_text: Collection[str] = ()
+    source: PostgresSource,
+    by: Placement | None,
+    partitions: Sequence[str],
+    as_text: Collection[str] = (),
+    within: str | None = None,
 ) -> str:
-    """Rows of the partitions with the source's columns; types are checked, not changed, but for those `as_text`."""
+    """Rows of the partitions with the source's columns; types are checked, not changed, but for those `as_text`.
+
+    within: condition of a part of these rows, of a `Share`.
+    """
     columns = ", ".join(
         f"{expression(source, c)}{'::text' if c in as_text else ''} as {quote(c)}" for c in source.columns
     )
-    return f"select {columns} from {_from(source)} where {placed_by(source, by).keep(partitions)}"
+    kept = placed_by(source, by).keep(partitions) + (f" and {within}" if within is not None else "")
+    return f"select {columns} from {_from(source)} where {kept}"
 
 
 def select_fingerprints(

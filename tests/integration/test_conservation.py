@@ -39,9 +39,9 @@ class Loss:
 LOSSES: Mapping[str, Loss] = {
     "extract stream": Loss(
         ORDERS, LOST,
-        Mutation("etl_resources.extract.capture", "capture_table",
-                 "from ({_rows(snapshot, table, address, some, alias)})",
-                 "from (from ({_rows(snapshot, table, address, some, alias)}) offset 1)"),
+        Mutation("etl_resources.extract.capture", "CaptureWriter.write",
+                 "from ({_rows(self.table, self.address, share, alias)})",
+                 "from (from ({_rows(self.table, self.address, share, alias)}) offset 1)"),
     ),
     "file of an input": Loss(
         SILVER_LINES, LOST,

@@ -74,9 +74,9 @@ def test_a_capture_outlives_a_restart_of_its_source(
     changed: Lake, restarts: Restarts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its snapshot is gone with the session: the capture starts again, whole, with a new one."""
-    from etl_assets.graph import capture_step
+    from etl_assets.graph import source_readers
 
-    at_first(monkeypatch, capture_step, "capture_table", lambda: restarts.restart("postgres"))
+    at_first(monkeypatch, source_readers, "capture_table", lambda: restarts.restart("postgres"))
     run = changed.materialize(MONTH, **PATIENT)
 
     assert run.success, run.error

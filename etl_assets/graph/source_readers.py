@@ -1,0 +1,60 @@
+"""Who reads a source's rows: the embedded engine, or Spark's executors where the dataset's size says so."""
+
+from typing import TYPE_CHECKING
+
+from etl_assets.graph.bronze_table import BronzeTable
+from etl_assets.graph.runtime import Runtime
+from etl_assets.project import TableNode
+from etl_resources.engines.spark_session import spark_session
+from etl_resources.engines.spark_tasks import TaskEngine
+from etl_resources.engines.transform import engine_name
+from etl_resources.extract.capture import CaptureWriter, capture_table
+from etl_resources.extract.postgres import PostgresSnapshot
+from etl_resources.extract.spark_capture import capture_on_spark
+from etl_resources.manifest import SparkSize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+
+
+def read_table(
+    runtime: Runtime,
+    engine: "duckdb.DuckDBPyConnection",
+    snapshot: PostgresSnapshot,
+    table: BronzeTable,
+    partitions: "Sequence[str]",
+    epoch: int,
+    run_id: str,
+) -> list[str]:
+    """Write a table's rows of these partitions, as they are in the snapshot. Paths of the files."""
+    mark = table.attempt.rpartition("-")[2]
+    writer = CaptureWriter(table.source, table.address, epoch, mark, run_id, table.field_ids, table.key)
+    size = runtime.spark_size(table.node)
+    if size is None:
+        table.engine = engine_name(spark=False)
+        return capture_table(engine, snapshot.exported, writer, partitions)
+    rows = {p: table.source_rows(p) for p in partitions}
+    with spark_session(runtime.settings, size, runtime.project.platform.spark) as spark:
+        table.engine = reader_name()
+        return capture_on_spark(
+            spark, snapshot, writer, rows, readers=readers_of(size), engine=task_engine(runtime, table.node)
+        )
+
+
+def task_engine(runtime: Runtime, node: TableNode) -> TaskEngine:
+    """Of a task that reads a table's source: as much memory as one thread of the embedded engine has."""
+    size = runtime.size(node)
+    return TaskEngine(runtime.settings.of_tasks(), max(256, size.memory_mb // size.threads))
+
+
+def readers_of(size: SparkSize) -> int:
+    """Tasks that read a source at once."""
+    assert size.source_readers is not None  # noqa: S101  (else it isn't the size of a source's reader)
+    return size.source_readers
+
+
+def reader_name() -> str:
+    """Of executors, for evidence: whose tasks, and what reads in them."""
+    return f"{engine_name(spark=True)}, {engine_name(spark=False)}"

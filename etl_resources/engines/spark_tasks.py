@@ -1,0 +1,93 @@
+"""The embedded engine inside of Spark's tasks: executors read sources by the statements that are run here otherwise.
+
+Spark gives the tasks to executors and gives them again when one dies; what a task does is the engine's own work, so
+its rows are the same by construction. What was written by a task that died is named by nobody.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from etl_resources.engines.embedded import connect
+from etl_resources.engines.spark_metrics import SparkMeasures, measuring
+from etl_resources.errors import DataPipelineError, PermanentError, RestartError, SettingsError, TransientError
+from etl_resources.settings import Settings
+from etl_resources.spark_errors import spark_error
+
+if TYPE_CHECKING:
+    import duckdb
+    from pyspark.sql import SparkSession
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_KINDS: dict[str, type[DataPipelineError]] = {
+    kind.__name__: kind for kind in (PermanentError, TransientError, RestartError, SettingsError)
+}
+"""Errors as which a task's is told here; others are told as permanent or transient ones."""
+
+
+@dataclass(frozen=True)
+class TaskEngine:
+    """What an executor's Python needs to open an engine of its own."""
+
+    settings: Settings = field(repr=False)
+    """As Settings.of_tasks gives them."""
+    memory_mb: int
+    """Of each task, beside the heap of its executor; beyond it the engine spills to Spark's own folders."""
+
+    @contextmanager
+    def open(self, *extensions: str) -> "Iterator[duckdb.DuckDBPyConnection]":
+        """An engine of one thread."""
+        here = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0]
+        settings = self.settings.model_copy(update={"home": Path(here)}) if here else self.settings
+        with connect(settings, threads=1, memory_mb=self.memory_mb, extensions=extensions) as engine:
+            yield engine
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Of one task."""
+
+    value: Any
+    failed: str | None = None
+    """Kind of the error that `value` tells."""
+
+
+def run_tasks(spark: "SparkSession", function: Callable[[T, str], R], parts: Sequence[T], what: str) -> list[R]:
+    """function(part, name) of each part, each in a task. name: of the files of one attempt at the task, no other's.
+
+    An error that the function raises as one of ours ends the whole with that error; what kills a task is Spark's to
+    try again. Raises what the first of them raised, TransientError or RestartError for what Spark gave up.
+    """
+    try:
+        with measuring(spark, what, SparkMeasures()):
+            tasks = spark.sparkContext.parallelize(parts, max(1, len(parts)))
+            answers = tasks.mapPartitions(partial(_each, function)).collect()
+    except Exception as e:
+        known = spark_error(e, what)
+        if known is None or known is e:
+            raise
+        raise known from e
+    for answer in answers:
+        if answer.failed is not None:
+            raise _KINDS[answer.failed](answer.value)
+    return [answer.value for answer in answers]
+
+
+def _each(function: Callable[[T, str], R], parts: Iterable[T]) -> Iterator[_Answer]:
+    """Body of a task."""
+    from pyspark import TaskContext
+
+    context = TaskContext.get()
+    name = f"{context.partitionId()}-{context.taskAttemptId()}" if context is not None else "0"
+    for part in parts:
+        try:
+            yield _Answer(function(part, name))
+        except DataPipelineError as e:
+            kind = next((k for k in type(e).__mro__ if k.__name__ in _KINDS), PermanentError)
+            yield _Answer(str(e), kind.__name__)
