@@ -211,8 +211,8 @@ class SparkSize(Strict):
     source_readers: int | None = Field(
         default=None,
         ge=1,
-        description="Tasks by which executors read a Postgres source or files in S3, each by its own connection: at most "
-        "so many at once. Omitted: the embedded engine reads them.",
+        description="Tasks by which executors read a Postgres source or files in S3, each by its own connection: at "
+        "most so many at once. Omitted: the embedded engine reads them.",
     )
 
     @property

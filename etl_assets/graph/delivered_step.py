@@ -15,6 +15,7 @@ from etl_assets.graph.computed import rejected_share
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.rejected_limits import too_many_rejected
 from etl_assets.graph.runtime import Runtime
+from etl_assets.graph.source_readers import writer_of_delivery
 from etl_assets.graph.source_schema import Followed, follow, follow_source, mode_of, reading_of
 from etl_assets.project import TableNode
 from etl_resources.calendar import WHOLE
@@ -23,9 +24,8 @@ from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.transform import JUDGED, engine_error
 from etl_resources.errors import PermanentError
-from etl_resources.extract.batch_stream import DeliveredRows
 from etl_resources.extract.capture import write_empty
-from etl_resources.extract.delivered_rows import WrittenRows, write_delivered
+from etl_resources.extract.delivered_rows import WrittenRows
 from etl_resources.extract.delivery import Delivery
 from etl_resources.extract.raw_zone import RawZone
 from etl_resources.failpoints import failpoint
@@ -141,7 +141,8 @@ class DeliveredStep:
             source = keys.source_input(self._node.dataset)
             letters = self._runtime.letters(self._ledger, self._node.name, attempt, self._run_id, source)
             keep = partial(self._keep_rejected, letters, epoch)
-            written = self._write(engine, delivery.rows(engine, landed, reading), now, attempt, epoch, keep)
+            read_by, write = writer_of_delivery(self._runtime, self._node, engine, delivery, landed, reading)
+            written = self._write(write, now, attempt, epoch, keep)
             failpoint("deliver.files_written", self._node.name)
             stored = retry_transient(lambda: self._read_back(engine, written), self._node.name)
             outcome = self._audit(written, stored, epoch, delivery.fingerprint)
@@ -165,6 +166,7 @@ class DeliveredStep:
             "fingerprint": delivery.fingerprint,
             "inputs": [vars(i) for i in outcome.inputs],
             "raw": record,
+            "engine": read_by,
             "stage_s": round(time.monotonic() - started, 3),
         }
         self.batch = self._runtime.store.stage(
@@ -180,21 +182,18 @@ class DeliveredStep:
 
     def _write(
         self,
-        engine: "duckdb.DuckDBPyConnection",
-        rows: DeliveredRows,
+        write: Callable[..., WrittenRows],
         now: SourceSchema | None,
         attempt: str,
         epoch: int,
         keep: "Callable[[duckdb.DuckDBPyConnection], Mapping[str, int]]",
     ) -> WrittenRows:
         """Write the rows; once more where their values made the table wider."""
-        write = partial(
-            write_delivered,
-            engine,
-            self._node.name,
-            self._address.contract,
-            rows,
-            staged_folder(self._address.location, WHOLE, epoch, attempt.rpartition("-")[2]),
+        once = partial(
+            write,
+            asset=self._node.name,
+            contract=self._address.contract,
+            folder=staged_folder(self._address.location, WHOLE, epoch, attempt.rpartition("-")[2]),
             run_id=self._run_id,
             field_ids=self._field_ids,
             keep_rejected=keep,
@@ -202,9 +201,9 @@ class DeliveredStep:
             key=self._key,
         )
         try:
-            return retry_transient(write, self._node.name)
+            return retry_transient(once, self._node.name)
         except _WidenedError:
-            return self._write(engine, rows, now, attempt, epoch, keep)
+            return self._write(write, now, attempt, epoch, keep)
 
     def _look(self, now: SourceSchema | None, engine: "duckdb.DuckDBPyConnection", paths: Sequence[str]) -> None:
         """Whether rejected text tells of another type. Raises _WidenedError when the table is wider now."""

@@ -1,6 +1,8 @@
 """Who reads a source's rows: the embedded engine, or Spark's executors where the dataset's size says so."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from etl_assets.graph.bronze_table import BronzeTable
 from etl_assets.graph.runtime import Runtime
@@ -9,13 +11,17 @@ from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_tasks import TaskEngine
 from etl_resources.engines.transform import engine_name
 from etl_resources.extract.capture import CaptureWriter, capture_table
+from etl_resources.extract.delivered_rows import WrittenRows, write_delivered
+from etl_resources.extract.delivery import Delivery, Reading
 from etl_resources.extract.postgres import PostgresSnapshot
+from etl_resources.extract.raw_zone import RawObject
 from etl_resources.extract.spark_capture import capture_on_spark
+from etl_resources.extract.spark_files import FilesToRead, write_files_on_spark
 from etl_resources.manifest import SparkSize
+from etl_resources.manifest_sources import S3FilesSource
+from etl_resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import duckdb
 
 
@@ -24,7 +30,7 @@ def read_table(
     engine: "duckdb.DuckDBPyConnection",
     snapshot: PostgresSnapshot,
     table: BronzeTable,
-    partitions: "Sequence[str]",
+    partitions: Sequence[str],
     epoch: int,
     run_id: str,
 ) -> list[str]:
@@ -41,6 +47,37 @@ def read_table(
         return capture_on_spark(
             spark, snapshot, writer, rows, readers=readers_of(size), engine=task_engine(runtime, table.node)
         )
+
+
+def writer_of_delivery(
+    runtime: Runtime,
+    node: TableNode,
+    engine: "duckdb.DuckDBPyConnection",
+    delivery: Delivery,
+    landed: Sequence[RawObject],
+    reading: Reading,
+) -> tuple[str, Callable[..., WrittenRows]]:
+    """(engine and version, what writes the delivery's rows): write_delivered, without the arguments of its rows."""
+    source, size = node.dataset.source, runtime.spark_size(node)
+    if size is None or not isinstance(source, S3FilesSource):
+        rows = delivery.rows(engine, landed, reading)
+        return engine_name(spark=False), partial(write_delivered, engine, rows=rows)
+    files = FilesToRead(
+        source,
+        node.dataset.dataset,
+        runtime.bucket,
+        tuple(landed),
+        reading,
+        readers_of(size),
+        task_engine(runtime, node),
+    )
+    store = ObjectStore.of(runtime.store.catalog, runtime.addresses[node.name].location)
+
+    def write(**arguments: Any) -> WrittenRows:
+        with spark_session(runtime.settings, size, runtime.project.platform.spark) as spark:
+            return write_files_on_spark(spark, engine, files, delete=store.delete, **arguments)
+
+    return reader_name(), write
 
 
 def task_engine(runtime: Runtime, node: TableNode) -> TaskEngine:

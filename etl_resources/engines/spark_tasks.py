@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from etl_resources.classify import classify
 from etl_resources.engines.embedded import connect
 from etl_resources.engines.spark_metrics import SparkMeasures, measuring
 from etl_resources.errors import DataPipelineError, PermanentError, RestartError, SettingsError, TransientError
@@ -88,6 +89,9 @@ def _each(function: Callable[[T, str], R], parts: Iterable[T]) -> Iterator[_Answ
     for part in parts:
         try:
             yield _Answer(function(part, name))
-        except DataPipelineError as e:
-            kind = next((k for k in type(e).__mro__ if k.__name__ in _KINDS), PermanentError)
-            yield _Answer(str(e), kind.__name__)
+        except Exception as e:
+            known = classify(e)
+            if known is None:
+                raise
+            kind = next((k for k in type(known).__mro__ if k.__name__ in _KINDS), PermanentError)
+            yield _Answer(str(known), kind.__name__)

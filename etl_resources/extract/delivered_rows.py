@@ -17,6 +17,7 @@ from etl_resources.sensitive import HashKey, without_values
 if TYPE_CHECKING:
     import duckdb
 
+LookAt = Callable[["duckdb.DuckDBPyConnection", Sequence[str]], None]
 FILE_BYTES = 1_000_000_000
 """A longer file is continued in the next one."""
 NO_ROW = "is not a row that can be read"
@@ -46,13 +47,14 @@ def write_delivered(
     run_id: str,
     field_ids: str,
     keep_rejected: Callable[["duckdb.DuckDBPyConnection"], Mapping[str, int]],
-    look: Callable[["duckdb.DuckDBPyConnection", Sequence[str]], None] = lambda *_: None,
+    look: LookAt = lambda *_: None,
     key: HashKey | None = None,
+    name: str = "part",
 ) -> WrittenRows:
     """Write the good rows below `folder` and hand the rejected ones, in table JUDGED, to keep_rejected.
 
     look: is shown both first, JUDGED and the paths of the good ones, and may raise what ends the writing. key: of
-    hashed columns.
+    hashed columns. name: begins the files' names.
 
     Rows are read once; a second time, only for the rejected ones, if there are any. Raises what ended the reading.
     """
@@ -68,7 +70,8 @@ def write_delivered(
             engine.execute(
                 f"copy (select {columns}, {literal(run_id)} as {META_RUN_ID} from ({judged}) where len(_reasons) = 0) "
                 f"to {literal(folder)} (format parquet, compression zstd, field_ids {field_ids}, "
-                f"file_size_bytes {FILE_BYTES}, overwrite_or_ignore, filename_pattern 'part-{{i}}', return_files)"
+                f"file_size_bytes {FILE_BYTES}, overwrite_or_ignore, "
+                f"filename_pattern {literal(f'{name}-{{i}}')}, return_files)"
             ).fetchone()
         )
         read, rejected, reasons = rows.read, 0, {}

@@ -47,10 +47,12 @@ def rows_of(
     zone: RawZone,
     landed: Sequence[RawObject],
     reading: Reading = DECLARED,
+    delivery: Sequence[RawObject] = (),
 ) -> DeliveredRows:
-    """All rows of the files, as Delivery.rows says."""
+    """All rows of the files, as Delivery.rows says. delivery: all of its files, where these are some of them: a column
+    of Parquet has the type that holds the values of all."""
     if source.format == "parquet":
-        return _parquet(source, engine, landed, reading)
+        return _parquet(source, engine, landed, reading, delivery or landed)
     lines = lines_of(source, engine, zone, landed, reading)
     if source.format == "csv":
         return lines
@@ -117,10 +119,14 @@ def _json_rows(columns: Sequence[str], lines: str) -> str:
 
 
 def _parquet(
-    source: S3FilesSource, engine: "duckdb.DuckDBPyConnection", landed: Sequence[RawObject], reading: Reading
+    source: S3FilesSource,
+    engine: "duckdb.DuckDBPyConnection",
+    landed: Sequence[RawObject],
+    reading: Reading,
+    delivery: Sequence[RawObject],
 ) -> DeliveredRows:
-    paths = "[" + ", ".join(literal(o.path) for o in landed) + "]"
-    names = parquet_names(source, engine, landed)
+    paths, of_all = (", ".join(literal(o.path) for o in objects) for objects in (landed, delivery))
+    names = parquet_names(source, engine, delivery)
     given = {name for found in names.values() for name in found}
     for name, found in names.items():
         missing = [c for c in captured_columns(source) if c not in found and c not in reading.nulls]
@@ -136,11 +142,12 @@ def _parquet(
     origin = "url_decode(regexp_extract(_path, '/run_id=[^/]+/[0-9a-f]{16}/(.*)$', 1))"
     lacks = "".join(f" when {literal(name)} then {literal(column)}" for name, column in reading.lacking.items())
     lacking = f", case {origin}{lacks} end as {LACKING}" if lacks else ""
-    counting = f"select sum(num_rows) from parquet_file_metadata({paths})"
+    counting = f"select sum(num_rows) from parquet_file_metadata([{paths}])"
+    some = f" where _path in ({paths})" if len(landed) < len(delivery) else ""
     counted = _looked(source, engine, counting)[0][0]
     return DeliveredRows(
         f"(select {columns}, {origin} as {ORIGIN}, null::varchar as {UNREADABLE}{lacking} "
-        f"from read_parquet({paths}, union_by_name = true, filename = '_path', hive_partitioning = false))",
+        f"from read_parquet([{of_all}], union_by_name = true, filename = '_path', hive_partitioning = false){some})",
         counted=int(counted or 0),
     )
 

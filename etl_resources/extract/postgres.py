@@ -163,8 +163,7 @@ class PostgresSnapshot:
         return found
 
     def pages(self, table: SourceTable) -> int:
-        """Blocks of the table's own rows; 0 where rows aren't found by block: in views, and in partitioned tables, whose
-        rows are elsewhere."""
+        """Blocks of the table's own rows; 0 where they aren't found by block: in views, and in partitioned tables."""
         query = (
             "select case when relkind in ('r', 'm') then pg_relation_size(oid) / current_setting('block_size')::int "
             "else 0 end from pg_class where oid = to_regclass(%s)"

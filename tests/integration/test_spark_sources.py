@@ -1,7 +1,5 @@
 """Sources that Spark's executors read: the rows that the embedded engine reads, of one moment, and nothing partial."""
 
-import pytest
-
 from etl_resources.ledger.ledger import Ledger
 from tests.invariants import prove_whole
 from tests.lake import LINES, ORDERS, Lake
