@@ -19,6 +19,7 @@ from etl_assets.graph.runtime import Runtime
 from etl_assets.project import load_project
 from etl_assets.schema_history import schema_history
 from etl_assets.verify import verify
+from etl_resources.calendar import WHOLE
 from etl_resources.engines.embedded import connect
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.object_store import s3_client
@@ -31,6 +32,7 @@ from tests.lake import Lake, new_lake
 from tests.projects import NATIONS
 
 Row = Mapping[str, Any]
+HASHED = 'hash_key: {secret: "env:HASH_KEY"}\n'
 MONTHS = ("2024-01", "2024-02")
 FORMATS = ("csv", "json_lines", "parquet")
 KINDS = ("postgres", *FORMATS, "http_api")
@@ -56,6 +58,10 @@ class Drift:
     silver: str = ""
     change_column: str | None = None
     """Of a database's table."""
+    whole: bool = False
+    """Whether a database's table has no partitions, as files have none."""
+    size: str | None = None
+    """Of its runs; None: the manifest's."""
     _made: tuple[str, Runtime] | None = None
 
     @property
@@ -81,10 +87,12 @@ class Drift:
             for name, kind, secret in (("crm", "s3_files", "CRM_S3_URL"), ("shop", "http_api", "SHOP_URL"))
         )
         platform = (NATIONS / "platform.yaml").read_text()
-        (self.folder / "platform.yaml").write_text(platform.replace("\nallowed_targets", f"{systems}\nallowed_targets"))
+        (self.folder / "platform.yaml").write_text(
+            platform.replace("\nallowed_targets", f"{systems}{HASHED}\nallowed_targets")
+        )
         (place / "manifest.yaml").write_text(self.manifest())
         with self.lake.environment():
-            return Runtime(load_project(self.folder), self.lake.settings)
+            return Runtime(load_project(self.folder), self.lake.settings.model_copy(update={"size": self.size}))
 
     def manifest(self) -> str:
         columns = "".join(f"    {n}: {json.dumps(c)}\n" for n, c in self.columns.items())
@@ -94,7 +102,7 @@ class Drift:
             "http_api": f'kind: http_api\n  system: shop\n  path: /{self.name}\n  rows: data[]\n  missing: "null"',
         }
         files = f"kind: s3_files\n  system: crm\n  prefix: {self.name}/\n  format: {self.kind}"
-        partitions = "partitions: {by: day, every: month}\n" if self.kind == "postgres" else ""
+        partitions = "partitions: {by: day, every: month}\n" if self.kind == "postgres" and not self.whole else ""
         mode = f"{{schema_evolution: {self.mode}}}" if self.mode else "{}"
         return (
             f"dataset: {self.name}\nowner: team:a\ntenant: acme\ndescription: d\n{partitions}"
@@ -152,7 +160,7 @@ class Drift:
                     step.batch.publish()
                 return [outcome]
             captured = CaptureStep(runtime, "erp", [node], ledger, run_id)
-            captured.run(months or MONTHS)
+            captured.run(months or ([WHOLE] if self.whole else MONTHS))
             table = captured.tables[self.bronze]
             if table.batch is not None:
                 table.batch.publish()
@@ -207,7 +215,7 @@ Make = Callable[..., Drift]
 def make(stack: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
     """Makes datasets of a lake, with a bucket of files and an API beside an empty database."""
     with serving() as api, new_lake(tmp_path_factory.mktemp("lake"), scale=None, project=NATIONS) as lake:
-        lake.env |= {"CRM_S3_URL": f"s3://crm-{lake.env['ETL_S3_BUCKET']}", "SHOP_URL": api.url}
+        lake.env |= {"CRM_S3_URL": f"s3://crm-{lake.env['ETL_S3_BUCKET']}", "SHOP_URL": api.url, "HASH_KEY": "k" * 40}
         s3_client(*_s3(lake), region="us-east-1", timeout_s=20).create_bucket(Bucket=_bucket_of(lake))
         with connect(lake.settings) as engine:
             yield lambda kind, mode, **fields: Drift(lake, api, engine, kind, mode, **fields)
