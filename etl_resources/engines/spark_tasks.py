@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl_resources.classify import classify
 from etl_resources.engines.embedded import connect
-from etl_resources.engines.spark_metrics import SparkMeasures, measuring
 from etl_resources.errors import DataPipelineError, PermanentError, RestartError, SettingsError, TransientError
 from etl_resources.settings import Settings
 from etl_resources.spark_errors import spark_error
@@ -62,13 +61,14 @@ class _Answer:
 def run_tasks(spark: "SparkSession", function: Callable[[T, str], R], parts: Sequence[T], what: str) -> list[R]:
     """function(part, name) of each part, each in a task. name: of the files of one attempt at the task, no other's.
 
-    An error that the function raises as one of ours ends the whole with that error; what kills a task is Spark's to
-    try again. Raises what the first of them raised, TransientError or RestartError for what Spark gave up.
+    what: how Spark's own pages call it. What kills a task is Spark's to try again. Raises the first error that the
+    function raised as one of ours, else TransientError or RestartError for what Spark gave up.
     """
+    context = spark.sparkContext
     try:
-        with measuring(spark, what, SparkMeasures()):
-            tasks = spark.sparkContext.parallelize(parts, max(1, len(parts)))
-            answers = tasks.mapPartitions(partial(_each, function)).collect()
+        context.setJobDescription(what)
+        answers = context.parallelize(parts, max(1, len(parts))).mapPartitions(partial(_each, function)).collect()
+        context.setJobDescription(None)  # type: ignore[arg-type]  # None takes it away
     except Exception as e:
         known = spark_error(e, what)
         if known is None or known is e:

@@ -1,5 +1,6 @@
 """One instant of a Postgres server as another reader sees it: a cursor of this engine, or a task of an executor."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 READER_WORK_MEM = "64MB"
 """Memory of one hash or sort of our queries in the source: Postgres' default of 4 MB spills the join with parents."""
-_GONE = ("does not exist", "invalid snapshot identifier", "could not import the requested snapshot")
+_GONE = re.compile('snapshot ".*" does not exist|invalid snapshot identifier|could not import the requested snapshot')
 """What a server says once the transaction that exported the snapshot has ended."""
 
 
@@ -52,7 +53,7 @@ class ExportedSnapshot:
                 cursor.execute(f"call postgres_execute('{alias}', {snapshot})")
                 cursor.execute(f"call postgres_execute('{alias}', {memory})")
             except duckdb.Error as e:
-                if any(words in str(e) for words in _GONE):
+                if _GONE.search(str(e)):
                     raise RestartError(
                         f"{self.setting}: the transaction that holds the captured snapshot has ended. Nothing of this "
                         "capture is published; run again."

@@ -5,7 +5,7 @@ readers import the same snapshot. Everything that a capture says is therefore tr
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -239,14 +239,17 @@ def open_source(dsn: str, *, setting: str, timeout_s: int) -> Iterator["psycopg.
 @contextmanager
 def snapshot_of(connection: "psycopg.Connection[Any]", dsn: str, setting: str) -> Iterator[PostgresSnapshot]:
     """Take the snapshot now; it lasts until the context ends."""
+    import psycopg
+
     with typed_errors(f"Capturing {setting}"):
         connection.execute("begin isolation level repeatable read read only")
         snapshot = PostgresSnapshot(connection, dsn, setting)
     try:
         yield snapshot
     finally:
-        if not connection.closed:
-            connection.execute("rollback")
+        with suppress(psycopg.OperationalError):  # the session is lost, which whoever read in it has met
+            if not connection.closed:
+                connection.execute("rollback")
 
 
 def _source_column(column: TableColumn) -> SourceColumn:

@@ -97,8 +97,9 @@ class Drift:
     def manifest(self) -> str:
         columns = "".join(f"    {n}: {json.dumps(c)}\n" for n, c in self.columns.items())
         stamp = f"\n  change_column: {self.change_column}" if self.change_column else ""
+        extract = "full" if self.whole else "window"
         sources = {
-            "postgres": f"kind: postgres\n  system: erp\n  table: erp.{self.name}\n  extract: window{stamp}",
+            "postgres": f"kind: postgres\n  system: erp\n  table: erp.{self.name}\n  extract: {extract}{stamp}",
             "http_api": f'kind: http_api\n  system: shop\n  path: /{self.name}\n  rows: data[]\n  missing: "null"',
         }
         files = f"kind: s3_files\n  system: crm\n  prefix: {self.name}/\n  format: {self.kind}"

@@ -1,23 +1,16 @@
 """Sources that Spark's executors read: the rows that the embedded engine reads, of one moment, and nothing partial."""
 
 import gzip
-import os
-import signal
 from typing import Any
 
-import psutil
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from etl_assets.graph import source_readers
 from etl_assets.query import run_query
 from etl_resources.errors import RestartError
 from etl_resources.extract.spark_capture import capture_on_spark
 from etl_resources.ledger.ledger import Ledger
-from tests.fault.scenarios import until
 from tests.integration.drifting import BEFORE, Drift, Make
-from tests.integration.test_maintain import command as maintain
-from tests.integration.test_spark_cluster import unnamed_files
 from tests.invariants import prove_whole
 from tests.lake import LINES, ORDERS, Lake
 
@@ -74,7 +67,8 @@ def letters(drift: Drift) -> list[tuple[Any, ...]]:
     columns = "partition, source_row, rule, column_name, value, reason, key, payload, regexp_extract(source, '[^/]*$')"
     query = f"select {columns} from ledger.dead_letters where asset = '{drift.bronze}' order by all"
     with run_query(drift.runtime(), query) as found:
-        return [row for batch in found.batches for row in batch]
+        rows = [row for batch in found.batches for row in batch]
+    return [tuple(v.replace(drift.name, "it") if isinstance(v, str) else v for v in row) for row in rows]
 
 
 def engine_of(drift: Drift) -> str:
@@ -213,35 +207,6 @@ def test_without_the_transaction_that_holds_the_snapshot_nothing_is_read(
     assert published(drift) == {}
     monkeypatch.undo()
     assert drift.statuses() == {"2024-01": "published", "2024-02": "published"}
-
-
-def test_a_killed_task_is_read_again_of_the_same_moment(lake: Lake) -> None:
-    """It dies when its files are written and nobody knows, and the source has changed: no row twice, none of later;
-    what it wrote is deleted. Neither the source's password nor the bucket's is in an argument of anybody."""
-    month = "to_char(order_date, 'YYYY-MM') = '2024-05'"
-    before = lake.erp(f"select count(*)::int, sum(order_id)::bigint from erp.orders where {month}")
-    reached = lake.home / "reached"
-    point = {"point": "spark.files_written", "match": "sales_orders", "action": "stop", "reached": str(reached)}
-    child = lake.spawn(MONTH, points=[{**point, "once": True}], selection=[ORDERS, LINES], **SPREAD)
-    until(lambda: reached.exists() or not child.process.is_alive(), "orders are read", 400)
-    assert reached.exists(), child.log[-3000:]
-    secrets = (str(conninfo_to_dict(lake.erp_dsn)["password"]), lake.env["ETL_S3_SECRET_KEY"])
-    shown = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-    assert not [line for line in shown for secret in secrets if secret in line]
-    lake.erp(f"update erp.orders set updated_at = now(), clerk = 'later' where {month}")
-    os.kill(int(reached.read_text()), signal.SIGKILL)
-    run = child.wait(400)
-    assert run is not None
-    assert run.success, run.error
-    assert lake.rows(ORDERS, "count(*), sum(order_id)::bigint") == before
-    assert not lake.rows(ORDERS, "1", "clerk = 'later'")
-    assert unnamed_files(lake, "bronze.sales_orders")
-    maintain(lake, "bronze.sales_orders")
-    assert not unnamed_files(lake, "bronze.sales_orders")
-    run = lake.materialize(MONTH)
-    assert run.success, run.error
-    assert len(lake.rows(ORDERS, "1", "clerk = 'later'")) == before[0][0]
-    prove_whole(lake)
 
 
 def test_a_driver_that_is_killed_leaves_nothing(lake: Lake) -> None:
