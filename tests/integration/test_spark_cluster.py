@@ -160,8 +160,8 @@ def test_killed_executor_worker_and_master_are_survived_by_one_run(cluster: Clus
 
 
 def test_a_source_is_read_again_of_the_same_moment_when_an_executor_dies(cluster: Cluster, lake: Lake) -> None:
-    """It dies when its task's files are written and nobody knows, and the source has changed since: no row twice, none of
-    later; what it wrote is deleted. No argument of anybody shows the source's password or the bucket's."""
+    """It dies when its task's files are written and nobody knows, and the source has changed since: no row twice, none
+    of later; what it wrote is deleted. No argument of anybody shows the source's password or the bucket's."""
     cluster.up()
     month = "to_char(order_date, 'YYYY-MM') = '2024-05'"
     before = lake.erp(f"select count(*)::int, sum(order_id)::bigint from erp.orders where {month}")
