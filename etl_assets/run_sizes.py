@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from etl_assets.project import Project, ServingNode, TableNode
 from etl_resources.errors import SettingsError
-from etl_resources.manifest import DuckdbSize, Size, SparkSize
 from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_runner import Engine, GlueSize
+from etl_resources.manifest_sizes import DuckdbSize, Size, SparkSize
 from etl_resources.sizes import MANIFESTS, SizeChoice
 
 

@@ -20,9 +20,9 @@ from etl_resources.extract.s3_files import S3Files
 from etl_resources.extract.source_bucket import SourceBucket
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.records import Sized
-from etl_resources.manifest import DuckdbSize, SparkSize
 from etl_resources.manifest_http import HttpApiSource
 from etl_resources.manifest_runner import GlueSize
+from etl_resources.manifest_sizes import DuckdbSize, SparkSize
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.manifest_targets import ElasticsearchTarget
 from etl_resources.object_store import ObjectStore

@@ -17,7 +17,7 @@ from etl_resources.extract.postgres import PostgresSnapshot
 from etl_resources.extract.raw_zone import RawObject
 from etl_resources.extract.spark_capture import capture_on_spark
 from etl_resources.extract.spark_files import FilesToRead, write_files_on_spark
-from etl_resources.manifest import SparkSize
+from etl_resources.manifest_sizes import SparkSize
 from etl_resources.manifest_sources import S3FilesSource
 from etl_resources.object_store import ObjectStore
 

@@ -19,7 +19,7 @@ from etl_resources.engines.spark_store import store_arguments
 from etl_resources.engines.spark_transform import SparkOutput, run_on_spark
 from etl_resources.engines.transform import JUDGED, Transform, TransformResult, create_views, look_up
 from etl_resources.identifiers import literal
-from etl_resources.manifest import SparkSize
+from etl_resources.manifest_sizes import SparkSize
 from etl_resources.object_store import ObjectStore
 from etl_resources.planning import Plan, PlannedPartition
 from etl_resources.spark_errors import spark_error

@@ -11,7 +11,7 @@ from etl_resources.engines.spark_inputs import SparkRelation
 from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.transform import Transform, TransformResult
 from etl_resources.errors import DataPipelineError, PermanentError, RestartError, TransientError
-from etl_resources.manifest import SparkSize
+from etl_resources.manifest_sizes import SparkSize
 
 T = TypeVar("T")
 

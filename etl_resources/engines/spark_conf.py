@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from etl_resources.errors import SettingsError
-from etl_resources.manifest import SparkSize
+from etl_resources.manifest_sizes import SparkSize
 from etl_resources.manifest_spark import SparkCluster
 from etl_resources.settings import Settings
 

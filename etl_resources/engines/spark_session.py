@@ -20,7 +20,7 @@ from etl_resources.engines.spark_conf import GIVEN, SparkConfiguration, configur
 from etl_resources.engines.spark_executors import Executors, reach
 from etl_resources.engines.spark_jars import java_command, spark_jars
 from etl_resources.errors import PermanentError, RestartError
-from etl_resources.manifest import SparkSize
+from etl_resources.manifest_sizes import SparkSize
 from etl_resources.manifest_spark import SparkCluster
 from etl_resources.progress import report
 from etl_resources.settings import Settings

@@ -15,8 +15,8 @@ from etl_assets.transforms import transform_of
 from etl_resources.engines.glue_order import GlueAnswer, GlueOrder, from_json, to_json
 from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.errors import PermanentError, RestartError, TransientError
-from etl_resources.manifest import SparkSize
 from etl_resources.manifest_runner import GlueSize
+from etl_resources.manifest_sizes import SparkSize
 from tests.integration.glue_service import ACCOUNT, REGION, GlueService, glue_service, keep_secret, store_of
 from tests.invariants import prove_whole
 from tests.lake import QUIET, Lake, instance

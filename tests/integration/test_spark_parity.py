@@ -15,7 +15,8 @@ from etl_resources.engines.spark_inputs import given_rows
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_sql import to_spark
 from etl_resources.identifiers import literal
-from etl_resources.manifest import Calendar, SparkSize
+from etl_resources.manifest import Calendar
+from etl_resources.manifest_sizes import SparkSize
 from etl_resources.quality.content_hash import content_hash
 from etl_resources.settings import load_settings
 

@@ -17,9 +17,9 @@ from etl_resources.engines.glue_order import GlueAnswer, GlueOrder, from_json, t
 from etl_resources.engines.spark_inputs import SparkRelation, relation_columns
 from etl_resources.engines.transform import TransformResult
 from etl_resources.errors import DataPipelineError, PermanentError, RestartError, TransientError
-from etl_resources.manifest import SparkSize
 from etl_resources.manifest_glue import Glue
 from etl_resources.manifest_runner import GlueSize
+from etl_resources.manifest_sizes import SparkSize
 from etl_resources.python_source import BatchFunction
 
 FUNCTION = BatchFunction("f", "a.b", {"a.b": "def f(frame): ..."}, {"a.b": "a/b.py"}, {"polars": "1.2.3"})

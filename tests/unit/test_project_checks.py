@@ -23,7 +23,7 @@ CASES = {
     ),
     "size": (
         ORDERS, "size: medium", "size: huge", "runner:",
-        "unknown size 'huge'; valid: medium, large (platform.yaml)",
+        "unknown size 'huge'; valid: medium, large, spread (platform.yaml)",
     ),
     "network profile": (
         ORDERS, "network_profile: private_vpc", "network_profile: vpn", "runner:",

@@ -10,7 +10,7 @@ from etl_resources.engines.spark_conf import SparkConfiguration, configuration
 from etl_resources.engines.spark_executors import reach
 from etl_resources.engines.spark_session import MEANING
 from etl_resources.errors import RestartError, SettingsError
-from etl_resources.manifest import SparkSize
+from etl_resources.manifest_sizes import SparkSize
 from etl_resources.manifest_spark import CONF_ALLOWED, CONF_OWNED, Kubernetes, SparkCluster
 from etl_resources.settings import Settings
 from etl_resources.stack.ports import LOOPBACK, choose
