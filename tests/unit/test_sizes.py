@@ -51,6 +51,16 @@ def test_a_run_takes_its_size_from_its_tag(project: Path) -> None:
     assert SizeChoice.of_tags(SizeChoice(raised_to="large").tags) == SizeChoice(raised_to="large")
 
 
+def test_executors_read_sources_where_the_size_says_so(project: Path) -> None:
+    """Not by Glue: its jobs live beside the run that holds the snapshot."""
+    spread = SizeChoice("spread")
+    loaded = load_project(project)
+    lines = loaded.tables["bronze.sales_lines"]
+    assert RunSizes(loaded, spread).engine(lines) == "spark"
+    assert RunSizes(loaded, spread, by_glue=True).engine(lines) == "duckdb"
+    assert RunSizes(loaded, SizeChoice("large")).engine(lines) == "duckdb"
+
+
 def test_what_a_process_asks_for_counts_less_than_a_run_and_more_than_raising(project: Path) -> None:
     """ETL_SIZE is of whoever started the process; a tag is of whoever launched this run."""
     add(project, GDP, UP_TO)

@@ -80,6 +80,7 @@ def test_dynamic_allocation_lies_between_the_least_and_all_cores() -> None:
     [
         ({"min_executors": 1}, "executor_cores"),
         ({"executor_cores": 3}, "no multiple"),
+        ({"source_readers": 9}, "8 cores"),
         ({"executor_cores": 4, "min_executors": 3}, "2 executors"),
     ],
 )
