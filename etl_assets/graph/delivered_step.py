@@ -141,7 +141,7 @@ class DeliveredStep:
             source = keys.source_input(self._node.dataset)
             letters = self._runtime.letters(self._ledger, self._node.name, attempt, self._run_id, source)
             keep = partial(self._keep_rejected, letters, epoch)
-            read_by, write = writer_of_delivery(self._runtime, self._node, engine, delivery, landed, reading)
+            write = writer_of_delivery(self._runtime, self._node, engine, delivery, landed, reading)
             written = self._write(write, now, attempt, epoch, keep)
             failpoint("deliver.files_written", self._node.name)
             stored = retry_transient(lambda: self._read_back(engine, written), self._node.name)
@@ -166,7 +166,7 @@ class DeliveredStep:
             "fingerprint": delivery.fingerprint,
             "inputs": [vars(i) for i in outcome.inputs],
             "raw": record,
-            "engine": read_by,
+            "engine": written.engine,
             "stage_s": round(time.monotonic() - started, 3),
         }
         self.batch = self._runtime.store.stage(
@@ -250,6 +250,7 @@ class DeliveredStep:
             metadata={
                 "dagster/partition_row_count": stored.rows,
                 "epoch": epoch,
+                "engine": written.engine,
                 "source_fingerprint": fingerprint,
                 **self._followed.metadata(),
                 **counts,

@@ -8,7 +8,7 @@ from etl_assets.graph.bronze_table import BronzeTable
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
 from etl_resources.engines.spark_session import spark_session
-from etl_resources.engines.spark_tasks import TaskEngine
+from etl_resources.engines.spark_tasks import TaskEngine, engine_in_tasks
 from etl_resources.engines.transform import engine_name
 from etl_resources.extract.capture import CaptureWriter, capture_table
 from etl_resources.extract.delivered_rows import WrittenRows, write_delivered
@@ -43,7 +43,7 @@ def read_table(
         return capture_table(engine, snapshot.exported, writer, partitions)
     rows = {p: table.source_rows(p) for p in partitions}
     with spark_session(runtime.settings, size, runtime.project.platform.spark) as spark:
-        table.engine = reader_name()
+        table.engine = engine_in_tasks()
         return capture_on_spark(
             spark, snapshot, writer, rows, readers=readers_of(size), engine=task_engine(runtime, table.node)
         )
@@ -56,12 +56,12 @@ def writer_of_delivery(
     delivery: Delivery,
     landed: Sequence[RawObject],
     reading: Reading,
-) -> tuple[str, Callable[..., WrittenRows]]:
-    """(engine and version, what writes the delivery's rows): write_delivered, without the arguments of its rows."""
+) -> Callable[..., WrittenRows]:
+    """What writes the delivery's rows: write_delivered, without the arguments of its rows."""
     source, size = node.dataset.source, runtime.spark_size(node)
     if size is None or not isinstance(source, S3FilesSource):
         rows = delivery.rows(engine, landed, reading)
-        return engine_name(spark=False), partial(write_delivered, engine, rows=rows)
+        return partial(write_delivered, engine, rows=rows)
     files = FilesToRead(
         source,
         node.dataset.dataset,
@@ -77,7 +77,7 @@ def writer_of_delivery(
         with spark_session(runtime.settings, size, runtime.project.platform.spark) as spark:
             return write_files_on_spark(spark, engine, files, delete=store.delete, **arguments)
 
-    return reader_name(), write
+    return write
 
 
 def task_engine(runtime: Runtime, node: TableNode) -> TaskEngine:
@@ -90,8 +90,3 @@ def readers_of(size: SparkSize) -> int:
     """Tasks that read a source at once."""
     assert size.source_readers is not None  # noqa: S101  (else it isn't the size of a source's reader)
     return size.source_readers
-
-
-def reader_name() -> str:
-    """Of executors, for evidence: whose tasks, and what reads in them."""
-    return f"{engine_name(spark=True)}, {engine_name(spark=False)}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl_resources.classify import classify
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.transform import engine_name
 from etl_resources.errors import DataPipelineError, PermanentError, RestartError, SettingsError, TransientError
 from etl_resources.settings import Settings
 from etl_resources.spark_errors import spark_error
@@ -56,6 +57,11 @@ class _Answer:
     value: Any
     failed: str | None = None
     """Kind of the error that `value` tells."""
+
+
+def engine_in_tasks() -> str:
+    """For evidence: whose tasks, and what reads in them, with their versions."""
+    return f"{engine_name(spark=True)}, {engine_name(spark=False)}"
 
 
 def run_tasks(spark: "SparkSession", function: Callable[[T, str], R], parts: Sequence[T], what: str) -> list[R]:

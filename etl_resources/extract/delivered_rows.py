@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
 from etl_resources.conventions import META_RUN_ID
-from etl_resources.engines.transform import JUDGED
+from etl_resources.engines.transform import JUDGED, engine_name
 from etl_resources.extract.batch_stream import LACKING, UNREADABLE, DeliveredRows
 from etl_resources.extract.covered_rows import covered_rows
 from etl_resources.identifiers import literal, quote
@@ -35,6 +35,8 @@ class WrittenRows:
     rejected: int
     reasons: Mapping[str, int]
     seconds: float
+    engine: str
+    """By which they were read, with its version."""
 
 
 def write_delivered(
@@ -88,7 +90,8 @@ def write_delivered(
         raise rows.error_of(e, asset) from e
     finally:
         engine.execute(f"drop table if exists {JUDGED}")
-    return WrittenRows(paths, read, written, rejected, reasons, time.monotonic() - started)
+    seconds, by = time.monotonic() - started, engine_name(spark=False)
+    return WrittenRows(paths, read, written, rejected, reasons, seconds, by)
 
 
 def judged_delivery(engine: "duckdb.DuckDBPyConnection", asset: str, contract: Contract, rows: str) -> str:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from etl_resources.contract import Contract
 from etl_resources.conventions import raw_location
-from etl_resources.engines.spark_tasks import TaskEngine, run_tasks
+from etl_resources.engines.spark_tasks import TaskEngine, engine_in_tasks, run_tasks
 from etl_resources.engines.transform import JUDGED
 from etl_resources.extract.delivered_rows import LookAt, WrittenRows, write_delivered
 from etl_resources.extract.delivery import Reading
@@ -116,6 +116,7 @@ def write_files_on_spark(
         sum(part.rows.rejected for part in parts),
         reasons,
         max(part.rows.seconds for part in parts),
+        engine_in_tasks(),
     )
 
 
