@@ -181,9 +181,10 @@ def test_a_source_is_read_again_of_the_same_moment_when_an_executor_dies(cluster
     assert run.retried == []
     assert lake.rows(ORDERS, "count(*), sum(order_id)::bigint") == before
     assert not lake.rows(ORDERS, "1", "clerk = 'later'")
-    assert unnamed_files(lake, "bronze.sales_orders")
+    left = unnamed_files(lake, "bronze.sales_orders")
+    assert left
     maintain(lake, "bronze.sales_orders")
-    assert not unnamed_files(lake, "bronze.sales_orders")
+    assert not left & unnamed_files(lake, "bronze.sales_orders")
     run = lake.materialize(MONTH)
     assert run.success, run.error
     assert len(lake.rows(ORDERS, "1", "clerk = 'later'")) == before[0][0]
