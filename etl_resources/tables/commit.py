@@ -50,8 +50,9 @@ def _build(
     _look_into_every_manifest(producer)
     _drop_dead_manifests(producer)
     _merge_manifests(producer)
-    _write_each_spec(producer, table)
-    _tell_each_spec(producer, table)
+    if any(f.spec_id != table.metadata.default_spec_id for f in add):
+        _write_each_spec(producer, table)
+        _tell_each_spec(producer, table)
     for old in delete:
         producer.delete_data_file(old)
     for new in add:

@@ -16,7 +16,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import pyarrow as io_pyarrow
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestFile
 from pyiceberg.table import Table, Transaction
-from pyiceberg.table.snapshots import Snapshot, ancestors_of
+from pyiceberg.table.snapshots import Snapshot, SnapshotSummaryCollector, ancestors_of, update_snapshot_summaries
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
@@ -52,6 +52,12 @@ PRIVATE: list[tuple[Any, list[str]]] = [
     (_SnapshotProducer.append_data_file, ["self", "data_file"]),
     (_SnapshotProducer.delete_data_file, ["self", "data_file"]),
     (_SnapshotProducer._process_manifests, ["self", "manifests"]),
+    (_SnapshotProducer._manifests, ["self"]),
+    (_SnapshotProducer._summary, ["self", "snapshot_properties"]),
+    (_SnapshotProducer.new_manifest_writer, ["self", "spec"]),
+    (_SnapshotProducer.spec, ["self", "spec_id"]),
+    (SnapshotSummaryCollector.add_file, ["self", "data_file", "schema", "partition_spec"]),
+    (update_snapshot_summaries, ["summary", "previous_summary"]),
     (
         _ManifestMergeManager.__init__,
         ["self", "target_size_bytes", "min_count_to_merge", "merge_enabled", "snapshot_producer"],
