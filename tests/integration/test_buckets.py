@@ -21,9 +21,10 @@ from etl_resources.tables.catalog import CATALOG_NAME
 from etl_resources.tables.head import read_head
 from etl_resources.tables.partitioning import Bucketing
 from etl_resources.tables.schema import arrow_type
+from tests.fault.sources import raise_prices
 from tests.integration.test_bucket_commits import VALUES
 from tests.integration.test_spark_parity import SIZE
-from tests.invariants import prove_whole
+from tests.invariants import await_sessions_gone, prove_whole
 from tests.lake import GDP, SILVER_ORDERS, Lake, new_lake
 from tests.projects import SALES
 
@@ -120,6 +121,25 @@ def test_a_changed_month_is_written_by_bucket_by_either_engine(shop: Shop, java:
         assert {list(f.partition)[1] for f in files} == set(range(COUNT))
     assert before.isdisjoint(f.file_path for f in shop.files("gdp.gdp_sales", FIRST))
     assert kept == {f.file_path for f in shop.files("gdp.gdp_sales", LAST)}
+    prove_whole(shop.lake)
+
+
+@pytest.mark.parametrize("point", ["stage.file_written", "stage.after_swap", "publish.after_swap"])
+def test_a_run_that_is_killed_shows_all_buckets_of_a_month_or_none(shop: Shop, point: str) -> None:
+    """What is read after the kill is the month of before, or of after the swap; the next run settles the rest."""
+    shop.declare(COUNT)
+    before = shop.lake.rows(GDP, "sum(net_amount), count(*)")
+    raise_prices(shop.lake, FIRST)
+    killed = shop.lake.spawn(FIRST, LAST, points=[{"point": point, "match": "gdp_sales", "action": "kill"}])
+    assert killed.wait() is None
+    (total, count), *_ = shop.lake.rows(GDP, "sum(net_amount), count(*)")
+    assert count == before[0][1]
+    assert (total != before[0][0]) == (point == "publish.after_swap")
+    await_sessions_gone(shop.lake)
+    run = shop.lake.materialize(FIRST, LAST)
+    assert run.success, run.error
+    files = shop.files("gdp.gdp_sales", FIRST)
+    assert len(files) == COUNT == len({parse_bucket(f.file_path) for f in files})
     prove_whole(shop.lake)
 
 
