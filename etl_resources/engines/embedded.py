@@ -47,9 +47,6 @@ def connect(
     connection.execute("set allow_unsigned_extensions = false")
     connection.execute(f"set global s3_uploader_max_filesize = '{MAX_UPLOAD}'")
     connection.execute(f"set global http_timeout = {settings.s3_timeout_s}")
-    # A file is never replaced under its name, and one that this engine writes again is asked for again: without this
-    # each scan of each file begins with a request.
-    connection.execute("set global enable_http_metadata_cache = true")
     _add_s3_secret(connection, settings)
     return connection
 

@@ -238,7 +238,7 @@ def test_the_example_from_nothing_with_a_killed_worker_is_that_of_the_embedded_e
         assert run.success, run.error
         medium.run()
         found = versions(large.lake)
-        assert len({asset for asset, _ in found}) == 11
+        assert len({asset for asset, _ in found}) == 12
         assert found == versions(medium.lake)
 
 

@@ -81,7 +81,7 @@ def test_every_table_of_the_example_is_the_same_by_spark(published: Example) -> 
             counts = publish.counts
             ours = publish.version, publish.rows, counts["rejected"], counts["deduplicated"], publish.version
             seen[node.name] = (recomputed(runtime, ledger, node, publish), ours)
-    assert len(seen) == 11
+    assert len(seen) == 12
     assert {name: found for name, (found, ours) in seen.items() if found != ours} == {}
     assert seen["gdp.gdp_sales"][1][2], "no row was rejected: nothing is shown of those"
 

@@ -209,7 +209,7 @@ class ServingWriter(TableWriter):
         if self.plan.attempt:
             node = self._node
             letters = self.runtime.letters(self.ledger, node.name, self.plan.attempt, self.run_id, node.table.name)
-            self.computed_partitions = serving_step._stage(self.runtime, self._sink, letters, self.plan)
+            self.computed_partitions = serving_step._stage(self.runtime, self.ledger, self._sink, letters, self.plan)
 
     def staged(self) -> None:
         self.batch = serving_step._batch(self._sink, self.ledger, self.plan, self.computed_partitions, self.run_id)
