@@ -18,6 +18,7 @@ from etl_resources.tables.orphans import referenced_paths
 from etl_resources.tables.publish import drop_branch
 from etl_resources.tables.version_numbers import head_number
 from tests.conftest import BUCKET
+from tests.fault.scenarios import until
 from tests.integration.local_table import FEB, JAN, MAR
 from tests.integration.store_table import EAGER, ROWS, StoreTable, store_table
 
@@ -188,6 +189,7 @@ def test_a_dead_attempts_branch_and_files_go(table: StoreTable) -> None:
     with store_table(BUCKET, table.dataset) as writer:
         writer.stage({JAN: 9})
     assert len(table.branches()) == 1
+    until(lambda: bool(table.ledger.dead_attempts(table.address.asset)), "the server knows that the writer is gone")
     table.maintain()
     assert table.branches() == []
     assert len(table.objects("data")) == 1
