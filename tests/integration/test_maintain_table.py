@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from etl_resources.errors import FencedError
+from etl_resources.ledger.liveness import live_attempts
 from etl_resources.tables import compaction
 from etl_resources.tables.commit import ConflictError
 from etl_resources.tables.compaction import Rewrite, compact, plan_rewrites
@@ -189,7 +190,11 @@ def test_a_dead_attempts_branch_and_files_go(table: StoreTable) -> None:
     with store_table(BUCKET, table.dataset) as writer:
         writer.stage({JAN: 9})
     assert len(table.branches()) == 1
-    until(lambda: bool(table.ledger.dead_attempts(table.address.asset)), "the server knows that the writer is gone")
+    mine = table.address.asset
+    until(
+        lambda: mine not in {a.asset for a in live_attempts(table.ledger.connection)},
+        "the server knows that the writer is gone",
+    )
     table.maintain()
     assert table.branches() == []
     assert len(table.objects("data")) == 1
