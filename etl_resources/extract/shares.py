@@ -1,14 +1,17 @@
 """Which rows of a captured table each reader takes: together all of them, each once, about as many each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
+from typing import TypeVar
 
 from etl_resources.calendar import bounds
 from etl_resources.extract.source_query import placed_by
 from etl_resources.manifest_sources import PostgresSource
 from etl_resources.partition_sql import Placement
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,18 @@ def shares_of(
         together[partition] = n
     if together:
         found.append((sum(together.values()), Share((*together,))))
-    return _dealt(found, readers)
+    return [[share for _, share in hand] for hand in dealt(found, lambda part: part[0], readers)]
 
 
-def _dealt(shares: list[tuple[int, Share]], readers: int) -> list[list[Share]]:
-    """The largest first, each to who has least."""
-    hands: list[tuple[int, list[Share]]] = [(0, []) for _ in range(min(readers, len(shares)))]
-    for rows, share in sorted(shares, key=lambda s: -s[0]):
-        at = min(range(len(hands)), key=lambda i: hands[i][0])
-        hands[at] = (hands[at][0] + rows, [*hands[at][1], share])
-    return [hand for _, hand in hands]
+def dealt(parts: Collection[T], size: Callable[[T], int], readers: int) -> list[list[T]]:
+    """What each of at most so many readers takes: the largest first, each to who has least."""
+    hands: list[list[T]] = [[] for _ in range(min(readers, len(parts)))]
+    sizes = [0] * len(hands)
+    for part in sorted(parts, key=size, reverse=True):
+        at = sizes.index(min(sizes))
+        hands[at].append(part)
+        sizes[at] += size(part)
+    return hands
 
 
 def _blocks(pages: int, parts: int) -> list[str | None]:

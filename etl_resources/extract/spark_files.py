@@ -17,6 +17,7 @@ from etl_resources.extract.delivered_rows import LookAt, WrittenRows, write_deli
 from etl_resources.extract.delivery import Reading
 from etl_resources.extract.file_rows import rows_of
 from etl_resources.extract.raw_zone import RawObject, RawZone
+from etl_resources.extract.shares import dealt
 from etl_resources.failpoints import failpoint
 from etl_resources.identifiers import literal
 from etl_resources.manifest_sources import S3FilesSource
@@ -44,14 +45,8 @@ class FilesToRead:
     engine: TaskEngine
 
     def parts(self) -> list[list[RawObject]]:
-        """What each task reads: the largest object first, each to who has least."""
-        hands: list[list[RawObject]] = [[] for _ in range(min(self.readers, len(self.landed)))]
-        sizes = [0] * len(hands)
-        for raw in sorted(self.landed, key=lambda o: -o.size_bytes):
-            at = sizes.index(min(sizes))
-            hands[at].append(raw)
-            sizes[at] += raw.size_bytes
-        return hands
+        """What each task reads."""
+        return dealt(self.landed, lambda raw: raw.size_bytes, self.readers)
 
 
 @dataclass(frozen=True)
