@@ -183,7 +183,8 @@ class _Planner:
             if not because and self._closure.awaits_person(*place):
                 since = state.waiting[place].held_at
                 return replace(step, action=Action.HELD, note=f"waits for a person since {since:%Y-%m-%d %H:%M} UTC")
-            return replace(step, action=Action.COMPUTE)
+            returns = verdict.changes and {(c.asset, c.partition) for c in verdict.changes} <= {*because}
+            return replace(step, action=Action.MAY_CHANGE if returns else Action.COMPUTE)
         if because or verdict.state is State.UNKNOWN:
             return replace(step, action=Action.MAY_CHANGE)
         return step

@@ -159,3 +159,16 @@ def test_other_control_totals_are_a_change_and_newer_equal_ones_are_none(flow: F
     changed = verdict(6, "of 6")
     assert (changed.state, [c.kind for c in changed.changes]) == (State.STALE, [ChangeKind.TOTALS])
     assert [c.kind for c in verdict(6, "", "no totals").changes] == [ChangeKind.NO_TOTALS]
+
+
+def test_what_is_out_of_date_by_an_input_that_changes_again_may_turn_out_as_it_was(flow: Flow) -> None:
+    """A served copy of A beside a KPI of B that becomes A again is pruned, and is no certain price."""
+    flow.logic[REVENUE] = " 2"
+    flow.run({REVENUE: MONTHS})
+    served = "postgres.revenue"
+    assert actions(plan(flow, {served: MONTHS}), served) == dict.fromkeys(MONTHS, Action.COMPUTE)
+    del flow.logic[REVENUE]
+    made = plan(flow, ALL)
+    assert actions(made, REVENUE) == dict.fromkeys(MONTHS, Action.COMPUTE)
+    assert actions(made, served) == dict.fromkeys(MONTHS, Action.MAY_CHANGE)
+    assert served not in flow.run(ALL)
