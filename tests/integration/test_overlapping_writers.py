@@ -14,7 +14,7 @@ import pytest
 from pyiceberg.catalog import load_catalog
 
 from etl_resources.settings import load_settings
-from etl_resources.tables.catalog import _sqlalchemy_url
+from etl_resources.tables.catalog import CATALOG_SCHEMA, _sqlalchemy_url
 from etl_resources.tables.publish import PublishOutcome
 from tests.integration.local_table import IDENTIFIER, LocalTable, close, prove_epochs_grow
 
@@ -53,6 +53,7 @@ def shared(stack: object, tmp_path: Path) -> Iterator[tuple[str, str, LocalTable
     """(DSN, name of catalog and of the sequence of epochs, table) of this test's own."""
     dsn, name = load_settings().require_postgres(), f"overlap_{uuid4().hex[:10]}"
     with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(f"create schema if not exists {CATALOG_SCHEMA}")  # no lake was opened here before
         connection.execute(f"create sequence {name}")
         local = open_table(dsn, name, tmp_path)
         yield dsn, name, local
