@@ -10,7 +10,6 @@ from etl_resources.ledger.records import rows_before
 from etl_resources.quality.audit import CheckResult
 from etl_resources.quality.partition_checks import HISTORY_MAX, AuditedPartition, audit_partition
 from etl_resources.quality.row_checks import audit_rows
-from etl_resources.quality.second_judge import judge_again
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,7 +23,7 @@ def audit_declared(
     result: TransformResult,
     scan: str,
 ) -> list[CheckResult]:
-    """The contract judged again, rules that don't reject, checks of the partition as a whole.
+    """Rules that don't reject, checks of the partition as a whole.
 
     scan: DuckDB table expression of what was written. The engine still has the views that the transform read.
     """
@@ -36,7 +35,6 @@ def audit_declared(
         create_views(engine, {node.name: scan})
     written = AuditedPartition(partition, scan, result.written, earlier, datetime.now(UTC).date(), node.queries)
     return [
-        judge_again(engine, node.contract, scan),
         *audit_rows(engine, node.contract, scan),
         *audit_partition(engine, node.contract, checks, written),
     ]

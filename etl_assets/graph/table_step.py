@@ -49,8 +49,9 @@ from etl_resources.ledger.measures import record_measures
 from etl_resources.looked_up import Lookups
 from etl_resources.planning import Plan, PlannedPartition, plan, prove_unmoved
 from etl_resources.progress import report
-from etl_resources.quality.audit import account_of, audit_transform, read_result
+from etl_resources.quality.audit import account_of, audit_transform
 from etl_resources.quality.conservation import rows_published
+from etl_resources.quality.second_judge import read_result
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.address import TableAddress
 from etl_resources.tables.head import read_head
@@ -203,11 +204,11 @@ class TableStep:
             result = self._transformed(engine, the_plan, planned, folder)
             failpoint("stage.file_written", what)
             scan = parquet_scan([*result.paths], self._schema)
-            stored = read_result(engine, self._node.contract, scan, result)
+            stored, held = read_result(engine, self._node.contract, scan, result)
             outside = rows_outside(engine, self._runtime.project, self._node, the_plan, planned)
             account = account_of(result, self._transform, rows_published(planned.inputs), outside)
             checks = audit_transform(result, stored, account, self._declared.checks)
-            checks += audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)
+            checks += [held, *audit_declared(engine, self._ledger, self._node, planned.partition, result, scan)]
             checks += self._reconciler.checks(engine, the_plan, planned, scan)
             judged = self._acceptance.judge(engine, the_plan, planned, result, checks)
             checks += judged.checks

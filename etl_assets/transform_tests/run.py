@@ -13,8 +13,9 @@ from etl_resources.engines.embedded import connect_offline
 from etl_resources.engines.transform import JUDGED, Transform, engine_error, run_transform
 from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote
-from etl_resources.quality.audit import account_of, audit_transform, read_result
+from etl_resources.quality.audit import account_of, audit_transform
 from etl_resources.quality.rules import REASON_TEXTS
+from etl_resources.quality.second_judge import read_result
 
 if TYPE_CHECKING:
     import duckdb
@@ -78,8 +79,8 @@ def _run(engine: "duckdb.DuckDBPyConnection", case: Case, path: str) -> list[Dif
     scan = f"read_parquet({literal(path)})"
     columns = ", ".join(map(quote, contract.names))
     found = differences(case, Outcome(_rows(engine, f"select {columns} from {scan}"), rejected))
-    stored = read_result(engine, contract, scan, result)
-    checks = audit_transform(result, stored, account_of(result, transform), ())
+    stored, held = read_result(engine, contract, scan, result)
+    checks = [*audit_transform(result, stored, account_of(result, transform), ()), held]
     return [*found, *(Difference(f"check {check}") for check in checks if not check.passed)]
 
 

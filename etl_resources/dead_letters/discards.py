@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from etl_resources.conventions import PARQUET
 from etl_resources.identifiers import literal
 from etl_resources.ledger.connection import typed_errors
 from etl_resources.ledger.ledger import Ledger
@@ -40,7 +41,7 @@ def discard(ledger: Ledger, engine: "duckdb.DuckDBPyConnection", what: Discard, 
                 f"copy (select distinct letter, {literal(what.discard)} as discard, "
                 f"{literal(what.by)} as discarded_by, {literal(what.reason)} as reason, now() as discarded_at "
                 f"from ({chosen})) to {literal(what.path)} "
-                "(format parquet, compression zstd)"
+                f"({PARQUET})"
             )
     return count
 

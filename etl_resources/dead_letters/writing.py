@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from etl_resources.conventions import staged_folder
+from etl_resources.conventions import PARQUET, staged_folder
 from etl_resources.dead_letters.address import LettersAddress
 from etl_resources.dead_letters.index import LetterFile, WrittenLetters, files, record
 from etl_resources.dead_letters.letter import LETTERS, letters_of_judged, letters_of_refused, payload_columns, period_of
@@ -139,8 +139,7 @@ class Letters:
         with self._lock:
             self._ids = self._ids or field_ids(self._table().schema(), LETTERS.names)
         engine.execute(
-            f"copy ({query}) to {literal(path)} (format parquet, compression zstd, "
-            f"row_group_size {ROW_GROUP_ROWS}, field_ids {self._ids})"
+            f"copy ({query}) to {literal(path)} ({PARQUET}, row_group_size {ROW_GROUP_ROWS}, field_ids {self._ids})"
         )
 
     def _keep(self, engine: "duckdb.DuckDBPyConnection", partition: str, epoch: int, path: str) -> WrittenLetters:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from etl_resources.conventions import PARQUET
 from etl_resources.engines.embedded import stream
 from etl_resources.identifiers import literal, quote
 from etl_resources.tables.partitioning import Bucketing
@@ -45,7 +46,7 @@ def write_buckets(
             f"order by {', '.join(('_b._bucket', *(f'_r.{quote(c)}' for c in order)))}"
         )
         written = engine.execute(
-            f"copy ({query}) to {literal(folder)} (format parquet, compression zstd, field_ids {field_ids}, "
+            f"copy ({query}) to {literal(folder)} ({PARQUET}, field_ids {field_ids}, "
             f"partition_by ({quote(buckets.field)}), overwrite_or_ignore, filename_pattern {literal(name + '-{i}')}, "
             "return_files)"
         ).fetchone()

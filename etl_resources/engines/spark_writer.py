@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from etl_resources.conventions import bucket_folder
 from etl_resources.errors import PermanentError
 from etl_resources.failpoints import failpoint
+from etl_resources.quality.row_digests import sum_of_digests
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -118,7 +119,7 @@ def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File 
     found.written += len(kept)
     if len(kept):
         found.deduplicated += pc.sum(kept["_copies"]).as_py() - len(kept)
-        found.digits += _sum_of_digests(kept["_digest"])
+        found.digits += sum_of_digests(kept["_digest"])
         good.add(kept)
     if len(rejected):
         payloads = pc.list_element(rejected["_payload"], 0)
@@ -130,19 +131,6 @@ def _sort_out(table: "pa.Table", plan: WriterPlan, found: Written, good: "_File 
 def _added(total: str, more: Decimal) -> str:
     """Without the rounding to 28 digits that Decimal has by default."""
     return f"{_EXACT.add(Decimal(total), more):f}"
-
-
-def _sum_of_digests(column: "pa.ChunkedArray") -> int:
-    """Of the first 64 bits of each, given in 32 hex digits."""
-    import numpy as np
-    import pyarrow as pa
-
-    digits = column.cast(pa.binary()).cast(pa.binary(32)).combine_chunks()
-    letters = np.frombuffer(digits.buffers()[1], np.uint8)[digits.offset * 32 :][: len(digits) * 32]
-    values = np.where(letters > ord("9"), letters - (ord("a") - 10), letters - ord("0")).reshape(-1, 32)
-    places = np.uint64(16) ** np.arange(7, -1, -1, dtype=np.uint64)
-    high, low = (int((values[:, i : i + 8] @ places).sum()) for i in (0, 8))
-    return (high << 32) + low
 
 
 def _exact_sum(column: "pa.ChunkedArray") -> Decimal:

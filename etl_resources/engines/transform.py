@@ -11,6 +11,7 @@ from etl_resources.adjustments import SCHEMA
 from etl_resources.business_days import GIVEN_COLUMNS
 from etl_resources.classify import classify
 from etl_resources.contract import Contract
+from etl_resources.conventions import PARQUET
 from etl_resources.engines.batch_function import BATCH_ROWS, produce
 from etl_resources.engines.bucketed_files import write_buckets
 from etl_resources.engines.spark_metrics import SparkMeasures
@@ -18,7 +19,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal, quote, quote_qualified
 from etl_resources.manifest_tables import ROWS, Conserve, Filter
 from etl_resources.python_source import FRAMES, BatchFunction
-from etl_resources.quality.content_hash import engine_digest, row_text
+from etl_resources.quality.content_hash import engine_hash, row_text, sum_of_numbers
 from etl_resources.quality.rules import rejection_reasons, typed_columns
 from etl_resources.tables.partitioning import Bucketing
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import duckdb
 
 JUDGED = "judged"
+_ROWS = "judged_rows"
+"""Table of JUDGED, which has a payload only where one is needed: a list of one, or null."""
 
 
 @dataclass
@@ -40,7 +43,7 @@ class TransformResult:
     version: str = ""
     """Of what was written; empty until what is stored is read back, where `digest` is known instead."""
     digest: str = ""
-    """Of the rows to be written, by the engine's own hash (content_hash.engine_digest)."""
+    """Of the rows to be written, by the engine's own hash (content_hash.engine_hash)."""
     inputs: dict[str, int] = field(default_factory=dict)
     """Input → rows that the SQL found in it."""
     filters: dict[str, int] = field(default_factory=dict)
@@ -117,7 +120,8 @@ def run_transform(
             result.reasons = keep_rejected(engine)
         _write(engine, transform, path, result)
     finally:
-        engine.execute(f"drop table if exists {JUDGED}")
+        engine.execute(f"drop view if exists {JUDGED}")
+        engine.execute(f"drop table if exists {_ROWS}")
         engine.execute(f"drop {'view' if transform.function is None else 'table'} if exists produced")
     result.seconds = time.monotonic() - started
     return result
@@ -179,11 +183,14 @@ def _judge(engine: "duckdb.DuckDBPyConnection", transform: Transform) -> None:
         newest = f"{quote(transform.deduplicate_by)} desc nulls last, md5({row_text(contract, 'duckdb')})"
         rank = f"row_number() over (partition by {keys}, len(_reasons) > 0 order by {newest})"
     engine.execute(
-        f"create or replace temp table {JUDGED} as "
+        f"create or replace temp table {_ROWS} as "
         f"with typed as (select {typed}, _raw as _payload from produced as _raw), "
         f"reasoned as (select typed.*, {reasons} as _reasons from typed) "
-        f"select * replace (case when len(_reasons) > 0 then _payload end as _payload), {rank} as _key_rank "
-        "from reasoned"
+        f"select * exclude (_payload), case when len(_reasons) > 0 then [_payload] end as _payloads, "
+        f"{rank} as _key_rank, {engine_hash(contract)} as _hash from reasoned"
+    )
+    engine.execute(
+        f"create or replace temp view {JUDGED} as select * exclude (_payloads), _payloads[1] as _payload from {_ROWS}"
     )
 
 
@@ -196,10 +203,10 @@ def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str,
         order = ", ".join(map(quote, transform.contract.key))
         engine.execute(
             f"copy (select {columns} {good} order by {order}) to {literal(path)} "
-            f"(format parquet, compression zstd, field_ids {transform.field_ids})"
+            f"({PARQUET}, field_ids {transform.field_ids})"
         )
         result.paths = (path,)
-    row = engine.execute(f"select count(*), {engine_digest(transform.contract)} {good}").fetchone()
+    row = engine.execute(f"select count(*), {sum_of_numbers('_hash')} {good}").fetchone()
     assert row is not None  # noqa: S101  (an aggregate without group by always returns a row)
     result.written, result.digest = int(row[0]), row[1]
     if transform.deduplicate_by is not None:  # not by rank, of which a mistake would hide what it loses

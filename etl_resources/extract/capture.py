@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from etl_resources.conventions import META_RUN_ID, epoch_folder, parse_staged_path, staged_folder
+from etl_resources.conventions import META_RUN_ID, PARQUET, epoch_folder, parse_staged_path, staged_folder
 from etl_resources.engines.transform import JUDGED, engine_error
 from etl_resources.extract.covered_rows import covered_rows
 from etl_resources.extract.exported_snapshot import ExportedSnapshot
@@ -83,7 +83,7 @@ class CaptureWriter:
                 reader.execute(f"set partitioned_write_max_open_files = {max(100, len(share.partitions))}")
                 reader.execute(f"set partitioned_write_flush_threshold = {BUFFERED_ROWS}")
                 written = reader.execute(
-                    f"copy ({query}) to {literal(f'{self.address.location}/data')} (format parquet, compression zstd, "
+                    f"copy ({query}) to {literal(f'{self.address.location}/data')} ({PARQUET}, "
                     f"field_ids {self.field_ids}, partition_by (partition), overwrite_or_ignore, "
                     f"filename_pattern {literal(pattern)}, return_files)"
                 ).fetchone()
@@ -180,10 +180,7 @@ def write_empty(
     if address.with_run_id:
         columns.append(f"null::varchar as {META_RUN_ID}")
     path = f"{staged_folder(address.location, partition, epoch, token)}/empty.parquet"
-    empty = (
-        f"copy (select {', '.join(columns)} limit 0) to {literal(path)} "
-        f"(format parquet, compression zstd, field_ids {field_ids})"
-    )
+    empty = f"copy (select {', '.join(columns)} limit 0) to {literal(path)} ({PARQUET}, field_ids {field_ids})"
     retry_transient(lambda: engine.execute(empty), address.asset)
     return path
 

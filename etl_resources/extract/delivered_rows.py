@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from etl_resources.contract import Contract
-from etl_resources.conventions import META_RUN_ID
+from etl_resources.conventions import META_RUN_ID, PARQUET
 from etl_resources.engines.transform import JUDGED, engine_name
 from etl_resources.extract.batch_stream import LACKING, UNREADABLE, DeliveredRows
 from etl_resources.extract.covered_rows import covered_rows
@@ -71,7 +71,7 @@ def write_delivered(
         written, paths = _copied(
             engine.execute(
                 f"copy (select {columns}, {literal(run_id)} as {META_RUN_ID} from ({judged}) where len(_reasons) = 0) "
-                f"to {literal(folder)} (format parquet, compression zstd, field_ids {field_ids}, "
+                f"to {literal(folder)} ({PARQUET}, field_ids {field_ids}, "
                 f"file_size_bytes {FILE_BYTES}, overwrite_or_ignore, "
                 f"filename_pattern {literal(f'{name}-{{i}}')}, return_files)"
             ).fetchone()

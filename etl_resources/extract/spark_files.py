@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from etl_resources.contract import Contract
-from etl_resources.conventions import raw_location
+from etl_resources.conventions import PARQUET, raw_location
 from etl_resources.engines.spark_tasks import TaskEngine, engine_in_tasks, run_tasks
 from etl_resources.engines.transform import JUDGED
 from etl_resources.extract.delivered_rows import LookAt, WrittenRows, write_delivered
@@ -121,7 +121,7 @@ def _write(files: FilesToRead, target: _Target, part: Sequence[RawObject], task:
 
     def keep(own: "duckdb.DuckDBPyConnection") -> Mapping[str, int]:
         path = f"{target.folder}/rejected-{target.mark}-{task}.parquet"
-        own.execute(f"copy (select * from {JUDGED}) to {literal(path)} (format parquet, compression zstd)")
+        own.execute(f"copy (select * from {JUDGED}) to {literal(path)} ({PARQUET})")
         rejected[:] = [path]
         return {}
 

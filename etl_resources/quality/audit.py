@@ -11,7 +11,7 @@ from etl_resources.identifiers import quote
 from etl_resources.manifest_columns import Bounds
 from etl_resources.manifest_tables import Check
 from etl_resources.quality.conservation import Account
-from etl_resources.quality.content_hash import content_hash, engine_digest, version_of
+from etl_resources.quality.content_hash import content_hash, engine_hash, sum_of_numbers, version_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,28 +75,18 @@ class StoredPartition:
     keys: int
     version: str
     digest: str = ""
-    """As content_hash.engine_digest."""
+    """As content_hash.engine_hash, of all rows."""
 
 
 def read_back(engine: "duckdb.DuckDBPyConnection", contract: Contract, scan: str) -> StoredPartition:
     """Rows, distinct keys and version of a table expression."""
     keys = ", ".join(map(quote, contract.key))
     row = engine.execute(
-        f"select count(*), count(distinct ({keys})), {content_hash(contract, 'duckdb')}, {engine_digest(contract)} "
-        f"from {scan}"
+        f"select count(*), count(distinct ({keys})), {content_hash(contract, 'duckdb')}, "
+        f"{sum_of_numbers(engine_hash(contract))} from {scan}"
     ).fetchone()
     assert row is not None  # noqa: S101  (an aggregate without group by always returns a row)
     return StoredPartition(int(row[0]), int(row[1]), version_of(int(row[0]), row[2]), row[3])
-
-
-def read_result(
-    engine: "duckdb.DuckDBPyConnection", contract: Contract, scan: str, result: TransformResult
-) -> StoredPartition:
-    """read_back of what a transform wrote. Its version, where the transform didn't compute it, is that of what is
-    stored; the audit compares the digests."""
-    stored = read_back(engine, contract, scan)
-    result.version = result.version or stored.version
-    return stored
 
 
 def audit_transform(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from etl_resources.contract import ContractColumn
-from etl_resources.conventions import META_RUN_ID, branch_name, staged_folder
+from etl_resources.conventions import META_RUN_ID, PARQUET, branch_name, staged_folder
 from etl_resources.engines.bucketed_files import write_buckets
 from etl_resources.engines.transform import engine_error
 from etl_resources.errors import FencedError, PermanentError, UnknownCommitError
@@ -175,7 +175,7 @@ def _rewrite(
     try:
         if buckets is None:
             paths: tuple[str, ...] = (f"{folder}/{name}.parquet",)
-            copied = f"copy (from {old}) to {literal(paths[0])} (format parquet, compression zstd, field_ids {ids})"
+            copied = f"copy (from {old}) to {literal(paths[0])} ({PARQUET}, field_ids {ids})"
             engine.execute(copied)
         else:
             columns, kind = every.column_names, fields_of(every)[buckets.column]

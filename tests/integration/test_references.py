@@ -13,7 +13,7 @@ from etl_resources.lookups import reference_table
 from etl_resources.manifest_tables import Reference
 from etl_resources.quality.row_checks import audit_rows
 from etl_resources.quality.rules import rejection_reasons, typed_columns
-from etl_resources.quality.second_judge import judge_again
+from etl_resources.quality.second_judge import read_again
 from tests.integration.lookups_project import write_lookups
 from tests.unit.project_edits import edit, line_of, prove_told
 
@@ -64,15 +64,15 @@ def test_a_key_that_is_not_there_rejects_and_a_null_passes(engine: duckdb.DuckDB
     version(engine, "code", "part")
     of = contract("code", "part")
     assert rejected(engine, of) == {4: ("references:silver.codes", None, "unknown code")}
-    assert judge_again(engine, of, "(from orders where id < 4)").passed
-    assert judge_again(engine, of, "orders").metadata["broken"] == "references:silver.codes (1)"
+    assert read_again(engine, of, "(from orders where id < 4)")[1].passed
+    assert read_again(engine, of, "orders")[1].metadata["broken"] == "references:silver.codes (1)"
 
     know(engine, "('EUR', 1)")
     version(engine, "code")
     assert rejected(engine, contract("code")) == dict.fromkeys(
         (2, 4), ("references:silver.codes", "code", "unknown code")
     )
-    assert judge_again(engine, contract("code"), "orders").metadata["broken"] == "references:silver.codes (2)"
+    assert read_again(engine, contract("code"), "orders")[1].metadata["broken"] == "references:silver.codes (2)"
 
 
 def test_a_reference_that_warns_counts_the_rows(engine: duckdb.DuckDBPyConnection) -> None:

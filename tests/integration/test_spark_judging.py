@@ -17,7 +17,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.identifiers import literal
 from etl_resources.manifest_columns import RowRule, Rule
 from etl_resources.manifest_tables import Conserve, Filter
-from etl_resources.quality.audit import read_result
+from etl_resources.quality.second_judge import read_result
 from etl_resources.settings import load_settings
 from tests.integration.test_spark_parity import SIZE
 

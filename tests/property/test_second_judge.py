@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.manifest_columns import Length, RowRule, Rule
 from etl_resources.quality import second_judge
+from etl_resources.quality.audit import read_back
 from etl_resources.quality.pandera_schema import promises
 from etl_resources.quality.rules import rejection_reasons, typed_columns
-from etl_resources.quality.second_judge import judge_again
+from etl_resources.quality.second_judge import read_again
 from etl_resources.tables.schema import duckdb_type
 
 ENGINE = duckdb.connect()
@@ -110,17 +111,34 @@ def test_a_broken_promise_is_named_and_counted_over_batches(monkeypatch: pytest.
         (RowRule(name="both", expression="s is not null or x > 5 -- or so"),),
     )
     rows = ("(7, 'a')", "(10, 'b')", "(-1, 'abc')", "(null, '')", "(-2, null)", "(3, null)", "(6, null)")
-    found = judge_again(ENGINE, contract, f"(select x::int as x, s from (values {', '.join(rows)}) as v(x, s))")
+    found = read_again(ENGINE, contract, f"(select x::int as x, s from (values {', '.join(rows)}) as v(x, s))")[1]
     assert found.blocks
     assert found.metadata["rows"] == 7
     assert set(found.metadata["broken"].split("; ")) == {"x ge (2)", "x not_null (1)", "s length (2)", "both (2)"}
-    assert judge_again(ENGINE, contract, "(select 7::int as x, 'a' as s)").passed
-    assert judge_again(ENGINE, contract, "(select 7::int as x, 'a' as s where false)").passed
+    assert read_again(ENGINE, contract, "(select 7::int as x, 'a' as s)")[1].passed
+    assert read_again(ENGINE, contract, "(select 7::int as x, 'a' as s where false)")[1].passed
+
+
+@given(
+    st.lists(st.tuples(st.one_of(st.none(), st.integers(-3, 3)), st.sampled_from([None, "", "a", "é"])), max_size=9),
+    st.sampled_from([(), ("x",), ("x", "s")]),
+)
+def test_what_is_read_again_is_what_sql_finds(rows: list[tuple[int | None, str | None]], sort: tuple[str, ...]) -> None:
+    """Rows, distinct keys, content and the engine's hash: of keys in order, out of order, repeated and missing."""
+    contract = Contract((ContractColumn("x", "int"), ContractColumn("s", "string")), ("x", "s"), None)
+    ENGINE.execute("create or replace temp table written (x int, s varchar)")
+    if rows:
+        ENGINE.executemany("insert into written values (?, ?)", rows)
+    order = f"order by {', '.join(sort)}" if sort else ""
+    scan = f"(from written {order})"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(second_judge, "BATCH_ROWS", 2)
+        assert read_again(ENGINE, contract, scan)[0] == read_back(ENGINE, contract, "written")
 
 
 def test_a_column_of_another_type_is_told() -> None:
     """Whoever wrote it: files of another schema must not pass."""
-    found = judge_again(ENGINE, one_column("int", (Rule(ge=0),)), "(select 7::bigint as x)")
+    found = read_again(ENGINE, one_column("int", (Rule(ge=0),)), "(select 7::bigint as x)")[1]
     assert found.blocks
     assert "expected column 'x' to have type Int32" in found.metadata["broken"]
 
@@ -130,4 +148,4 @@ def test_the_environment_cannot_switch_the_judge_off(monkeypatch: pytest.MonkeyP
     from pandera.config import CONFIG
 
     monkeypatch.setattr(CONFIG, "validation_enabled", False)
-    assert judge_again(ENGINE, one_column("int", (Rule(ge=0),)), "(select -1::int as x)").blocks
+    assert read_again(ENGINE, one_column("int", (Rule(ge=0),)), "(select -1::int as x)")[1].blocks

@@ -17,8 +17,9 @@ from etl_resources.errors import PermanentError
 from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_tables import Filter
 from etl_resources.python_source import BatchFunction, read_function
-from etl_resources.quality.audit import account_of, read_result
+from etl_resources.quality.audit import account_of
 from etl_resources.quality.rules import REASON_TEXTS
+from etl_resources.quality.second_judge import read_result
 from etl_resources.spark_errors import spark_error
 from etl_resources.tables.schema import duckdb_type
 

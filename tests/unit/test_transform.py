@@ -14,9 +14,10 @@ from etl_resources.engines.transform import JUDGED, Transform, TransformResult, 
 from etl_resources.errors import PermanentError, TransientError
 from etl_resources.manifest_columns import Rule
 from etl_resources.manifest_tables import Filter
-from etl_resources.quality.audit import account_of, audit_transform, read_back, read_result
+from etl_resources.quality.audit import account_of, audit_transform, read_back
 from etl_resources.quality.content_hash import version_of
 from etl_resources.quality.rules import REASON_TEXTS
+from etl_resources.quality.second_judge import read_result
 
 CONTRACT = Contract(
     columns=(
