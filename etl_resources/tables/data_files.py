@@ -15,7 +15,7 @@ from etl_resources.errors import PermanentError
 from etl_resources.retries import retry_transient, with_retries_of_here
 from etl_resources.tables.partitioning import (
     BY_KEY,
-    bucketing_of,
+    Bucketing,
     partition_record,
     partition_value,
     period_field,
@@ -127,7 +127,7 @@ def _prove_bucket(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    if (buckets := bucketing_of(metadata, spec)) is None:
+    if (buckets := Bucketing.by(metadata.schema(), spec)) is None:
         return
     expected = pa.scalar(bucket, pa.int32())
     with io.new_input(path).open() as stream:

@@ -36,7 +36,18 @@ class Bucketing:
     @classmethod
     def of(cls, table: "Table") -> "Bucketing | None":
         """As new files of a table are split."""
-        return _bucketing(table.schema(), table.spec())
+        return cls.by(table.schema(), table.spec())
+
+    @classmethod
+    def by(cls, schema: "Schema", spec: "PartitionSpec") -> "Bucketing | None":
+        """As a spec splits files, by the table's column names of today."""
+        from pyiceberg.transforms import BucketTransform
+
+        for field in spec.fields:
+            if isinstance(field.transform, BucketTransform):
+                column = schema.find_column_name(field.source_id) or ""
+                return cls(column, field.transform.num_buckets, field.name)
+        return None
 
     def bucket_of(self, values: "pa.Array") -> "pa.Array":
         """The bucket of each value of the column, null for null, by the code of Iceberg itself."""
@@ -115,18 +126,13 @@ def spec_of_file(metadata: "TableMetadata", bucket_field: str | None) -> "Partit
     schema, today = metadata.schema(), metadata.spec()
     others = sorted(metadata.specs().values(), key=lambda s: s.spec_id, reverse=True)
     for spec in (today, *others):
-        found = _bucketing(schema, spec)
+        found = Bucketing.by(schema, spec)
         if bucket_field == (found.field if found else None):
             return spec
     raise PermanentError(
         f"A file {f'of buckets {bucket_field}' if bucket_field else 'without buckets'} was written, which the table "
         "never had. Run again."
     )
-
-
-def bucketing_of(metadata: "TableMetadata", spec: "PartitionSpec") -> Bucketing | None:
-    """How a spec splits the files of a partition, by the table's column names of today."""
-    return _bucketing(metadata.schema(), spec)
 
 
 def follow_buckets(table: "Table", contract: Contract) -> "Table":
@@ -145,13 +151,3 @@ def follow_buckets(table: "Table", contract: Contract) -> "Table":
         if wanted is not None:
             update.add_field(wanted.of, BucketTransform(wanted.count), wanted.field)
     return table.refresh()
-
-
-def _bucketing(schema: "Schema", spec: "PartitionSpec") -> Bucketing | None:
-    from pyiceberg.transforms import BucketTransform
-
-    for field in spec.fields:
-        if isinstance(field.transform, BucketTransform):
-            column = schema.find_column_name(field.source_id) or ""
-            return Bucketing(column, field.transform.num_buckets, field.name)
-    return None
