@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl_assets.graph import keys
+from etl_assets.graph.computed import told_measures
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.rejected_limits import too_many_rejected
 from etl_assets.graph.source_schema import Followed
 from etl_assets.project import TableNode
 from etl_resources.conventions import parse_staged_path
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.errors import PermanentError, RestartError
 from etl_resources.exchanged import held_back
 from etl_resources.extract.capture import CapturedPartition, write_empty
@@ -78,6 +80,10 @@ class BronzeTable:
     paths: list[str] = field(default_factory=list)
     engine: str = ""
     """By which its rows were read, with its version."""
+    measures: SparkMeasures = field(default_factory=SparkMeasures)
+    """What Spark did to read them, of all partitions together."""
+    measured_with: str = ""
+    """Partition with which that is kept: the first that was read."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Rows of a partition whose values no longer fit their column."""
     outcomes: list[PartitionOutcome] = field(default_factory=list)
@@ -123,6 +129,7 @@ class BronzeTable:
                 **counts,
                 "rejected_share": counts["rejected"] / counts["read"] if counts["read"] else 0.0,
                 **self.followed.metadata(),
+                **(told_measures(self.measures) if found.partition == self.measured_with else {}),
             },
         )
         problem = ""

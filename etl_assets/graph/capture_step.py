@@ -29,6 +29,7 @@ from etl_resources.ledger.control_totals import record_totals, with_totals
 from etl_resources.ledger.ledger import Ledger, new_attempt
 from etl_resources.ledger.lineage import control_key
 from etl_resources.ledger.marks import looked_at
+from etl_resources.ledger.measures import record_measures
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.prunes import record_pruned
 from etl_resources.ledger.records import IntendedPartition, Logic
@@ -187,9 +188,24 @@ class CaptureStep:
             table.fingerprints |= snapshot.fingerprints(table.source, unseen)
             self._ledger.intend(table.attempt, [IntendedPartition(p, epoch, None) for p in partitions])
             failpoint("capture.intended", table.node.name)
-            table.paths += read_table(self._runtime, engine, snapshot, table, partitions, epoch, self._run_id)
+            self._read(engine, snapshot, table, partitions, epoch)
             failpoint("capture.files_written", table.node.name)
             report(table.node.name, "captured", partitions=len(partitions))
+
+    def _read(
+        self,
+        engine: "duckdb.DuckDBPyConnection",
+        snapshot: PostgresSnapshot,
+        table: BronzeTable,
+        partitions: Sequence[str],
+        epoch: int,
+    ) -> None:
+        try:
+            table.paths += read_table(self._runtime, engine, snapshot, table, partitions, epoch, self._run_id)
+        finally:  # also of what failed, and before anything else can
+            if table.measures.tries:
+                table.measured_with = table.measured_with or partitions[0]
+                record_measures(self._ledger, table.attempt, table.measured_with, table.measures.as_json())
 
     def _letters(self, table: BronzeTable) -> Letters:
         source = keys.source_input(table.node.dataset)

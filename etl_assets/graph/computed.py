@@ -112,7 +112,7 @@ def outcomes_of(the_plan: Plan, computed: Sequence[Computed]) -> list[PartitionO
 
 def told_measures(measures: SparkMeasures | None) -> dict[str, Any]:
     """Numbers, which the web UI plots over the partitions, and the longest stages as a table."""
-    if measures is None:
+    if measures is None or not measures.tries:
         return {}
     return {**measures.as_metadata(), "spark_stages_longest": dg.MetadataValue.md(stages_table(measures))}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from etl_assets.graph import keys
 from etl_assets.graph.bronze_table import captured_token
-from etl_assets.graph.computed import rejected_share
+from etl_assets.graph.computed import rejected_share, told_measures
 from etl_assets.graph.outcome import PartitionOutcome, pruned_outcome
 from etl_assets.graph.rejected_limits import too_many_rejected
 from etl_assets.graph.runtime import Runtime
@@ -22,6 +22,7 @@ from etl_resources.calendar import WHOLE
 from etl_resources.conventions import raw_location, staged_folder
 from etl_resources.dead_letters.writing import Letters
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.transform import JUDGED, engine_error
 from etl_resources.errors import PermanentError
 from etl_resources.extract.capture import write_empty
@@ -32,6 +33,7 @@ from etl_resources.failpoints import failpoint
 from etl_resources.ledger.ledger import Ledger
 from etl_resources.ledger.lineage import newest_capture
 from etl_resources.ledger.marks import looked_at, record_compared
+from etl_resources.ledger.measures import record_measures
 from etl_resources.ledger.pins import current_pins
 from etl_resources.ledger.prunes import record_pruned
 from etl_resources.ledger.records import IntendedPartition, Logic, Publish
@@ -68,6 +70,7 @@ class DeliveredStep:
         self._followed = Followed(self._address, runtime.store.created(self._address).schema())
         self._field_ids = self._schema = ""
         self._key = runtime.hash_key(node)
+        self._measures = SparkMeasures()
         self.batch: StagedBatch | None = None
 
     def run(self) -> PartitionOutcome:
@@ -141,8 +144,12 @@ class DeliveredStep:
             source = keys.source_input(self._node.dataset)
             letters = self._runtime.letters(self._ledger, self._node.name, attempt, self._run_id, source)
             keep = partial(self._keep_rejected, letters, epoch)
-            write = writer_of_delivery(self._runtime, self._node, engine, delivery, landed, reading)
-            written = self._write(write, now, attempt, epoch, keep)
+            write = writer_of_delivery(self._runtime, self._node, engine, delivery, landed, reading, self._measures)
+            try:
+                written = self._write(write, now, attempt, epoch, keep)
+            finally:  # also of what failed
+                if self._measures.tries:
+                    record_measures(self._ledger, attempt, WHOLE, self._measures.as_json())
             failpoint("deliver.files_written", self._node.name)
             stored = retry_transient(lambda: self._read_back(engine, written), self._node.name)
             outcome = self._audit(written, stored, epoch, delivery.fingerprint)
@@ -255,6 +262,7 @@ class DeliveredStep:
                 **self._followed.metadata(),
                 **counts,
                 "rejected_share": rejected_share(counts),
+                **told_measures(self._measures),
             },
         )
         problem = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from etl_assets.graph.bronze_table import BronzeTable
 from etl_assets.graph.runtime import Runtime
 from etl_assets.project import TableNode
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.spark_session import spark_session
 from etl_resources.engines.spark_tasks import TaskEngine, engine_in_tasks
 from etl_resources.engines.transform import engine_name
@@ -34,7 +35,10 @@ def read_table(
     epoch: int,
     run_id: str,
 ) -> list[str]:
-    """Write a table's rows of these partitions, as they are in the snapshot. Paths of the files."""
+    """Write a table's rows of these partitions, as they are in the snapshot. Paths of the files.
+
+    What Spark did is in the table's `measures`, also when it failed.
+    """
     mark = table.attempt.rpartition("-")[2]
     writer = CaptureWriter(table.source, table.address, epoch, mark, run_id, table.field_ids, table.key)
     size = runtime.spark_size(table.node)
@@ -44,8 +48,9 @@ def read_table(
     rows = {p: table.source_rows(p) for p in partitions}
     with spark_session(runtime.settings, size, runtime.project.platform.spark) as spark:
         table.engine = engine_in_tasks()
+        own = task_engine(runtime, table.node)
         return capture_on_spark(
-            spark, snapshot, writer, rows, readers=readers_of(size), engine=task_engine(runtime, table.node)
+            spark, snapshot, writer, rows, readers=readers_of(size), engine=own, measures=table.measures
         )
 
 
@@ -56,8 +61,12 @@ def writer_of_delivery(
     delivery: Delivery,
     landed: Sequence[RawObject],
     reading: Reading,
+    measures: SparkMeasures,
 ) -> Callable[..., WrittenRows]:
-    """What writes the delivery's rows: write_delivered, without the arguments of its rows."""
+    """What writes the delivery's rows: write_delivered, without the arguments of its rows.
+
+    measures: what Spark does, if it does, is added to it.
+    """
     source, size = node.dataset.source, runtime.spark_size(node)
     if size is None or not isinstance(source, S3FilesSource):
         rows = delivery.rows(engine, landed, reading)
@@ -75,7 +84,7 @@ def writer_of_delivery(
 
     def write(**arguments: Any) -> WrittenRows:
         with spark_session(runtime.settings, size, runtime.project.platform.spark) as spark:
-            return write_files_on_spark(spark, engine, files, delete=store.delete, **arguments)
+            return write_files_on_spark(spark, engine, files, delete=store.delete, measures=measures, **arguments)
 
     return write
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl_resources.classify import classify
 from etl_resources.engines.embedded import connect
+from etl_resources.engines.spark_metrics import SparkMeasures, measuring
 from etl_resources.engines.transform import engine_name
 from etl_resources.errors import DataPipelineError, PermanentError, RestartError, SettingsError, TransientError
 from etl_resources.settings import Settings
@@ -64,17 +65,19 @@ def engine_in_tasks() -> str:
     return f"{engine_name(spark=True)}, {engine_name(spark=False)}"
 
 
-def run_tasks(spark: "SparkSession", function: Callable[[T, str], R], parts: Sequence[T], what: str) -> list[R]:
+def run_tasks(
+    spark: "SparkSession", function: Callable[[T, str], R], parts: Sequence[T], what: str, measures: SparkMeasures
+) -> list[R]:
     """function(part, name) of each part, each in a task. name: of the files of one attempt at the task, no other's.
 
-    what: how Spark's own pages call it. What kills a task is Spark's to try again. Raises the first error that the
-    function raised as one of ours, else TransientError or RestartError for what Spark gave up.
+    what: how Spark's own pages call it. measures: what Spark does is added to it, also when it fails. What kills a task
+    is Spark's to try again. Raises the first error that the function raised as one of ours, else TransientError or
+    RestartError for what Spark gave up.
     """
-    context = spark.sparkContext
     try:
-        context.setJobDescription(what)
-        answers = context.parallelize(parts, max(1, len(parts))).mapPartitions(partial(_each, function)).collect()
-        context.setJobDescription(None)  # type: ignore[arg-type]  # None takes it away
+        with measuring(spark, what, measures):
+            given = spark.sparkContext.parallelize(parts, max(1, len(parts)))
+            answers = given.mapPartitions(partial(_each, function)).collect()
     except Exception as e:
         known = spark_error(e, what)
         if known is None or known is e:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.spark_tasks import TaskEngine, run_tasks
 from etl_resources.extract.capture import CaptureWriter
 from etl_resources.extract.postgres import PostgresSnapshot
@@ -29,10 +30,11 @@ def capture_on_spark(
     *,
     readers: int,
     engine: TaskEngine,
+    measures: SparkMeasures,
 ) -> list[str]:
     """Paths written, as capture_table. rows: partition → its rows in the snapshot; those without any are in no file.
 
-    readers: tasks, and so connections to the source, at once.
+    readers: tasks, and so connections to the source, at once. measures: what Spark does is added to it.
     """
     asset = writer.address.asset
     pages = snapshot.pages(writer.table) if writer.table.by is None else 0
@@ -42,7 +44,7 @@ def capture_on_spark(
 
     def once() -> list[str]:
         write = partial(_write, engine, snapshot.exported, writer, uuid4().hex[:8])
-        written = run_tasks(spark, write, parts, f"{asset}: reading {writer.table.name}")
+        written = run_tasks(spark, write, parts, f"{asset}: reading {writer.table.name}", measures)
         return [path for paths in written for path in paths]
 
     return retry_transient(once, asset)

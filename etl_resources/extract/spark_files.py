@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from etl_resources.contract import Contract
 from etl_resources.conventions import PARQUET, raw_location
+from etl_resources.engines.spark_metrics import SparkMeasures
 from etl_resources.engines.spark_tasks import TaskEngine, engine_in_tasks, run_tasks
 from etl_resources.engines.transform import JUDGED
 from etl_resources.extract.delivered_rows import LookAt, WrittenRows, write_delivered
@@ -85,13 +86,15 @@ def write_files_on_spark(
     look: LookAt,
     key: HashKey | None,
     delete: Callable[[Sequence[str]], object],
+    measures: SparkMeasures,
 ) -> WrittenRows:
     """As write_delivered, by tasks. engine: of this process, which is shown the rejected rows of all of them.
 
-    delete: takes away the files in which these came.
+    delete: takes away the files in which these came. measures: what Spark does is added to it.
     """
     target = _Target(asset, contract, folder, run_id, field_ids, key, uuid4().hex[:8])
-    parts = run_tasks(spark, partial(_write, files, target), files.parts(), f"{asset}: reading {files.source.prefix}")
+    what = f"{asset}: reading {files.source.prefix}"
+    parts = run_tasks(spark, partial(_write, files, target), files.parts(), what, measures)
     paths = tuple(sorted(path for part in parts for path in part.rows.paths))
     rejected_paths = [path for part in parts for path in part.rejected_paths]
     reasons: Mapping[str, int] = {}

@@ -80,6 +80,16 @@ def engine_of(drift: Drift) -> str:
     return str(found[-1][0])
 
 
+def measured(drift: Drift) -> list[dict[str, Any]]:
+    """What Spark did for each capture of rows, kept with its first partition."""
+    found = drift.lake.platform(
+        "select p.measures from etl.intent_partitions p join etl.intents i using (attempt) "
+        "where asset = %s and p.measures is not null order by i.attempt",
+        drift.bronze,
+    )
+    return [measures for (measures,) in found]
+
+
 def both(make: Make, kind: str, mode: str | None, **fields: Any) -> tuple[Drift, Drift]:
     """The same dataset by each engine; each has a source of its own."""
     return make(kind, mode, **fields), make(kind, mode, size="spread", **fields)
@@ -91,6 +101,10 @@ def prove_same(embedded: Drift, spread: Drift) -> None:
     assert letters(spread) == letters(embedded)
     assert engine_of(embedded).split()[0] == "duckdb"
     assert engine_of(spread).split()[0] == "pyspark"
+    assert measured(embedded) == []
+    (figures,) = measured(spread)[-1:]
+    assert figures["jobs"] == 1
+    assert figures["tasks"] >= 1
     spread.prove_whole()
 
 
@@ -226,6 +240,7 @@ def test_what_executors_capture_needs_no_capture_by_the_embedded_engine(lake: La
     by_spark = bronze_of(lake)
     (told,) = run.materializations(ORDERS).values()
     assert str(told.metadata["engine"].value).startswith("pyspark ")
+    assert told.metadata["spark_jobs"].value == 1
     run = lake.materialize(MONTH)
     assert run.success, run.error
     assert set(run.statuses[ORDERS].values()) == {"pruned"}
