@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from etl_resources.calendar import stretches
 from etl_resources.closure import Closure, ClosureNode
 from etl_resources.ledger.marks import CHANGED, POLL, Mark
 from etl_resources.ledger.requests import Asked
 from etl_resources.ledger.state import Place
+from etl_resources.run_grouping import grouped
 from etl_resources.verdicts import Change, ChangeKind, State
 
 WAIT_S_MAX = 3600.0
@@ -280,23 +280,9 @@ class _Decider:
         return hashlib.sha256(repr((told, self._closure.nodes[place[0]].logic_version)).encode()).hexdigest()[:32]
 
     def _requests(self, going: Mapping[Place, Root | None]) -> Iterator[Request]:
-        """As few runs as possible: the same assets for contiguous partitions are one."""
-        by_partition: dict[str, list[str]] = {}
-        for name in self._closure.nodes:
-            for partition in self._closure.nodes[name].partitions:
-                if (name, partition) in going:
-                    by_partition.setdefault(partition, []).append(name)
-        by_assets: dict[tuple[str, ...], list[str]] = {}
-        for partition, going_of in by_partition.items():
-            by_assets.setdefault(tuple(going_of), []).append(partition)
-        runs = [
-            (stretch, names)
-            for names, partitions in by_assets.items()
-            for stretch in stretches(self._closure.nodes[names[0]].partitions, set(partitions))
-        ]
-        for stretch, names in sorted(runs):
+        for stretch, names in grouped(self._closure, going).items():
             roots = [root for p in stretch for n in names if (root := going[n, p]) is not None]
-            yield Request(names, stretch[0], stretch[-1], tuple(roots))
+            yield Request(tuple(names), stretch[0], stretch[-1], tuple(roots))
 
 
 def told_change(change: Change | str) -> str:

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl_resources.calendar import keys_between
+from etl_resources.calendar import keys_between, stretches
 from etl_resources.closure import Closure
 from etl_resources.ledger.marks import CHANGED, POLL, SWEEP, Mark
 from etl_resources.ledger.pins import Pin
 from etl_resources.ledger.requests import Asked
 from etl_resources.ledger.state import Place, Waiting
 from etl_resources.reconcile import Decision, Facts, Request, Rules, decide
+from etl_resources.run_grouping import grouped
 from etl_resources.verdicts import State
 from tests.property.closure_model import LINES, MONTHS, NODES, ORDERS, RATES, SILVER_RATES, Flow
 from tests.property.test_closure import flows
@@ -69,6 +70,43 @@ def test_it_settles_and_everything_published_is_fresh(flow: Flow, fails: list[bo
     closure = flow.closure()
     assert {closure.verdict(*place).state for place in published} <= {State.FRESH}
     assert set(flow.contents) == published
+
+
+@given(flows(), st.sets(st.sampled_from([(n.name, p) for n in NODES for p in n.partitions])))
+def test_grouping_takes_no_more_runs_or_steps_than_a_run_for_all_of_a_partition(flow: Flow, going: set[Place]) -> None:
+    """Each place once, with what it reads of its own partition, and an asset's neighbours never apart for nothing."""
+    closure, by_partition = flow.closure(), dict[str, list[str]]()
+    runs = grouped(closure, going)
+    for name, partition in sorted(going):
+        by_partition.setdefault(partition, []).append(name)
+    whole: dict[tuple[str, ...], list[str]] = {}
+    for partition, names in by_partition.items():
+        whole.setdefault(tuple(names), []).append(partition)
+    former = [(s, names) for names, ps in whole.items() for s in stretches(closure.nodes[names[0]].partitions, ps)]
+    assert len(runs) <= len(former)
+    assert sum(map(len, runs.values())) <= sum(len(names) for _, names in former)
+
+    run_of = [((name, p), number) for number, (ps, names) in enumerate(runs.items()) for name in names for p in ps]
+    assert sorted(place for place, _ in run_of) == sorted(going)
+    found = dict(run_of)
+    for name, partition in going:
+        beside = [(n, partition) for n in closure.nodes[name].captured_with]
+        for read in (*beside, *(r for r in closure.reads(name, partition) if r[1] == partition)):
+            assert found.get(read, found[name, partition]) == found[name, partition]
+    for ps, names in former:
+        assert all(len({found[name, p] for p in ps}) == 1 for name in names), "what was one step is one step"
+    for ps, names in runs.items():
+        assert list(names) == [n for n in closure.nodes if n in names], "inputs first"
+        assert list(ps) in stretches(closure.nodes[names[0]].partitions, set(ps))
+
+
+def test_a_month_of_one_table_does_not_cut_the_months_of_another(flow: Flow) -> None:
+    """A late order: three months of a trailing figure are one run beside a growth that goes for one of them."""
+    trailing = {("kpi.trailing", m) for m in MONTHS}
+    runs = grouped(flow.closure(), {*trailing, ("kpi.growth", MONTHS[1]), ("postgres.growth", MONTHS[1])})
+    assert runs == {tuple(MONTHS): ("kpi.trailing",), (MONTHS[1],): ("kpi.growth", "postgres.growth")}
+    same = grouped(flow.closure(), {*trailing, *(("kpi.growth", m) for m in MONTHS)})
+    assert same == {tuple(MONTHS): ("kpi.growth", "kpi.trailing")}, "for the same months they are one run"
 
 
 @given(flows())
