@@ -196,7 +196,7 @@ def _judge(engine: "duckdb.DuckDBPyConnection", transform: Transform) -> None:
 
 def _write(engine: "duckdb.DuckDBPyConnection", transform: Transform, path: str, result: TransformResult) -> None:
     columns = ", ".join(map(quote, transform.contract.names))
-    good = f"from {JUDGED} where len(_reasons) = 0 and _key_rank = 1"
+    good = f"from {_ROWS} where len(_reasons) = 0 and _key_rank = 1"
     if transform.buckets is not None:
         result.paths = _write_buckets(engine, transform, transform.buckets, f"select {columns} {good}", path)
     if transform.buckets is None or not result.paths:
