@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import duckdb
 import pytest
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField, StringType
 
 from etl_resources.extract.moved_rows import Moves, find_moves, links
 from etl_resources.extract.postgres import PostgresSnapshot, SourceTable
@@ -41,6 +43,15 @@ class File:
 
     file_path: str
     record_count: int
+    lower_bounds: Mapping[int, bytes]
+    upper_bounds: Mapping[int, bytes]
+
+
+class Table:
+    """The published table: stands in for PyIceberg's."""
+
+    def schema(self) -> Schema:
+        return Schema(NestedField(1, "id", LongType()), NestedField(2, "no", StringType()))
 
 
 @dataclass
@@ -69,9 +80,11 @@ class Lake:
         """The table with exactly these partitions; an empty one has a tombstone."""
         heads = {}
         for month in months:
-            count = sum(m == month for m in rows.values())
-            heads[month] = PartitionHead(1, "aa", [cast(Any, File(self._file(rows, month), count))])
-        return PinnedTable("bronze.orders", 1, READ_SCHEMA, heads, {})
+            mine = [k for k, m in rows.items() if m == month]
+            low, high = ({1: of(mine).to_bytes(8, "little", signed=True)} if mine else {} for of in (min, max))
+            file = File(self._file(rows, month), len(mine), low, high)
+            heads[month] = PartitionHead(1, "aa", [cast(Any, file)])
+        return PinnedTable("bronze.orders", 1, READ_SCHEMA, heads, {}, table=cast(Any, Table()))
 
     def moves(self, published: PinnedTable, source: Keys, captured: Sequence[str]) -> Moves:
         """find_moves of a capture of these partitions of the source."""
@@ -166,6 +179,16 @@ def test_rows_are_the_same_only_when_the_whole_key_is(lake: Lake) -> None:
     assert find_moves(lake.engine, snapshot, ORDERS, published, [MAY], [f"{other}.2"]) == set()
 
 
+def test_files_whose_bounds_exclude_the_new_keys_are_not_opened(lake: Lake) -> None:
+    """A new order among years of months: of the other months only those are read that may hold it."""
+    published = lake.publish({-5: MARCH, 2: MARCH, 7: APRIL, 400: APRIL, 9: MAY}, [MARCH, APRIL, MAY])
+    Path(published.heads[MARCH].data_paths[0]).unlink()
+    assert lake.moves(published, {9: MAY, 300: MAY, 400: MAY}, [MAY]) == {(APRIL, MAY)}
+    Path(published.heads[APRIL].data_paths[0]).unlink()
+    assert lake.moves(published, {9: MAY, 500: MAY}, [MAY]) == set()
+    assert lake.moves(published, {9: MAY, -6: MAY}, [MAY]) == set()
+
+
 def test_all_rows_that_left_are_looked_up_together(lake: Lake) -> None:
     """A closed shop: a thousand rows that vanished from one partition are one question to the source."""
     published = lake.publish(dict.fromkeys(range(1000), MARCH), [MARCH, MAY])
@@ -195,9 +218,9 @@ def test_links_do_not_depend_on_the_order_of_moves() -> None:
 
 def test_a_capture_without_new_keys_reads_no_other_partition(lake: Lake) -> None:
     """A corrected amount of one order must not cost the keys of all others: a file that is gone isn't missed."""
-    published = lake.publish({1: MARCH, 2: MAY, 3: MAY}, [MARCH, MAY])
+    published = lake.publish({1: MARCH, 5: MARCH, 2: MAY, 3: MAY}, [MARCH, MAY])
     for path in published.heads[MARCH].data_paths:
         Path(path).unlink()
-    assert lake.moves(published, {1: MARCH, 2: MAY}, [MAY]) == set()
+    assert lake.moves(published, {1: MARCH, 5: MARCH, 2: MAY}, [MAY]) == set()
     with pytest.raises(duckdb.IOException):
-        lake.moves(published, {1: MARCH, 2: MAY, 4: MAY}, [MAY])
+        lake.moves(published, {1: MARCH, 5: MARCH, 2: MAY, 4: MAY}, [MAY])
