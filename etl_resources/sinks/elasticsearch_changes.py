@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VANISHED_MAX = 20_000
 """Documents whose rows are gone, remembered until they are deleted; of more, everything is written anew."""
-_INDEXED, _ROWS = "etl_indexed", "etl_rows"
+_INDEXED, _ROWS, _CHANGED = "etl_indexed", "etl_rows", "etl_changed"
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,12 @@ def find_changes(
         f"where exists (from {_ROWS} where etl_row_id = etl_id and etl_row_number = etl_number)"
     ).fetchone()
     assert same is not None  # noqa: S101  (an aggregate always returns a row)
+    engine.execute(
+        f"create or replace table {_CHANGED} as select etl_row_id from {_ROWS} "
+        f"where not exists (from {_INDEXED} where etl_id = etl_row_id and etl_number = etl_row_number)"
+    )
     engine.execute(f"drop table {_ROWS}")
-    changed = f"(from {scan} where not exists (from {_INDEXED} where etl_id = {identity} and etl_number = {number}))"
+    changed = f"(from {scan} where {identity} in (from {_CHANGED}))"
     return Changes(changed, int(same[0]), str(same[1]), [i for (i,) in vanished])
 
 
