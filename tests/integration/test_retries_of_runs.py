@@ -54,7 +54,7 @@ def test_a_run_outlives_a_restart_of_postgres(
     prove_whole(changed)
 
 
-@pytest.mark.parametrize("name", ["run_transform", "audit_transform"])
+@pytest.mark.parametrize("name", ["run_transform", "read_result"])
 def test_a_run_outlives_a_restart_of_s3(
     changed: Lake, restarts: Restarts, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
