@@ -44,7 +44,7 @@ def read_again(
         frame = pl.from_arrow(batch.select(contract.names))
         assert isinstance(frame, pl.DataFrame)  # noqa: S101  (a batch has columns)
         broken.update(_broken(contract, frame))
-    keys = rows if ascending == rows - 1 else _distinct_keys(engine, contract, scan)
+    keys = rows if 0 < ascending == rows - 1 else _distinct_keys(engine, contract, scan)
     stored = StoredPartition(rows, keys, version_of_sum(rows, numbers), digits_of_sum(hashes))
     broken.update(_broken_by_sql(engine, contract, scan))
     metadata: dict[str, Any] = {"rows": rows}

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etl_resources.contract import Contract, ContractColumn
@@ -119,13 +119,17 @@ def test_a_broken_promise_is_named_and_counted_over_batches(monkeypatch: pytest.
     assert read_again(ENGINE, contract, "(select 7::int as x, 'a' as s where false)")[1].passed
 
 
+@example([(None, "a")], (), ("x",))
 @given(
     st.lists(st.tuples(st.one_of(st.none(), st.integers(-3, 3)), st.sampled_from([None, "", "a", "é"])), max_size=9),
     st.sampled_from([(), ("x",), ("x", "s")]),
+    st.sampled_from([("x", "s"), ("x",), ("s",)]),
 )
-def test_what_is_read_again_is_what_sql_finds(rows: list[tuple[int | None, str | None]], sort: tuple[str, ...]) -> None:
+def test_what_is_read_again_is_what_sql_finds(
+    rows: list[tuple[int | None, str | None]], sort: tuple[str, ...], key: tuple[str, ...]
+) -> None:
     """Rows, distinct keys, content and the engine's hash: of keys in order, out of order, repeated and missing."""
-    contract = Contract((ContractColumn("x", "int"), ContractColumn("s", "string")), ("x", "s"), None)
+    contract = Contract((ContractColumn("x", "int"), ContractColumn("s", "string")), key, None)
     ENGINE.execute("create or replace temp table written (x int, s varchar)")
     if rows:
         ENGINE.executemany("insert into written values (?, ?)", rows)
