@@ -282,7 +282,7 @@ class _Decider:
     def _requests(self, going: Mapping[Place, Root | None]) -> Iterator[Request]:
         for stretch, names in grouped(self._closure, going).items():
             roots = [root for p in stretch for n in names if (root := going[n, p]) is not None]
-            yield Request(tuple(names), stretch[0], stretch[-1], tuple(roots))
+            yield Request(names, stretch[0], stretch[-1], tuple(roots))
 
 
 def told_change(change: Change | str) -> str:

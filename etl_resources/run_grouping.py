@@ -10,7 +10,7 @@ from etl_resources.calendar import stretches
 from etl_resources.closure import Closure
 from etl_resources.ledger.state import Place
 
-Runs = Mapping[tuple[str, ...], Sequence[str]]
+Runs = Mapping[tuple[str, ...], tuple[str, ...]]
 """Contiguous partitions → the assets that a run computes of each of them, inputs first."""
 
 

@@ -203,9 +203,8 @@ class CaptureStep:
         try:
             table.paths += read_table(self._runtime, engine, snapshot, table, partitions, epoch, self._run_id)
         finally:  # also of what failed, and before anything else can
-            if table.measures.tries:
-                table.measured_with = table.measured_with or partitions[0]
-                record_measures(self._ledger, table.attempt, table.measured_with, table.measures.as_json())
+            table.measured_with = table.measured_with or partitions[0]
+            record_measures(self._ledger, table.attempt, table.measured_with, table.measures)
 
     def _letters(self, table: BronzeTable) -> Letters:
         source = keys.source_input(table.node.dataset)

@@ -148,8 +148,7 @@ class DeliveredStep:
             try:
                 written = self._write(write, now, attempt, epoch, keep)
             finally:  # also of what failed
-                if self._measures.tries:
-                    record_measures(self._ledger, attempt, WHOLE, self._measures.as_json())
+                record_measures(self._ledger, attempt, WHOLE, self._measures)
             failpoint("deliver.files_written", self._node.name)
             stored = retry_transient(lambda: self._read_back(engine, written), self._node.name)
             outcome = self._audit(written, stored, epoch, delivery.fingerprint)

@@ -261,8 +261,7 @@ class TableStep:
             try:
                 return self._spark.run(engine, the_plan, planned, folder, keep, empty, measures)
             finally:  # also of what failed, and before anything else can
-                if measures.tries:
-                    record_measures(self._ledger, the_plan.attempt or "", planned.partition, measures.as_json())
+                record_measures(self._ledger, the_plan.attempt or "", planned.partition, measures)
         inputs = self._relations(the_plan, planned)
         return run_transform(engine, self._transform, inputs, f"{folder}/part-0.parquet", keep)
 

@@ -15,12 +15,13 @@ from typing import Literal
 from etl_resources.contract import Contract, ContractColumn
 from etl_resources.identifiers import literal, quote
 from etl_resources.manifest_columns import DECIMAL
+from etl_resources.quality.row_digests import MODULUS
 
 Dialect = Literal["duckdb", "postgres", "spark"]
 
 SCHEME = "h2"
 """Name of the definition above; a changed definition is a new name, so that old hashes are never compared with new."""
-_MODULUS = "18446744073709551616"
+_MODULUS = str(MODULUS)
 
 
 def row_text(contract: Contract, dialect: Dialect) -> str:
@@ -55,7 +56,7 @@ def content_hash(contract: Contract, dialect: Dialect) -> str:
 
 def row_number(contract: Contract) -> str:
     """DuckDB expression of what a row adds to the hash: 64 bits as ubigint."""
-    return f"('0x' || substr(md5({row_text(contract, 'duckdb')}), 1, 16))::ubigint"
+    return f"('0x' || substr({row_digest(contract)}, 1, 16))::ubigint"
 
 
 def sum_of_numbers(number: str) -> str:
@@ -88,7 +89,7 @@ def version_of_sum(rows: int, total: int) -> str:
 
 def digits_of_sum(total: int) -> str:
     """As sum_of_numbers, of numbers that were added up elsewhere."""
-    return f"{total % int(_MODULUS):016x}"
+    return f"{total % MODULUS:016x}"
 
 
 def version_of(rows: int, hash_digits: str) -> str:

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MODULUS = 2**64
+"""Of all sums of content_hash."""
 
 
 def sum_of_digests(column: "pa.Array | pa.ChunkedArray") -> int:
@@ -22,7 +23,7 @@ def sum_of_digests(column: "pa.Array | pa.ChunkedArray") -> int:
     return total % MODULUS
 
 
-def sum_of_numbers(column: "pa.Array") -> int:
+def sum_of_column(column: "pa.Array") -> int:
     """Of unsigned numbers, modulo 2^64."""
     import numpy as np
 

@@ -14,7 +14,7 @@ from etl_resources.lookups import FOUND, relation_name
 from etl_resources.quality.audit import CONTRACT_HELD, CheckResult, StoredPartition
 from etl_resources.quality.content_hash import digits_of_sum, engine_hash, row_digest, version_of_sum
 from etl_resources.quality.pandera_schema import pandera_schema, promises
-from etl_resources.quality.row_digests import sum_of_digests, sum_of_numbers
+from etl_resources.quality.row_digests import sum_of_column, sum_of_digests
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,8 +39,8 @@ def read_again(
     for batch in stream(engine, _numbered(contract, scan), batch_rows):
         rows += batch.num_rows
         numbers += sum_of_digests(batch.column("_digest"))
-        hashes += sum_of_numbers(batch.column("_hash"))
-        ascending += sum_of_numbers(batch.column("_ascends"))
+        hashes += sum_of_column(batch.column("_hash"))
+        ascending += sum_of_column(batch.column("_ascends"))
         frame = pl.from_arrow(batch.select(contract.names))
         assert isinstance(frame, pl.DataFrame)  # noqa: S101  (a batch has columns)
         broken.update(_broken(contract, frame))
